@@ -1,0 +1,1 @@
+"""Splits, remedies, records and verdicts behind the book on imbalanced image classification."""

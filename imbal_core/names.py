@@ -1,0 +1,38 @@
+"""Errors for mistyped names: they list what is valid, the nearest first."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["unknown_name"]
+
+
+def unknown_name(kind: str, got: object, valid: Iterable[str], error: type[Exception] = ValueError) -> Exception:
+    """Return the exception to raise for a name that is not among the valid ones.
+
+    Parameters
+    ----------
+    kind : str
+        What the name names, in the singular, such as ``"study"``.
+    got : object
+        What the user gave.
+    valid : iterable of str
+        Every valid name.
+    error : type of exception, default=ValueError
+        The class of the exception that is built.
+
+    Returns
+    -------
+    Exception
+        Not raised here, so that the caller's traceback ends in the caller.
+
+    Examples
+    --------
+    >>> print(unknown_name("profile", "papre", ["smoke", "laptop", "paper"]))
+    unknown profile 'papre': did you mean 'paper'? Valid: 'laptop', 'paper', 'smoke'.
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(got), names, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return error(f"unknown {kind} {got!r}: {hint}Valid: {', '.join(map(repr, names))}.")

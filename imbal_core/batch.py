@@ -1,0 +1,363 @@
+"""Execution of runs: one, or a grid of them in several processes, with what is recorded already left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from imbal_core.datasets import ImageDataset, data_root, load_dataset
+from imbal_core.imbalance import Split, counts_from_name, draw_split
+from imbal_core.provenance import provenance
+from imbal_core.records import Record, RecordStore, run_key
+from imbal_core.studies import get_study
+from imbal_core.training import RunConfig, default_device
+
+__all__ = ["Failure", "GridReport", "Plan", "PreparedRun", "execute", "plan", "prepare", "run_grid"]
+
+_TAIL_LINES = 12
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """The images and the split that one configuration asks for.
+
+    Attributes
+    ----------
+    config : RunConfig
+    train : ImageDataset
+        The whole training pool; ``split.train`` and ``split.valid`` index into it.
+    test : ImageDataset
+        The untouched test images.
+    split : Split
+    train_counts, valid_counts : ndarray of shape (K,), int64
+        Images per class in the split.
+    key : str
+        Name of the record that this run leaves.
+    root : Path
+        The data root, where weights are looked for and frozen features are cached.
+    """
+
+    config: RunConfig
+    train: ImageDataset
+    test: ImageDataset
+    split: Split
+    train_counts: np.ndarray
+    valid_counts: np.ndarray
+    key: str
+    root: Path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended in an error, with the last lines of its traceback."""
+
+    config: RunConfig
+    tail: str
+
+
+@dataclass
+class GridReport:
+    """What became of a grid: numbers of runs trained now, kept from before, and left for later; and the failures."""
+
+    done: int = 0
+    kept: int = 0
+    left: int = 0
+    failed: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of a grid is recorded, and what the rest may cost.
+
+    Attributes
+    ----------
+    total, recorded : int
+        Numbers of runs.
+    missing : list of RunConfig
+    estimated_seconds : float or None
+        Device time of the missing runs, from recorded runs alike; None without any.
+    basis : str
+        What the estimate rests on, as a sentence.
+    """
+
+    total: int
+    recorded: int
+    missing: list[RunConfig]
+    estimated_seconds: float | None
+    basis: str
+
+
+@functools.lru_cache(maxsize=4)
+def _load(name: str, split: str, root: str, image_size: int | None) -> ImageDataset:
+    """Return a data set; kept because the runs of a grid read the same images again and again."""
+    return load_dataset(name, split, root=root, image_size=image_size)
+
+
+def prepare(config: RunConfig, *, root: Path | str | None = None) -> PreparedRun:
+    """Return the images and the split of one configuration.
+
+    Parameters
+    ----------
+    config : RunConfig
+    root : path, optional
+        The data root; by default as :func:`imbal_core.datasets.data_root` finds it.
+
+    Raises
+    ------
+    imbal_core.datasets.DatasetError
+        When the images are missing or damaged.
+    ValueError
+        When a class has fewer images than the imbalance asks for.
+    """
+    folder = data_root(root)
+    # only a folder of images has no size of its own; the others are resized on the device, batch by batch
+    size = config.image_size if config.dataset.startswith("folder:") else None
+    train = _load(config.dataset, "train", str(folder), size)
+    test = _load(config.dataset, "test", str(folder), size)
+    train_counts, valid_counts = counts_from_name(
+        config.imbalance, train.class_counts, scale=config.imbalance_scale
+    )
+    split = draw_split(
+        train.labels, train_counts, valid_counts, seed=config.split_seed, num_test=len(test.labels)
+    )
+    fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
+    key = run_key(config, fingerprints, split.sha256)
+    return PreparedRun(config, train, test, split, train_counts, valid_counts, key, folder)
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def execute(
+    config: RunConfig,
+    store: RecordStore,
+    *,
+    root: Path | str | None = None,
+    device: torch.device | None = None,
+    progress: bool = True,
+) -> Record:
+    """Return the record of one run, which is trained, measured and stored.
+
+    An interrupted run continues from the last finished epoch: the checkpoint lies beside the store, under
+    ``_build/checkpoints``, and is removed when the record is safe.
+
+    Parameters
+    ----------
+    config : RunConfig
+    store : RecordStore
+    root : path, optional
+        The data root.
+    device : torch.device, optional
+        By default the GPU if there is one.
+    progress : bool, default=True
+        Show a bar over the epochs.
+
+    Raises
+    ------
+    imbal_core.training.DivergedError
+        When the loss is no longer finite.
+    imbal_core.records.ContradictionError
+        When the store holds other measurements of the same run.
+    """
+    device = device or default_device()
+    prepared = prepare(config, root=root)
+    checkpoint = store.root.parent / "_build" / "checkpoints" / f"{prepared.key}.pt"
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    measurements = get_study(config.study).measure(
+        prepared, device=device, checkpoint=checkpoint, progress=progress
+    )
+    seconds = time.perf_counter() - start
+    record = Record.of_run(
+        config,
+        {"train": prepared.train.fingerprint, "test": prepared.test.fingerprint},
+        prepared.split.sha256,
+        measurements,
+        provenance(
+            device=device,
+            seconds=seconds,
+            precision=config.precision,
+            peak_memory_mb=_peak_memory_mb(device),
+        ),
+    )
+    store.write(record)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _tail(error: BaseException) -> str:
+    return "\n".join("".join(traceback.format_exception(error)).strip().splitlines()[-_TAIL_LINES:])
+
+
+def _work(config: RunConfig, store_root: str, root: str | None) -> tuple[str, str, float]:
+    """Run one configuration in a worker: ("kept" | "done" | "failed", tail of the error, seconds)."""
+    store = RecordStore(Path(store_root))
+    if store.find(config) is not None:  # another process was faster
+        return "kept", "", 0.0
+    start = time.perf_counter()
+    try:
+        execute(config, store, root=root, progress=False)
+    except Exception as error:
+        tail = _tail(error)
+        store.write_failure(config, tail)
+        return "failed", tail, time.perf_counter() - start
+    return "done", "", time.perf_counter() - start
+
+
+def _start_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+def _number_of_jobs(jobs: int | Literal["auto"], runs: int) -> int:
+    """Return how many processes run at once: on a GPU several small networks share it; a CPU run uses all cores."""
+    if jobs == "auto":
+        jobs = min(6, max(1, (os.cpu_count() or 1) // 2)) if torch.cuda.is_available() else 1
+    if jobs < 1:
+        raise ValueError(f"jobs must be a positive number or 'auto', got {jobs!r}.")
+    return max(1, min(jobs, runs))
+
+
+@dataclass
+class _Clock:
+    """Decides whether one more run fits into the minutes that are left, from the runs that ended so far."""
+
+    minutes: float | None
+    start: float = field(default_factory=time.perf_counter)
+    longest: dict[tuple[object, ...], float] = field(default_factory=dict)
+
+    @staticmethod
+    def _kind(config: RunConfig) -> tuple[object, ...]:
+        return (config.model, config.dataset, config.imbalance, config.sampler, config.epochs, config.frozen)
+
+    def note(self, config: RunConfig, seconds: float) -> None:
+        kind = self._kind(config)
+        self.longest[kind] = max(seconds, self.longest.get(kind, 0.0))
+
+    def fits(self, config: RunConfig) -> bool:
+        if self.minutes is None:
+            return True
+        left = self.minutes * 60 - (time.perf_counter() - self.start)
+        expected = self.longest.get(self._kind(config), max(self.longest.values(), default=0.0))
+        return left > expected
+
+
+@contextlib.contextmanager
+def _executor(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes that share the processor's cores evenly."""
+    threads = max(1, torch.get_num_threads() // jobs)
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(threads,)
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_grid(
+    configs: Sequence[RunConfig],
+    store: RecordStore,
+    *,
+    jobs: int | Literal["auto"] = 1,
+    minutes: float | None = None,
+    root: Path | str | None = None,
+    progress: bool = True,
+) -> GridReport:
+    """Return what became of a grid, after training the runs that the store lacks.
+
+    Runs start in the order of ``configs``. A failed run leaves a note and does not stop the others. Every
+    record is saved as soon as its run ends, so an interrupted grid loses at most the epochs since the last
+    checkpoint.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+    store : RecordStore
+    jobs : int or "auto", default=1
+        Processes at once. "auto": one on a CPU, up to six on a GPU.
+    minutes : float, optional
+        No run is started that would, by the runs of its kind so far, end later than this.
+    root : path, optional
+        The data root.
+    progress : bool, default=True
+        Show a bar over the grid.
+    """
+    missing = store.missing(list(configs))
+    report = GridReport(kept=len(configs) - len(missing))
+    if not missing:
+        return report
+    jobs = _number_of_jobs(jobs, len(missing))
+    clock = _Clock(minutes)
+    waiting = list(missing)
+    running: dict[Future[tuple[str, str, float]], RunConfig] = {}
+    place = (str(store.root), None if root is None else str(root))
+    bar = tqdm(total=len(configs), initial=report.kept, unit="run", disable=not progress, dynamic_ncols=True)
+    with bar, _executor(jobs) as pool:
+        while True:
+            while waiting and len(running) < jobs and clock.fits(waiting[0]):
+                config = waiting.pop(0)
+                running[pool.submit(_work, config, *place)] = config
+                bar.set_postfix_str(config.label())
+            if not running:
+                break
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                config = running.pop(future)
+                error = future.exception()
+                outcome, tail, seconds = ("failed", _tail(error), 0.0) if error else future.result()
+                if outcome == "failed":
+                    report.failed.append(Failure(config, tail))
+                elif outcome == "kept":
+                    report.kept += 1
+                else:
+                    report.done += 1
+                    clock.note(config, seconds)
+                bar.update()
+    report.left = len(waiting)
+    return report
+
+
+def plan(configs: Sequence[RunConfig], store: RecordStore) -> Plan:
+    """Return how much of a grid is recorded, and the device time that the rest may take.
+
+    The estimate of a missing run is the median of recorded runs with the same model, data set and epochs; a
+    missing run without any such record is left out of the sum, and the basis says so.
+    """
+    missing = store.missing(list(configs))
+    seconds: dict[tuple[object, ...], list[float]] = {}
+    for record in store.read():
+        config = record.config
+        kind = (config["model"], config["dataset"], config["epochs"], config["frozen"])
+        seconds.setdefault(kind, []).append(float(record.provenance["seconds"]))
+    known = [
+        float(np.median(seconds[kind]))
+        for c in missing
+        if (kind := (c.model, c.dataset, c.epochs, c.frozen)) in seconds
+    ]
+    if not missing:
+        basis = "nothing is missing"
+    elif not known:
+        basis = "no recorded run is like the missing ones, so their time is not known"
+    else:
+        basis = f"recorded seconds of runs with the same model, data set and epochs, for {len(known)} of {len(missing)} missing runs"
+    return Plan(len(configs), len(configs) - len(missing), missing, sum(known) if known else None, basis)

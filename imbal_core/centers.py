@@ -1,0 +1,502 @@
+"""Classification by the nearest category center (Zhang 2018, equations 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+__all__ = ["CategoryCenters"]
+
+Array: TypeAlias = np.ndarray | Tensor
+
+# Values in a chunk of rows: 4 MiB in float32, so that its second reading comes from the CPU's cache.
+_CHUNK_VALUES = 2**20
+_FEWEST_ROWS = 64
+# Rows carry about seven digits in float32: a mean shorter than this has no direction left.
+_SHORTEST_CENTER = 1e-6
+
+
+class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):
+    r"""Classifier that assigns a row to the nearest mean of L2-normalised training rows.
+
+    The center of class k and the label of a query q are, with features f,
+
+    .. math::
+
+        C_k = \frac{1}{N_k} \sum_{i=1}^{N_k} \frac{f_i}{\lVert f_i \rVert_2}
+        \qquad
+        label_q = \arg\min_k \left\lVert \frac{f_q}{\lVert f_q \rVert_2} - C_k \right\rVert_2 .
+
+    Rows are read in chunks and never normalised as a whole: beside the input, memory is O(K D) for K classes
+    of D features, plus a few tens of MiB for one chunk.
+
+    Parameters
+    ----------
+    renormalize : bool, default=False
+        Scale each center to length 1 before distances are taken. The paper does not: there the center of
+        scattered rows is shorter than that of similar ones. With True the nearest has the largest cosine.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+        The class labels, sorted.
+    counts_ : ndarray of shape (K,), int64
+        Training rows seen of each class, the N_k of equation 1.
+    centers_ : ndarray or Tensor of shape (K, D), float64
+        The centers C_k, re-normalised if so asked; a tensor on the device of the features if those were one.
+    n_features_in_ : int
+        D, the number of features.
+    feature_names_in_ : ndarray of shape (D,)
+        Names of the features, where a data frame with text column names was given.
+
+    See Also
+    --------
+    sklearn.neighbors.NearestCentroid : The same rule after ``sklearn.preprocessing.Normalizer``, up to ties.
+
+    Notes
+    -----
+    A NumPy array (or anything that scikit-learn accepts) gives NumPy results. A torch tensor gives tensors on
+    its own device. Sums and centers are float64. Float32 features meet the centers in a float32 product, on a
+    GPU subject to ``torch.set_float32_matmul_precision``; float16 and bfloat16 are widened to float32, and
+    integers to float64. Distances are always computed in float64 and returned in the type of the features.
+    On a GPU the order of summation, hence the last digit of a center, may differ from run to run unless
+    ``torch.use_deterministic_algorithms`` is on.
+
+    References
+    ----------
+    Zhang, Y. et al. (2018). "Image Classification with Category Centers in Class Imbalance Situation".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from imbal_core.centers import CategoryCenters
+    >>> features = np.array([[1.0, 0.0], [4.0, 3.0], [0.0, 2.0]])
+    >>> model = CategoryCenters().fit(features, ["cat", "cat", "dog"])
+    >>> model.centers_
+    array([[0.9, 0.3],
+           [0. , 1. ]])
+    >>> model.predict([[3.0, 1.0], [1.0, 7.0]])
+    array(['cat', 'dog'], dtype='<U3')
+    """
+
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+    classes_: np.ndarray
+    counts_: np.ndarray
+    _sums: Tensor
+    _gives_tensors: bool
+    _classes_declared: bool
+
+    def __init__(self, *, renormalize: bool = False) -> None:
+        self.renormalize = renormalize
+
+    def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> CategoryCenters:
+        """Compute the centers of all classes in `y`, forgetting any earlier data.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (N, D)
+            Features.
+        y : array-like or Tensor of shape (N,)
+            Class labels: integers or text.
+
+        Returns
+        -------
+        CategoryCenters
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a row is all zeros (it has no direction) or holds NaN or infinity, or shapes disagree.
+        """
+        return self._add_rows(X, y, classes=None, restart=True)
+
+    def partial_fit(
+        self, X: ArrayLike | Tensor, y: ArrayLike | Tensor, classes: ArrayLike | None = None
+    ) -> CategoryCenters:
+        """Add one batch of rows to the centers; any batching gives the centers of one `fit`.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (N, D)
+            Features of the batch. A batch that is refused leaves the estimator as it was.
+        y : array-like or Tensor of shape (N,)
+            Class labels of the batch.
+        classes : array-like of shape (K,), optional
+            All labels that may come; any other is an error then. If never given, the classes grow.
+
+        Returns
+        -------
+        CategoryCenters
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; also for a label outside the declared classes, or for classes unlike those declared.
+        """
+        return self._add_rows(X, y, classes=classes, restart=not self.__sklearn_is_fitted__())
+
+    def merge(self, other: CategoryCenters) -> CategoryCenters:
+        """Add the rows that another estimator has seen; shards in any order give the centers of one `fit`.
+
+        Parameters
+        ----------
+        other : CategoryCenters
+            A fitted estimator of the same features. Its classes join those here; it is not changed.
+
+        Returns
+        -------
+        CategoryCenters
+            The estimator itself, which may have been unfitted before.
+
+        Raises
+        ------
+        TypeError
+            If `other` is not a CategoryCenters.
+        ValueError
+            If the features differ in number or name, or text labels meet numbers.
+        sklearn.exceptions.NotFittedError
+            If `other` has seen no rows.
+        """
+        if not isinstance(other, CategoryCenters):
+            raise TypeError(f"merge takes a CategoryCenters, got {type(other).__name__}.")
+        check_is_fitted(other)
+        if not self.__sklearn_is_fitted__():
+            self.n_features_in_ = other.n_features_in_
+            if hasattr(other, "feature_names_in_"):
+                self.feature_names_in_ = other.feature_names_in_
+            self.classes_, self.counts_ = other.classes_.copy(), other.counts_.copy()
+            self._sums, self._gives_tensors = other._sums.clone(), other._gives_tensors
+            self._classes_declared = other._classes_declared
+            return self
+        if other.n_features_in_ != self.n_features_in_:
+            raise ValueError(
+                f"cannot merge centers of {other.n_features_in_} features into {self.n_features_in_}: "
+                "the shards must come from the same layer."
+            )
+        names, other_names = (
+            getattr(self, "feature_names_in_", None),
+            getattr(other, "feature_names_in_", None),
+        )
+        if names is not None and other_names is not None and not np.array_equal(names, other_names):
+            raise ValueError("cannot merge: the feature names of the two estimators differ in name or order.")
+        classes = _united(self.classes_, other.classes_)
+        sums, counts = self._spread(classes)
+        places = np.searchsorted(classes, other.classes_)
+        sums[torch.from_numpy(places).to(sums.device)] += other._sums.to(sums.device)
+        counts[places] += other.counts_
+        self.classes_, self.counts_, self._sums = classes, counts, sums
+        self._classes_declared |= other._classes_declared
+        return self
+
+    @torch.no_grad()
+    def predict(self, X: ArrayLike | Tensor) -> Array:
+        """Return the label of the nearest center for each row (equation 2).
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (N, D)
+            Features.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (N,)
+            Labels; a tensor on the device of `X` if that is a tensor. An exact tie goes to the first class.
+
+        Raises
+        ------
+        ValueError
+            If a row is all zeros or not finite, the width is wrong, or a declared class has no rows yet.
+        TypeError
+            If `X` is a tensor and the labels are text, which no tensor can hold.
+        """
+        features = self._checked_features(X)
+        as_tensor = isinstance(features, Tensor)
+        if as_tensor and self.classes_.dtype.kind not in "biuf":
+            raise TypeError(
+                "labels are text, which no tensor holds: predict from X.cpu().numpy(), or fit on integers."
+            )
+        centers = self._centers()
+        nearest = []
+        weights: Tensor | None = None
+        for _, rows, lengths in _chunks(features, len(centers)):
+            if weights is None:
+                half_squares = centers.square().sum(1).div(2).to(rows)
+                weights = centers.to(rows).T
+            # Per row, |f/|f| - C|^2 falls as f.C - |f| |C|^2 / 2 grows, which needs no division of the row.
+            scores = (rows @ weights).addcmul_(lengths[:, None], half_squares, value=-1)
+            nearest.append(scores.argmax(1))
+        codes = torch.cat(nearest)
+        if as_tensor:
+            return torch.from_numpy(self.classes_).to(codes.device)[codes]
+        return self.classes_[codes.numpy()]
+
+    def transform(self, X: ArrayLike | Tensor) -> Array:
+        """Return the distance of each L2-normalised row to each center.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (N, D)
+            Features.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (N, K)
+            Euclidean distances, between 0 and 2, in the floating type of `X` (float64 for integers).
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        return self._distances(X)
+
+    def decision_function(self, X: ArrayLike | Tensor) -> Array:
+        """Return how near each center is: larger is nearer.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (N, D)
+            Features.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (N, K), or (N,) for two classes
+            Negative distances; for two classes, by scikit-learn's custom, the distance to the first center
+            less that to the second, so that a positive value means the second class.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        distances = self._distances(X)
+        return distances[:, 0] - distances[:, 1] if distances.shape[1] == 2 else -distances
+
+    @property
+    def centers_(self) -> Array:
+        """The centers, (K, D) float64."""
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError("centers_ exists only after fit, partial_fit or merge.")
+        centers = self._centers()
+        return centers if self._gives_tensors else centers.cpu().numpy()
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.classes_)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "counts_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.target_tags.required = True
+        return tags
+
+    @torch.no_grad()
+    def _distances(self, X: ArrayLike | Tensor) -> Array:
+        """Return the (N, K) distances, which `set_output` leaves alone."""
+        features = self._checked_features(X)
+        centers = self._centers()
+        squares = centers.square().sum(1)
+        parts = []
+        for _, rows, lengths in _chunks(features, len(centers), widen=True):
+            cosines = (rows / lengths[:, None]) @ centers.to(rows).T
+            distances = (1 + squares.to(rows) - 2 * cosines).clamp_(min=0).sqrt_()
+            parts.append(distances)
+        result = torch.cat(parts)
+        if isinstance(features, Tensor):
+            return result.to(features.dtype if features.is_floating_point() else torch.float64)
+        return result.numpy().astype(features.dtype if features.dtype.kind == "f" else np.float64, copy=False)
+
+    @torch.no_grad()
+    def _add_rows(
+        self, X: ArrayLike | Tensor, y: ArrayLike | Tensor, *, classes: ArrayLike | None, restart: bool
+    ) -> CategoryCenters:
+        """Add rows to the sums, all or none; `restart` forgets what came before."""
+        features, labels = self._checked_rows(X, y, restart)
+        present = np.unique(labels)
+        known = present[:0] if restart else self.classes_
+        declared = False if restart else self._classes_declared
+        if classes is not None:
+            wanted = np.unique(np.asarray(_on_host(classes)))
+            if declared and not np.array_equal(wanted, known):
+                raise ValueError(
+                    f"`classes` {_listed(wanted)} differ from those declared before, {_listed(known)}: "
+                    "give them once, in the first call."
+                )
+            known, declared = _united(known, wanted) if len(known) else wanted, True
+        if declared:
+            strangers = present[~np.isin(present, known)]
+            if len(strangers):
+                raise ValueError(
+                    f"y has labels {_listed(strangers)}, which are not among `classes` {_listed(known)}."
+                )
+        else:
+            known = _united(known, present) if len(known) else present
+
+        codes = torch.from_numpy(np.searchsorted(known, labels))
+        device = features.device if isinstance(features, Tensor) else torch.device("cpu")
+        codes = codes.to(device)
+        added = torch.zeros(len(known), features.shape[1], dtype=torch.float64, device=device)
+        buffer = None
+        for start, rows, lengths in _chunks(features, 1):
+            # The first chunk is the largest. Fresh memory for each would cost more than the sums themselves.
+            buffer = torch.empty_like(rows, dtype=torch.float64) if buffer is None else buffer
+            units = buffer[: len(rows)].copy_(rows).div_(lengths.double()[:, None])
+            added.index_add_(0, codes[start : start + len(rows)], units)
+        counts = np.bincount(codes.cpu().numpy(), minlength=len(known)).astype(np.int64)
+
+        if restart:
+            self._gives_tensors = isinstance(features, Tensor)
+        else:
+            sums, earlier = self._spread(known)
+            added = sums.add_(added.to(sums.device))
+            counts += earlier
+        self.classes_, self.counts_, self._sums, self._classes_declared = known, counts, added, declared
+        return self
+
+    def _spread(self, classes: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return copies of the sums and counts laid out for `classes`, which contain all present ones."""
+        places = np.searchsorted(classes, self.classes_)
+        sums = self._sums.new_zeros(len(classes), self._sums.shape[1])
+        sums[torch.from_numpy(places).to(sums.device)] = self._sums
+        counts = np.zeros(len(classes), dtype=np.int64)
+        counts[places] = self.counts_
+        return sums, counts
+
+    def _centers(self) -> Tensor:
+        """Return the centers as a float64 tensor on the device of the sums."""
+        empty = self.classes_[self.counts_ == 0]
+        if len(empty):
+            raise ValueError(
+                f"classes {_listed(empty)} have no center: no row of them was seen. Add some by partial_fit."
+            )
+        centers = self._sums / torch.from_numpy(self.counts_).to(self._sums.device)[:, None]
+        if self.renormalize:
+            lengths = torch.linalg.vector_norm(centers, dim=1, keepdim=True)
+            short = (lengths[:, 0] < _SHORTEST_CENTER).cpu().numpy()
+            if short.any():
+                raise ValueError(
+                    f"the rows of classes {_listed(self.classes_[short])} cancel: their centers have no "
+                    "direction to be re-normalised. Use renormalize=False."
+                )
+            centers = centers / lengths
+        return centers
+
+    def _checked_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, np.ndarray]:
+        """Return features and host labels after the checks that need no pass over the features."""
+        y = _on_host(y)
+        if isinstance(X, Tensor):
+            X = self._checked_tensor(X, reset)
+            y = np.asarray(y)
+            if y.shape != (len(X),):
+                raise ValueError(
+                    f"y must have shape ({len(X)},), one label for each row of X, got {y.shape}."
+                )
+        else:
+            # Finiteness is read off the row lengths, which are needed anyway: one pass over memory less.
+            X, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite=False, reset=reset)
+        check_classification_targets(y)
+        return X, y
+
+    def _checked_features(self, X: Any) -> Any:
+        """Return features to predict from after the checks that need no pass over them."""
+        check_is_fitted(self)
+        if isinstance(X, Tensor):
+            return self._checked_tensor(X, reset=False)
+        return validate_data(self, X, dtype="numeric", ensure_all_finite=False, reset=False)
+
+    def _checked_tensor(self, X: Tensor, reset: bool) -> Tensor:
+        """Return the tensor, detached, after the checks that scikit-learn makes of arrays."""
+        if X.ndim != 2 or 0 in X.shape:
+            raise ValueError(
+                f"X must have shape (rows, features), neither of them 0, got {tuple(X.shape)}: flatten(1) it."
+            )
+        if X.is_complex() or X.is_sparse or X.layout != torch.strided:
+            raise ValueError(f"X must be a dense, real tensor, got {X.dtype} in layout {X.layout}.")
+        if reset:
+            self.n_features_in_ = X.shape[1]
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        elif X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but CategoryCenters is expecting {self.n_features_in_} "
+                "features as input."
+            )
+        return X.detach()
+
+
+def _chunks(X: Array, num_scores: int, *, widen: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield (index of first row, rows, their L2 lengths) as tensors; a row may come scaled by a factor."""
+    step = max(_FEWEST_ROWS, _CHUNK_VALUES // max(X.shape[1], num_scores))
+    for start in range(0, len(X), step):
+        if isinstance(X, Tensor):
+            rows = X[start : start + step]
+            if rows.dtype in (torch.float16, torch.bfloat16):
+                rows = rows.float()
+            elif rows.dtype != torch.float32:
+                rows = rows.double()
+        else:
+            dtype = np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64
+            # A tensor shares only writable memory; anything else is copied, one chunk at a time.
+            rows = torch.from_numpy(np.require(X[start : start + step], dtype, ["C", "W", "E"]))
+        if widen:
+            rows = rows.double()
+        yield start, *_with_lengths(rows, start)
+
+
+def _with_lengths(rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    """Return the rows and their lengths, rescaling rows whose squares leave the floating range."""
+    lengths = torch.linalg.vector_norm(rows, dim=1)
+    smallest = torch.finfo(rows.dtype).tiny ** (1 / 3)
+    doubtful = ~((lengths > smallest) & torch.isfinite(lengths))
+    if not doubtful.any():
+        return rows, lengths
+    where = doubtful.nonzero()[:, 0]
+    some = rows[where].double()
+    largest = some.abs().amax(1)
+    for bad, problem in (
+        (~torch.isfinite(largest), "contains NaN or infinity"),
+        (largest == 0, "is all zeros and has no direction (a dead ReLU layer gives such rows)"),
+    ):
+        if bad.any():
+            first = start + int(where[bad][0])
+            raise ValueError(
+                f"Input X {problem}: {int(bad.sum())} such row(s), the first is row {first}. Drop or repair."
+            )
+    rows = rows.clone()
+    rows[where] = (some / largest[:, None]).to(rows.dtype)
+    lengths[where] = torch.linalg.vector_norm(rows[where], dim=1)
+    return rows, lengths
+
+
+def _united(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the sorted union of two sets of labels; text never mixes with numbers."""
+    if (first.dtype.kind in "biuf") != (second.dtype.kind in "biuf"):
+        raise ValueError(
+            f"labels mix text and numbers: {_listed(first)} and {_listed(second)}. Use one kind for all."
+        )
+    return np.union1d(first, second)
+
+
+def _listed(labels: np.ndarray, most: int = 8) -> str:
+    """Return the labels for a message, shortened after a few."""
+    shown = ", ".join(repr(label) for label in labels[:most].tolist())
+    return f"[{shown}{', ...' if len(labels) > most else ''}]"
+
+
+def _on_host(values: Any) -> Any:
+    """Return a tensor as a NumPy array, anything else as it is."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values

@@ -1,0 +1,315 @@
+"""What fully describes one run: `RunConfig`, validated when it is built and hashed for the record's key."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from imbal_core.names import unknown_name
+
+__all__ = ["AUGMENTATIONS", "LOSSES", "OPTIMIZERS", "PRECISIONS", "SAMPLERS", "SCHEDULES", "RunConfig"]
+
+LOSSES = ("cross-entropy",)
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("constant", "cosine", "step", "one-cycle", "plateau-zhang")
+SAMPLERS = ("shuffle", "over-sample", "class-balanced")
+AUGMENTATIONS = ("none", "flip", "crop-flip")
+PRECISIONS = ("fp32", "bf16")
+
+_CHOICES = {
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "sampler": SAMPLERS,
+    "augment": AUGMENTATIONS,
+    "precision": PRECISIONS,
+}
+_TEXT = ("study", "profile", "dataset", "imbalance", "model")
+_SWITCHES = ("pretrained", "frozen", "nesterov", "channels_last", "compile")
+# name -> (smallest, optional); the largest that makes sense is the user's affair
+_WHOLE = {
+    "epochs": (1, False),
+    "split_seed": (0, False),
+    "train_seed": (0, False),
+    "warmup_epochs": (0, False),
+    "batch_size": (2, False),
+    "image_size": (1, True),
+    "epoch_images": (2, True),
+}
+# name -> (lower, lower allowed, upper, upper allowed, optional)
+_NUMBERS = {
+    "imbalance_scale": (0.0, False, math.inf, False, False),
+    "dropout": (0.0, True, 1.0, False, True),
+    "learning_rate": (0.0, False, math.inf, False, False),
+    "momentum": (0.0, True, 1.0, False, False),
+    "weight_decay": (0.0, True, math.inf, False, False),
+    "decay": (0.0, False, 1.0, False, False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what one run does, apart from the pixels and the machine.
+
+    An option that the run would silently ignore is refused, so two configs that differ are two
+    different runs. The defaults never change: the keys of committed records depend on them.
+
+    Parameters
+    ----------
+    study, profile : str
+        The chapter and the scale that the run belongs to; both name folders of the record store.
+    dataset, imbalance, model : str
+        Names that `load_dataset`, `counts_from_name` and `build_model` understand.
+    epochs : int
+        Passes over the sampler's epoch.
+    imbalance_scale : float, default=1.0
+        Factor on the class counts.
+    split_seed, train_seed : int, default=0
+        Which images are drawn; weights, order, augmentation and dropout.
+    pretrained : bool, default=False
+        Start from ImageNet weights.
+    frozen : bool, default=False
+        Train a softmax head on fixed features of the pretrained network.
+    image_size : int, optional
+        Side in pixels at which the network sees images; None is the model's own.
+    dropout : float, optional
+        Dropout probability; None is the model's own.
+    loss : {"cross-entropy"}, default="cross-entropy"
+        Mean over the batch.
+    optimizer : {"sgd", "adamw"}, default="sgd"
+        SGD adds ``weight_decay`` as an L2 penalty, AdamW decouples it.
+    learning_rate : float, default=0.1
+        Its largest value during the run.
+    momentum : float, default=0.9
+        SGD's momentum; AdamW's first beta (the second is 0.999).
+    nesterov : bool, default=False
+        Only for SGD with momentum.
+    weight_decay : float, default=5e-4
+        On every trained parameter.
+    schedule : {"cosine", "constant", "step", "one-cycle", "plateau-zhang"}, default="cosine"
+        See `imbal_core.training.learning_rate`.
+    milestones : tuple of int, default=()
+        Finished epochs after which ``schedule="step"`` multiplies the rate by ``decay``.
+    decay : float, default=0.1
+        Factor at each milestone.
+    warmup_epochs : int, default=0
+        Epochs in which the rate rises linearly, step by step.
+    batch_size : int, default=128
+        Images per step.
+    sampler : {"shuffle", "over-sample", "class-balanced"}, default="shuffle"
+        See `imbal_core.training.epoch_indices`.
+    epoch_images : int, optional
+        Images drawn per epoch; None is the sampler's whole epoch.
+    augment : {"none", "flip", "crop-flip"}, default="none"
+        See `imbal_core.training.augment_batch`.
+    precision : {"fp32", "bf16"}, default="fp32"
+        bf16 is autocast for the network; the loss and the weights stay in float32.
+    channels_last : bool, default=True
+        Memory layout of images and convolution weights. The result differs by rounding only.
+    compile : bool, default=False
+        Pass the training forward through `torch.compile`.
+
+    Raises
+    ------
+    ValueError
+        A value out of range, an unknown name (the nearest valid one is given), or an option that the
+        other options would make idle.
+    TypeError
+        A value of the wrong type.
+
+    Examples
+    --------
+    >>> config = RunConfig(
+    ...     study="demo", profile="smoke", dataset="mnist5k", imbalance="step-10", model="small_cnn", epochs=3
+    ... )
+    >>> config.canonical()
+    '{"dataset":"mnist5k","epochs":3,"imbalance":"step-10","model":"small_cnn","profile":"smoke","study":"demo"}'
+    """
+
+    study: str
+    profile: str
+    dataset: str
+    imbalance: str
+    model: str
+    epochs: int
+    imbalance_scale: float = 1.0
+    split_seed: int = 0
+    train_seed: int = 0
+    pretrained: bool = False
+    frozen: bool = False
+    image_size: int | None = None
+    dropout: float | None = None
+    loss: str = "cross-entropy"
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
+    warmup_epochs: int = 0
+    batch_size: int = 128
+    sampler: str = "shuffle"
+    epoch_images: int | None = None
+    augment: str = "none"
+    precision: str = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in _TEXT:
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a string, got {value!r}.")
+            if not value.strip():
+                raise ValueError(f"{name} must not be empty.")
+        for name in ("study", "profile"):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", getattr(self, name)):
+                raise ValueError(
+                    f"{name} names a folder: letters, digits, '_', '-' and '.' only, "
+                    f"got {getattr(self, name)!r}."
+                )
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown_name(name, getattr(self, name), choices)
+        for name, (smallest, optional) in _WHOLE.items():
+            self._set(name, _whole_number(name, getattr(self, name), smallest, optional))
+        for name, bounds in _NUMBERS.items():
+            self._set(name, _number(name, getattr(self, name), *bounds))
+        self._check_milestones()
+        self._refuse_idle_options()
+
+    def _set(self, name: str, value: object) -> None:
+        # One form per value (1 and 1.0, a NumPy scalar, a list) so that equal runs share one digest.
+        object.__setattr__(self, name, value)
+
+    def _check_milestones(self) -> None:
+        if isinstance(self.milestones, str) or not hasattr(self.milestones, "__iter__"):
+            raise TypeError(f"milestones must be a sequence of epochs, got {self.milestones!r}.")
+        for milestone in self.milestones:
+            _whole_number("milestones", milestone, 1, False)
+        milestones = tuple(int(milestone) for milestone in self.milestones)
+        if list(milestones) != sorted(set(milestones)):
+            raise ValueError(f"milestones must increase, got {milestones}.")
+        if milestones and milestones[-1] >= self.epochs:
+            raise ValueError(
+                f"milestone {milestones[-1]} is never reached in {self.epochs} epochs: "
+                f"each must be below epochs."
+            )
+        self._set("milestones", milestones)
+
+    def _refuse_idle_options(self) -> None:
+        idle = {
+            "milestones: only schedule='step' reads them": self.milestones and self.schedule != "step",
+            "decay: only schedule='step' reads it": self.decay != 0.1 and self.schedule != "step",
+            "schedule='step' without milestones never steps: give milestones or use 'constant'": (
+                self.schedule == "step" and not self.milestones
+            ),
+            "warmup_epochs: schedule='one-cycle' warms up by itself": (
+                self.warmup_epochs and self.schedule == "one-cycle"
+            ),
+            f"warmup_epochs={self.warmup_epochs} fills all {self.epochs} epochs": (
+                self.warmup_epochs >= self.epochs
+            ),
+            "nesterov: only optimizer='sgd' with momentum > 0 has it": (
+                self.nesterov and (self.optimizer != "sgd" or self.momentum == 0)
+            ),
+            "frozen: features of a network without pretrained=True would be random": (
+                self.frozen and not self.pretrained
+            ),
+            f"augment={self.augment!r}: frozen features are computed once, from unchanged images": (
+                self.frozen and self.augment != "none"
+            ),
+            "dropout: a frozen network computes its features without it": (
+                self.frozen and self.dropout is not None
+            ),
+        }
+        for reason, found in idle.items():
+            if found:
+                raise ValueError(f"Options that contradict each other: {reason}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field, in JSON's types."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """Return the config with the given fields; absent ones take their default.
+
+        Raises
+        ------
+        ValueError
+            An unknown field (the nearest valid name is given) or a required one that is absent.
+        """
+        fields = dataclasses.fields(cls)
+        for name in values:
+            if name not in {f.name for f in fields}:
+                raise unknown_name("field of RunConfig", name, [f.name for f in fields])
+        missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
+        if missing:
+            raise ValueError(f"RunConfig needs {', '.join(missing)} as well.")
+        return cls(**values)
+
+    def canonical(self) -> str:
+        """Return the fields that differ from their default as JSON, sorted, without spaces.
+
+        A field added later with a default does not appear, so older records keep their keys.
+        """
+        changed = {
+            f.name: _plain(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+        }
+        return json.dumps(changed, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits of the SHA-256 of `canonical`."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
+
+    def label(self) -> str:
+        """Return a short description for progress bars and tables of failures."""
+        form = "frozen" if self.frozen else "fine-tuned" if self.pretrained else "from scratch"
+        return (
+            f"{self.dataset} {self.imbalance}, {self.model} {form}, {self.sampler}, "
+            f"seeds {self.split_seed}/{self.train_seed}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _whole_number(name: str, value: object, smallest: int, optional: bool) -> int | None:
+    if value is None and optional:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be a whole number{' or None' if optional else ''}, got {value!r}.")
+    if value < smallest:
+        raise ValueError(f"{name} must be at least {smallest}, got {value}.")
+    return int(value)
+
+
+def _number(
+    name: str, value: object, lower: float, with_lower: bool, upper: float, with_upper: bool, optional: bool
+) -> float | None:
+    if value is None and optional:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number{' or None' if optional else ''}, got {value!r}.")
+    number = float(value)
+    low_enough = number < upper or (with_upper and number == upper)
+    if not (low_enough and (number > lower or (with_lower and number == lower))):
+        interval = f"{'[' if with_lower else '('}{lower:g}, {upper:g}{']' if with_upper else ')'}"
+        raise ValueError(f"{name} must lie in {interval}, got {value!r}.")
+    return number

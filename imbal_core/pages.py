@@ -1,0 +1,92 @@
+"""The generated parts of the book's pages: the status table and the foot of each chapter's card."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imbal_core.names import unknown_name
+from imbal_core.parameters import read_notebook
+
+__all__ = ["VERDICT_BADGES", "chapter_card", "glued_verdicts", "status_table"]
+
+#: Every verdict, and the colour of its badge in sphinx-design's words.
+VERDICT_BADGES = {
+    "reproduced": "success",
+    "direction only": "info",
+    "inconclusive": "warning",
+    "contradicted": "danger",
+    "not attempted": "secondary",
+}
+
+
+def glued_verdicts(executed: Path) -> dict[str, str]:
+    """Return claim to verdict, from the values that an executed chapter glued as ``verdict_<claim>``.
+
+    A copy that shows smoke records has none: digits decide no claim.
+
+    Raises
+    ------
+    ValueError
+        If a glued text is not one of the five verdicts.
+    """
+    notebook = read_notebook(executed)
+    if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":
+        return {}
+    found = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("scrapbook", {}).get("name", "")
+            if name.startswith("verdict_"):
+                text = next(value for mime, value in output["data"].items() if mime.endswith("text/plain"))
+                found[name.removeprefix("verdict_")] = ast.literal_eval(text)
+    for verdict in found.values():
+        if verdict not in VERDICT_BADGES:
+            raise unknown_name(f"verdict in {executed.name}", verdict, VERDICT_BADGES)
+    return found
+
+
+def chapter_card(chapter: str, executed: Path | None) -> str:
+    """Return the foot of a chapter's card as MyST: verdicts and a link, or that it is not written."""
+    if executed is None:
+        return "{bdg-light}`chapter in preparation`\n"
+    badges = [
+        f"{{bdg-{VERDICT_BADGES[verdict]}}}`{claim} {verdict}`"
+        for claim, verdict in glued_verdicts(executed).items()
+    ]
+    verdicts = " ".join(badges) or "This build judges no claim."
+    return f"{verdicts}\n\n[Read the chapter](../notebooks/{chapter}.ipynb)\n"
+
+
+def status_table(executed: Mapping[str, Path]) -> str:
+    """Return the status page's table as MyST, from the metadata in the executed copies.
+
+    Parameters
+    ----------
+    executed : mapping of str to Path
+        Chapter name to its executed copy. Seconds, times and parameters are papermill's, device and versions
+        come from :func:`imbal_core.execute.run_notebook`.
+    """
+    columns = ["Chapter", "Profile", "Live", "Trained", "Seconds", "Device", "Versions", "Executed (UTC)"]
+    rows = [columns, ["---", "---", "---", "---", "---:", "---", "---", "---"]]
+    for name, path in executed.items():
+        metadata = read_notebook(path).metadata
+        run, machine = metadata["papermill"], metadata["imbal"]
+        versions = {"python": metadata["language_info"]["version"], **machine["versions"]}
+        rows.append(
+            [
+                f"[](../notebooks/{name}.ipynb)",
+                *(_word(run["parameters"].get(key)) for key in ("PROFILE", "LIVE", "TRAIN")),
+                f"{run['duration']:.1f}",
+                machine["device"],
+                ", ".join(f"{package} {version}" for package, version in versions.items()),
+                run["start_time"][:16].replace("T", " "),
+            ]
+        )
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _word(value: Any) -> str:
+    return {True: "yes", False: "no", None: ""}.get(value, str(value))

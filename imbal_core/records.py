@@ -1,0 +1,451 @@
+"""Records: what a run leaves behind, one JSON file per run, and the store that keeps them.
+
+A record is written once and never changed. The store is the only state that runs share, so writing is atomic
+and any number of processes may write at the same time.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import stat
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from imbal_core.config import RunConfig
+from imbal_core.record_format import SCHEMA, Record, RecordError, parse_record, plain_values, run_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "SCHEMA",
+    "AddReport",
+    "ContradictionError",
+    "FailureNote",
+    "Record",
+    "RecordError",
+    "RecordStore",
+    "RecordWriteError",
+    "SkippedRecord",
+    "SkippedRecordWarning",
+    "default_root",
+    "parse_record",
+    "run_key",
+]
+
+MAX_RECORD_BYTES = (
+    16 * 2**20
+)  # a record is some 10 to 500 kB; this bounds what a hostile archive can unpack to
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class ContradictionError(RecordError):
+    """Two records of one key with different measurements; the message names both."""
+
+
+class RecordWriteError(OSError):
+    """A record that could not be written, such as on a full disk; ``filename`` names the file."""
+
+
+class SkippedRecordWarning(UserWarning):
+    """Files in the store that are not records of this schema; they are named and were not read."""
+
+
+@dataclass(frozen=True)
+class SkippedRecord:
+    """A file in the store that was not read: its name below the store's root, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FailureNote:
+    """A run that failed: its configuration, the text of the error, and when (UTC)."""
+
+    study: str
+    profile: str
+    digest: str
+    config: dict[str, Any]
+    error: str
+    date: str
+
+
+@dataclass(frozen=True)
+class AddReport:
+    """What became of the files that were offered to the store.
+
+    Attributes
+    ----------
+    added : list of str
+        Keys of the records that are new.
+    same : list of str
+        Keys of the records that were there already, with equal measurements.
+    refused : list of (str, str)
+        Name and reason of every file that was not taken.
+    """
+
+    added: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def default_root() -> Path:
+    """Return ``results/`` of the checkout that holds this package, else of the working folder."""
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "results").is_dir():
+        return checkout / "results"
+    return Path("results")
+
+
+class RecordStore:
+    """A folder of records, ``<root>/<study>/<profile>/<key>.json``.
+
+    Parameters
+    ----------
+    root : path-like, optional
+        Default: see :func:`default_root`. It is created by the first write.
+
+    Attributes
+    ----------
+    skipped : list of SkippedRecord
+        The files that the last read did not take, with the reason.
+
+    Notes
+    -----
+    A record is written to a hidden temporary file beside its place, flushed to the disk, and then linked to
+    its name. Linking fails when the name exists, so no record is ever overwritten, and a reader sees a whole
+    file or none. On file systems without hard links the temporary file is renamed instead.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = default_root() if root is None else Path(root)
+        self.skipped: list[SkippedRecord] = []
+
+    @property
+    def scratch(self) -> Path:
+        """The folder beside the store for what need not be kept: ``_build/``, which git ignores."""
+        return self.root.parent / "_build"
+
+    def path(self, record: Record) -> Path:
+        """Return the file that ``record`` belongs in."""
+        return self.root / record.config["study"] / record.config["profile"] / f"{record.key}.json"
+
+    def write(self, record: Record) -> Path:
+        """Return the file of ``record`` after writing it, or after finding the same measurements there.
+
+        A file at that place that is no record (torn by a copy, say) is set aside as ``<key>.torn-<token>``,
+        with a warning. A note of an earlier failure of the same configuration is cleared.
+
+        Raises
+        ------
+        RecordError
+            If the record is not valid: a NaN, a key that is not that of its content.
+        ContradictionError
+            If a record of the same key holds other measurements. The file there is left as it is.
+        RecordWriteError
+            If the file cannot be written. No partial and no temporary file stays behind.
+        """
+        path, _ = self._place(record)
+        return path
+
+    def _place(self, record: Record) -> tuple[Path, bool]:
+        """Write ``record`` and return its file and whether it is new."""
+        text = record.to_json()
+        parse_record(text)
+        path = self.path(record)
+        new = _create(path, text)
+        while not new and not self._agrees(record, path):
+            new = _create(path, text)
+        self._failure_path(record.run_config()).unlink(missing_ok=True)
+        return path, new
+
+    def _agrees(self, record: Record, path: Path) -> bool:
+        """Return whether the file at ``path`` says the same; False if it was no record and was set aside."""
+        try:
+            present = parse_record(path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except RecordError as error:
+            _set_aside(path, str(error))
+            return False
+        if present.measurements == plain_values(record.measurements, "measurements"):
+            return True
+        where = _first_difference(
+            present.measurements, plain_values(record.measurements, "measurements"), "measurements"
+        )
+        raise ContradictionError(
+            f"two records of key {record.key} contradict each other: {path} ({_origin(present)}) and a new "
+            f"one ({_origin(record)}); {where}. The file was kept; the new record was not written."
+        )
+
+    def read(self, study: str | None = None, profile: str | None = None) -> list[Record]:
+        """Return the records of a study and profile (None: all), sorted by study, profile and key.
+
+        Files that are torn, foreign, of another schema or in the wrong place are left out, listed in
+        :attr:`skipped` and named in one :class:`SkippedRecordWarning`.
+        """
+        records, self.skipped, total = [], [], 0
+        for path in self._files(study, profile):
+            total += 1
+            try:
+                record = parse_record(path.read_bytes())
+                if path != self.path(record):
+                    raise RecordError(
+                        f"in the wrong place, it belongs in {self.path(record).relative_to(self.root)}"
+                    )
+                records.append(record)
+            except (RecordError, OSError) as error:
+                self.skipped.append(SkippedRecord(path.relative_to(self.root).as_posix(), str(error)))
+        if self.skipped:
+            names = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped)
+            warnings.warn(
+                f"skipped {len(self.skipped)} of {total} files in {self.root.name}/, "
+                f"they are not records: {names}",
+                SkippedRecordWarning,
+                stacklevel=2,
+            )
+        return records
+
+    def _files(self, study: str | None, profile: str | None) -> Iterator[Path]:
+        # Without a profile also files that lie too high are met, so that none is passed over in silence.
+        pattern = f"{study or '*'}/{profile}/**/*.json" if profile else f"{study or '.'}/**/*.json"
+        for path in sorted(set(self.root.glob(pattern))):
+            # Names with a leading dot are files that a killed writer left unfinished.
+            if not any(part[0] == "." for part in path.relative_to(self.root).parts):
+                yield path
+
+    def missing(self, grid: Iterable[RunConfig]) -> list[RunConfig]:
+        """Return the configurations of ``grid`` that have no record, in the order of the grid."""
+        grid = list(grid)
+        recorded = {
+            record.run_config().digest()
+            for study, profile in sorted({(config.study, config.profile) for config in grid})
+            for record in self.read(study, profile)
+        }
+        return [config for config in grid if config.digest() not in recorded]
+
+    def find(self, config: RunConfig) -> Record | None:
+        """Return the record of ``config``, or None.
+
+        Raises
+        ------
+        RecordError
+            If there are several, made from different data or splits.
+        """
+        digest = config.digest()
+        found = [r for r in self.read(config.study, config.profile) if r.run_config().digest() == digest]
+        if len(found) > 1:
+            keys = ", ".join(record.key for record in found)
+            raise RecordError(
+                f"records {keys} hold the same configuration with different data or splits; "
+                f"keep only one of them"
+            )
+        return found[0] if found else None
+
+    def to_frame(self, study: str, profile: str) -> pd.DataFrame:
+        """Return one row per record: every field of the configuration, and what identifies the run.
+
+        Further columns: ``key``, ``split``, ``seconds`` (of the run), ``device``, ``measurements`` (a dict).
+        Without records the frame is empty and has the columns ``key`` to ``measurements``.
+        """
+        import pandas as pd  # here, because many processes write records and none of them needs pandas
+
+        rows = []
+        for record in self.read(study, profile):
+            config = record.run_config().to_dict()
+            row = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+            row |= {
+                "key": record.key,
+                "split": record.split,
+                "seconds": record.provenance.get("seconds"),
+                "device": record.provenance.get("device"),
+                "measurements": record.measurements,
+            }
+            rows.append(row)
+        return pd.DataFrame(
+            rows, columns=None if rows else ["key", "split", "seconds", "device", "measurements"]
+        )
+
+    def add(self, path: str | os.PathLike[str]) -> AddReport:
+        """Return what became of each file in a zip archive or folder of records.
+
+        A record's place in the store follows from its content, never from the name in the archive. Refused by
+        name: foreign and torn files, other schemas, a key that is not that of the content, measurements that
+        contradict a record of the store, links, names that lead outside the archive.
+
+        Raises
+        ------
+        RecordError
+            If ``path`` is neither a zip archive nor a folder.
+        """
+        report = AddReport()
+        for name, offered in _offered(Path(path)):
+            try:
+                if isinstance(offered, RecordError):
+                    raise offered
+                record = parse_record(offered)
+                _, new = self._place(record)
+                (report.added if new else report.same).append(record.key)
+            except RecordError as error:
+                report.refused.append((name, str(error)))
+        return report
+
+    def _failure_path(self, config: RunConfig) -> Path:
+        return self.scratch / "failures" / config.study / config.profile / f"{config.digest()}.json"
+
+    def write_failure(self, config: RunConfig, error_text: str) -> Path:
+        """Return the file of a note that the run of ``config`` failed; an older note is replaced.
+
+        The notes lie in :attr:`scratch`; a later success clears its note.
+        """
+        note = FailureNote(
+            config.study,
+            config.profile,
+            config.digest(),
+            config.to_dict(),
+            error_text,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        path = self._failure_path(config)
+        _create(path, json.dumps(asdict(note), sort_keys=True, indent=1) + "\n", replace=True)
+        return path
+
+    def failures(self, study: str | None = None, profile: str | None = None) -> list[FailureNote]:
+        """Return the notes of runs that failed and have not succeeded since."""
+        pattern = f"failures/{study or '*'}/{profile or '*'}/*.json"
+        return [FailureNote(**json.loads(path.read_text())) for path in sorted(self.scratch.glob(pattern))]
+
+
+def _create(path: Path, text: str, *, replace: bool = False) -> bool:
+    """Write ``text`` to ``path`` whole or not at all; return False when the name is taken already."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    try:
+        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _write_error(path: Path, error: OSError) -> RecordWriteError:
+    reason = f"cannot write a record: {error.strerror}. Nothing was left behind; make room or mend the folder"
+    return RecordWriteError(error.errno, reason, str(path))
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        os.rename(temporary, path)
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Rename a file that is no record, so that the record can take its place and nothing is lost."""
+    aside = path.with_name(f"{path.stem}.torn-{secrets.token_hex(4)}")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return
+    try:
+        parse_record(aside.read_bytes())
+    except RecordError:
+        warnings.warn(
+            f"{path} was no record ({reason}); set aside as {aside.name}", SkippedRecordWarning, stacklevel=4
+        )
+        return
+    # Another process put a record here between the look and the rename: give it its name back.
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    aside.unlink()
+
+
+def _origin(record: Record) -> str:
+    return (
+        f"{record.provenance.get('date', 'no date')} on {record.provenance.get('device', 'no device named')}"
+    )
+
+
+def _first_difference(one: Any, other: Any, where: str) -> str:
+    """Return the first place at which two plain values differ, in words."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted(one.keys() | other.keys()):
+            if name not in one or name not in other:
+                return f"only one of them has {where}.{name}"
+            if one[name] != other[name]:
+                return _first_difference(one[name], other[name], f"{where}.{name}")
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            if left != right:
+                return _first_difference(left, right, f"{where}[{index}]")
+    return f"{where} is {str(one)[:60]} in the file and {str(other)[:60]} in the new one"
+
+
+def _offered(path: Path) -> Iterator[tuple[str, bytes | RecordError]]:
+    """Yield name and content of each file in a folder or zip archive, or why it was not opened."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            name = file.relative_to(path)
+            if file.is_symlink():
+                yield name.as_posix(), RecordError("is a link; links are not followed")
+            elif file.is_file():
+                yield name.as_posix(), _within_limit(file.stat().st_size) or file.read_bytes()
+        return
+    if not zipfile.is_zipfile(path):
+        raise RecordError(f"{path} is neither a folder nor a zip archive of records (or it does not exist)")
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                yield member.filename, _refuse_member(member) or _read_member(archive, member)
+
+
+def _within_limit(size: int) -> RecordError | None:
+    if size > MAX_RECORD_BYTES:
+        return RecordError(f"has {size:,} bytes; a record has at most {MAX_RECORD_BYTES:,}")
+    return None
+
+
+def _refuse_member(member: zipfile.ZipInfo) -> RecordError | None:
+    name = PurePosixPath(member.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in str(name):
+        return RecordError("its name leads outside the archive")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return RecordError("is a link; links are not followed")
+    return _within_limit(member.file_size)
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | RecordError:
+    try:
+        with archive.open(member) as file:
+            return file.read(MAX_RECORD_BYTES)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
+        return RecordError(f"cannot be unpacked ({error})")

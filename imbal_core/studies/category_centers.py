@@ -1,0 +1,433 @@
+"""Category centers instead of the softmax layer (Zhang, Shuai, Ren and Chen, 2018).
+
+Every run trains one network and reads all methods from it: D (the softmax layer), C (centers of the last
+convolution) and F (centers of the fully connected layer); the prefix O stands for a run trained with
+over-sampling. Three forms: *fine-tuned* ImageNet weights (Tables V and VI), *from scratch* (Table VII), and
+*frozen* ImageNet features with a softmax layer on top.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from imbal_core import metrics
+from imbal_core.centers import CategoryCenters
+from imbal_core.embeddings import cached_embeddings
+from imbal_core.imbalance import zhang_counts
+from imbal_core.models import Network, build_model
+from imbal_core.training import RunConfig, fit, iter_predict, seeded_init
+
+if TYPE_CHECKING:
+    from imbal_core.batch import PreparedRun
+
+__all__ = ["READOUT_OF_TAP", "few_labels", "form", "frame", "grid", "label_frame", "measure"]
+
+#: Zhang's letter for the centers of each feature tap.
+READOUT_OF_TAP = {"last convolution": "C", "fully connected": "F"}
+
+_KINDS = ("a", "b", "c")
+_SKETCH_LABELS = (3, 5)
+_SKETCH_POINTS = 500
+
+
+def _arms(base: RunConfig, seeds: Iterable[int], samplers: Iterable[str] = ("shuffle", "over-sample")) -> list[RunConfig]:
+    """Return the runs of one form: every seed of every imbalance and sampler, whole seeds first."""
+    return [
+        dataclasses.replace(base, imbalance=f"zhang-{kind}", sampler=sampler, split_seed=seed, train_seed=seed)
+        for seed in seeds
+        for kind in _KINDS
+        for sampler in samplers
+    ]
+
+
+def _smoke() -> list[RunConfig]:
+    base = RunConfig(
+        study="category_centers",
+        profile="smoke",
+        dataset="mnist5k",
+        imbalance="zhang-a",
+        imbalance_scale=0.08,
+        model="small_cnn",
+        epochs=3,
+        learning_rate=0.05,
+        schedule="one-cycle",
+        batch_size=64,
+        augment="none",
+    )
+    return _arms(base, range(2))
+
+
+def _laptop() -> list[RunConfig]:
+    """Return the runs that two CPU cores finish: frozen features first, for they take seconds."""
+    frozen = RunConfig(
+        study="category_centers",
+        profile="laptop",
+        dataset="cifar10",
+        imbalance="zhang-a",
+        model="timm:tf_efficientnet_lite0",
+        pretrained=True,
+        frozen=True,
+        image_size=96,
+        epochs=20,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        schedule="cosine",
+        batch_size=256,
+        augment="none",
+        precision="bf16",
+    )
+    tuned = dataclasses.replace(
+        frozen,
+        frozen=False,
+        image_size=64,
+        epochs=3,
+        optimizer="sgd",
+        learning_rate=0.02,
+        weight_decay=5e-4,
+        schedule="one-cycle",
+        batch_size=64,
+        augment="flip",
+        precision="fp32",
+    )
+    scratch = dataclasses.replace(
+        tuned,
+        model="all_cnn",
+        pretrained=False,
+        image_size=None,
+        epochs=8,
+        learning_rate=0.05,
+        batch_size=128,
+        augment="none",
+        precision="bf16",
+    )
+    runs = _arms(frozen, range(10)) + _arms(dataclasses.replace(frozen, dataset="cifar100"), range(10))
+    runs += [_as_many_steps(config) for config in _arms(tuned, range(3))]
+    return runs + _arms(scratch, range(3), samplers=("shuffle",))
+
+
+def _as_many_steps(config: RunConfig) -> RunConfig:
+    """Return the run with as many images an epoch as its plain twin has, so that both cost the same."""
+    if config.sampler == "shuffle":
+        return config
+    num_classes = 100 if config.dataset == "cifar100" else 10
+    train_counts, _ = zhang_counts(num_classes, config.imbalance[-1].upper())
+    return dataclasses.replace(config, epoch_images=int(train_counts.sum()))
+
+
+def _paper() -> list[RunConfig]:
+    """Return the paper's own networks at their own size; what it leaves open is in ``papers/zhang_2018.yml``."""
+    all_cnn = RunConfig(
+        study="category_centers",
+        profile="paper",
+        dataset="cifar10",
+        imbalance="zhang-a",
+        model="all_cnn",
+        epochs=100,
+        learning_rate=0.005,
+        schedule="plateau-zhang",
+        batch_size=256,
+        augment="none",
+        precision="bf16",
+    )
+    vgg = dataclasses.replace(
+        all_cnn, model="vgg16", pretrained=True, image_size=224, epochs=20, learning_rate=0.001, batch_size=50
+    )
+    runs = _arms(all_cnn, range(3), samplers=("shuffle",))
+    return runs + _arms(vgg, range(3)) + _arms(dataclasses.replace(vgg, dataset="cifar100"), range(3))
+
+
+def grid(profile: str) -> list[RunConfig]:
+    """Return every run of the study at one scale, in the order in which they are worth having.
+
+    Parameters
+    ----------
+    profile : {"smoke", "laptop", "paper"}
+    """
+    return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
+
+
+def form(config: RunConfig) -> str:
+    """Return how a run comes by its features: "frozen", "fine-tuned" or "from scratch"."""
+    if config.frozen:
+        return "frozen"
+    return "fine-tuned" if config.pretrained else "from scratch"
+
+
+def few_labels(train_counts: np.ndarray) -> np.ndarray:
+    """Return which labels have few samples: fewer than half as many training images as the largest.
+
+    Parameters
+    ----------
+    train_counts : ndarray of shape (K,), int
+
+    Returns
+    -------
+    ndarray of shape (K,), bool
+        For Zhang's tables: labels 0 to 4 of types A and C, 0 to 5 of type B (times ten for CIFAR-100).
+    """
+    return 2 * np.asarray(train_counts) < np.max(train_counts)
+
+
+def measure(
+    prepared: PreparedRun,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Return the measurements of one run: its history and every readout of its one network.
+
+    Parameters
+    ----------
+    prepared : PreparedRun
+    device : torch.device
+    checkpoint : Path, optional
+        Where training leaves its state after each epoch.
+    progress : bool, default=True
+
+    Returns
+    -------
+    dict
+        ``train_counts``, ``valid_counts``, ``test_counts`` (images per class), ``history`` (per epoch),
+        ``readouts`` (name to accuracy, recall and precision per class, fractions), and for one run of frozen
+        features ``feature_sketch``, the points of two classes in a plane.
+    """
+    config, split = prepared.config, prepared.split
+    num_classes = prepared.train.num_classes
+    pool: np.ndarray = prepared.train.images
+    test: np.ndarray = prepared.test.images
+    with seeded_init(config.train_seed):
+        if config.frozen:
+            pool, test = _frozen_features(prepared, device, progress)
+            network = build_model("linear", num_classes, in_features=pool.shape[1])
+        else:
+            network = build_model(
+                config.model,
+                num_classes,
+                pretrained=config.pretrained,
+                image_size=config.image_size,
+                root=prepared.root,
+                dropout=config.dropout,
+            )
+    train = pool[split.train], prepared.train.labels[split.train]
+    valid = pool[split.valid], prepared.train.labels[split.valid]
+    result = fit(network, *train, config, valid=valid, device=device, checkpoint=checkpoint, progress=progress)
+    predictions = _predictions(network, train, valid, test[split.test], prepared.train_counts, config, device)
+    test_labels = prepared.test.labels[split.test]
+    measurements: dict[str, Any] = {
+        "train_counts": prepared.train_counts.tolist(),
+        "valid_counts": prepared.valid_counts.tolist(),
+        "test_counts": np.bincount(test_labels, minlength=num_classes).tolist(),
+        "history": result.history,
+        "readouts": {
+            name: _scores(test_labels, predicted, num_classes) for name, predicted in predictions.items()
+        },
+    }
+    if config.frozen and num_classes == 10 and config.split_seed == 0 and config.imbalance == "zhang-a":
+        measurements["feature_sketch"] = _feature_sketch(pool, prepared.train.labels, prepared.train.class_names)
+    return measurements
+
+
+def _frozen_features(
+    prepared: PreparedRun, device: torch.device, progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the classifier of the pretrained network would read, for the pool and the test images."""
+    config = prepared.config
+    network = build_model(
+        config.model,
+        prepared.train.num_classes,
+        pretrained=True,
+        image_size=config.image_size,
+        root=prepared.root,
+        dropout=config.dropout,
+    )
+    # the classifier is new and random, and not part of what the features depend on
+    for parameter in network.classifier().parameters():
+        torch.nn.init.zeros_(parameter)
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)
+    pool, test = (
+        cached_embeddings(
+            network,
+            dataset,
+            "fully connected",
+            cache=prepared.root / "features",
+            precision=config.precision,
+            device=device,
+            progress=progress,
+        ).astype(np.float32)
+        for dataset in (prepared.train, prepared.test)
+    )
+    return pool, test
+
+
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+def _batches(
+    network: Network, inputs: np.ndarray, config: RunConfig, device: torch.device
+) -> Iterator[dict[str, torch.Tensor]]:
+    precision = "fp32" if config.frozen else config.precision
+    return iter_predict(network, inputs, taps=network.taps, precision=precision, device=device)
+
+
+def _fit_centers(
+    network: Network, images: Labelled, config: RunConfig, device: torch.device
+) -> dict[str, CategoryCenters]:
+    """Return the category centers of each tap, fitted batch by batch."""
+    classes = np.arange(network.num_classes)
+    centers = {tap: CategoryCenters() for tap in network.taps}
+    start = 0
+    for batch in _batches(network, images[0], config, device):
+        stop = start + len(batch["logits"])
+        for tap, estimator in centers.items():
+            estimator.partial_fit(batch[tap].numpy(), images[1][start:stop], classes=classes)
+        start = stop
+    return centers
+
+
+def _predictions(
+    network: Network,
+    train: Labelled,
+    valid: Labelled,
+    test: np.ndarray,
+    train_counts: np.ndarray,
+    config: RunConfig,
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """Return the predicted labels of every readout of one trained network, each int64 of shape (N,)."""
+    only_train = _fit_centers(network, train, config, device)
+    only_valid = _fit_centers(network, valid, config, device)
+    readers: dict[str, tuple[str, CategoryCenters]] = {}
+    for tap in network.taps:
+        letter = READOUT_OF_TAP[tap]
+        both = CategoryCenters().merge(only_train[tap]).merge(only_valid[tap])
+        readers[letter] = (tap, both)
+        readers[f"{letter}, renormalized"] = (tap, CategoryCenters(renormalize=True).merge(both))
+        readers[f"{letter}, training images only"] = (tap, only_train[tap])
+    log_prior = torch.log(torch.as_tensor(train_counts / train_counts.sum(), dtype=torch.float32))
+    parts: dict[str, list[np.ndarray]] = {}
+    for batch in _batches(network, test, config, device):
+        logits = batch["logits"]
+        parts.setdefault("D", []).append(logits.argmax(1).numpy())
+        if config.sampler == "shuffle":  # over-sampling has already levelled the prior that is taken out here
+            parts.setdefault("LA", []).append((logits - log_prior).argmax(1).numpy())
+        for name, (tap, estimator) in readers.items():
+            parts.setdefault(name, []).append(estimator.predict(batch[tap].numpy()))
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _scores(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, Any]:
+    confusion = metrics.confusion_counts(labels, predicted, num_classes)
+    return {
+        "accuracy": float(metrics.accuracy(confusion)),
+        "recall": metrics.per_class_recall(confusion).tolist(),
+        "precision": metrics.per_class_precision(confusion).tolist(),
+    }
+
+
+def _feature_sketch(
+    features: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the unit-length features of two classes in the plane that shows their difference best.
+
+    The first axis runs through the two centers; the second is the direction of the largest spread at a right
+    angle to it. Points are the first images of each class, rounded to four decimals.
+    """
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    first, second = (unit[labels == label] for label in _SKETCH_LABELS)
+    axis = second.mean(0) - first.mean(0)
+    axis /= np.linalg.norm(axis)
+    both = np.concatenate([first, second])
+    middle = both.mean(0)
+    rest = (both - middle) - np.outer((both - middle) @ axis, axis)
+    spread = np.linalg.eigh(rest.T @ rest)[1][:, -1]
+    spread *= np.sign(spread[np.argmax(np.abs(spread))])  # an eigenvector's sign is arbitrary: fix it
+    plane = np.stack([axis, spread], axis=1)
+    return {
+        "class_names": [class_names[label] for label in _SKETCH_LABELS],
+        "points": [
+            np.round((points[:_SKETCH_POINTS] - middle) @ plane, 4).tolist() for points in (first, second)
+        ],
+    }
+
+
+def frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of all readouts in long form.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As :meth:`imbal_core.records.RecordStore.to_frame` returns it.
+
+    Returns
+    -------
+    DataFrame
+        Columns key, profile, form, model, dataset, imbalance ("A", "B", "C"), split_seed, train_seed, readout
+        (over-sampled runs with the prefix O), metric and value. Metrics: accuracy; recall_few and recall_many,
+        the mean recall of labels with few and with many samples; precision, the mean over labels.
+    """
+    rows = []
+    for record, readout, scores, counts in _readouts(records):
+        few = few_labels(counts)
+        recall = np.asarray(scores["recall"])
+        values = {
+            "accuracy": scores["accuracy"],
+            "recall_few": recall[few].mean(),
+            "recall_many": recall[~few].mean(),
+            "precision": np.mean(scores["precision"]),
+        }
+        rows += [{**record, "readout": readout, "metric": metric, "value": v} for metric, v in values.items()]
+    return pd.DataFrame(rows, columns=[*_COLUMNS, "readout", "metric", "value"])
+
+
+def label_frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the recall of every label, in long form.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As :meth:`imbal_core.records.RecordStore.to_frame` returns it.
+
+    Returns
+    -------
+    DataFrame
+        The columns of :func:`frame` up to ``readout``, then label, train_count and recall.
+    """
+    rows = [
+        {**record, "readout": readout, "label": label, "train_count": int(counts[label]), "recall": recall}
+        for record, readout, scores, counts in _readouts(records)
+        for label, recall in enumerate(scores["recall"])
+    ]
+    return pd.DataFrame(rows, columns=[*_COLUMNS, "readout", "label", "train_count", "recall"])
+
+
+_COLUMNS = ["key", "profile", "form", "model", "dataset", "imbalance", "split_seed", "train_seed"]
+
+
+def _readouts(records: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], np.ndarray]]:
+    """Yield (identity of the run, readout, scores, training counts) for every readout of every record."""
+    for row in records.to_dict("records"):
+        config = RunConfig.from_dict({field.name: row[field.name] for field in dataclasses.fields(RunConfig)})
+        identity = {
+            "key": row["key"],
+            "profile": config.profile,
+            "form": form(config),
+            "model": config.model,
+            "dataset": config.dataset,
+            "imbalance": config.imbalance[-1].upper(),
+            "split_seed": config.split_seed,
+            "train_seed": config.train_seed,
+        }
+        prefix = "O" if config.sampler == "over-sample" else ""
+        counts = np.asarray(row["measurements"]["train_counts"])
+        for name, scores in row["measurements"]["readouts"].items():
+            yield identity, prefix + name, scores, counts

@@ -1,0 +1,153 @@
+"""The built book in a real browser without a network: `make book` first, and Chromium installed, else skipped."""
+
+import functools
+import html
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+BOOK = Path(__file__).parents[1] / "_build" / "html"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync --disable-default-apps --disable-extensions --hide-scrollbars""".split()
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install it to look at the pages"),
+    pytest.mark.skipif(not (BOOK / "index.html").is_file(), reason="no built book: run `make book` first"),
+]
+
+# A page of the same origin that holds the tested page in a frame, acts on it, and writes what it saw.
+PROBE = """<!doctype html><title>probe</title>
+<iframe id="frame" src="%s" style="width:%dpx;height:1200px;border:0"></iframe><pre id="seen"></pre>
+<script>
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+document.getElementById("frame").addEventListener("load", async (event) => {
+  const page = event.target.contentDocument, root = page.documentElement;
+  const background = () => event.target.contentWindow.getComputedStyle(page.body).backgroundColor;
+  await wait(1500);
+  const seen = {
+    width: root.scrollWidth,
+    formulas: page.querySelectorAll("mjx-container").length,
+    formulaErrors: page.querySelectorAll("mjx-merror").length,
+    unrendered: page.querySelectorAll(".math").length,
+    brokenImages: [...page.images].filter((i) => i.complete && i.naturalWidth === 0).map((i) => i.src),
+    themes: [],
+  };
+  for (let step = 0; step < 3; step++) {
+    seen.themes.push([root.dataset.theme, background()]);
+    page.querySelector("button.theme-switch-button").click();
+    await wait(400);
+  }
+  document.getElementById("seen").textContent = JSON.stringify(seen);
+});
+</script>"""
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serve the built book and, under ``/probe/WIDTH/PATH``, the probe around a page; note every failure."""
+
+    failures: list[str] = []
+
+    def do_GET(self):
+        probe = re.match(r"/probe/(\d+)(/.*)", self.path)
+        if not probe:
+            return super().do_GET()
+        body = (PROBE % (probe[2], int(probe[1]))).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code="-", size="-"):
+        if int(code) >= 400 and not self.path.endswith("favicon.ico"):
+            self.failures.append(f"{code} {self.path}")
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    Handler.failures.clear()
+    handler = functools.partial(Handler, directory=str(BOOK))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def open_page(url: str, folder: Path, *flags: str) -> tuple[str, str, set[str]]:
+    """Return the page's DOM after its scripts, what the console said, and the hosts that the page asked for."""
+    log = folder / "net.json"
+    command = [
+        CHROMIUM,
+        *FLAGS,
+        *flags,
+        f"--user-data-dir={folder / 'profile'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=15000",
+        f"--log-net-log={log}",
+        "--dump-dom",
+        url,
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    console = "\n".join(line for line in result.stderr.splitlines() if "CONSOLE" in line)
+    started = re.findall(r'"url":"(https?://[^"/:]+)', log.read_text(errors="replace"))
+    return result.stdout, console, set(started)
+
+
+def probe(address: str, page: str, folder: Path, width: int = 1280) -> tuple[dict, str]:
+    dom, console, _ = open_page(f"{address}/probe/{width}/{page}", folder, "--window-size=1400,1300")
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dom, flags=re.DOTALL)
+    assert found and found[1], f"the probe saw nothing of {page}: {console}"
+    return json.loads(html.unescape(found[1])), console
+
+
+def pages() -> list[str]:
+    return sorted(
+        str(path.relative_to(BOOK))
+        for folder in ("book", "notebooks")
+        for path in BOOK.glob(f"{folder}/*.html")
+    )
+
+
+@pytest.mark.parametrize("page", pages())
+def test_a_page_works_without_a_network(address, page, tmp_path):
+    Handler.failures.clear()
+    (tmp_path / "wide").mkdir()
+    dom, console, hosts = open_page(f"{address}/{page}", tmp_path / "wide")
+    assert "</html>" in dom
+    assert console == ""
+    assert Handler.failures == []
+    assert {host for host in hosts if host != "http://127.0.0.1" and "google" not in host} == set()
+
+
+@pytest.mark.parametrize("page", pages())
+def test_formulas_images_themes_and_a_narrow_screen(address, page, tmp_path):
+    seen, console = probe(address, page, tmp_path, width=400)
+    assert console == ""
+    assert seen["width"] <= 400
+    assert seen["brokenImages"] == []
+    assert seen["formulaErrors"] == 0
+    assert seen["formulas"] >= seen["unrendered"]
+    if page == "book/reading.html":
+        assert seen["formulas"] >= 5
+    backgrounds = dict(seen["themes"])
+    assert set(backgrounds) == {"light", "dark"}
+    assert backgrounds["light"] != backgrounds["dark"]
+
+
+def test_the_entry_page_opens_the_landing_page(address, tmp_path):
+    dom, _, _ = open_page(f"{address}/index.html", tmp_path)
+    assert "The four papers" in dom

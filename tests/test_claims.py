@@ -1,0 +1,366 @@
+"""Verdicts: the statistics on cases worked by hand, and each rule on frames made for it."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from imbal_core.claims import (
+    LABELS,
+    RULES,
+    bonferroni,
+    holm,
+    judge,
+    ledger,
+    mean_interval,
+    paired,
+    paired_difference,
+    pitman_morgan,
+)
+from imbal_core.papers import Cell, Claim, Contrast, Form, load_paper
+
+# The statistics
+
+
+def test_interval_of_a_mean_by_hand():
+    # mean 2, deviation 1, t(0.975; 2) = 4.302653 from a printed table; 4.302653 / sqrt(3) = 2.484138
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert (interval.mean, interval.n, interval.sd) == (2.0, 3, 1.0)
+    assert interval.low == pytest.approx(2 - 2.484138, abs=1e-6)
+    assert interval.high == pytest.approx(2 + 2.484138, abs=1e-6)
+
+
+def test_paired_difference_by_hand_and_against_scipy():
+    a, b = [0.5, 0.7, 0.6, 0.9], [0.4, 0.5, 0.6, 0.6]
+    interval = paired_difference(a, b)
+    # differences .1 .2 .0 .3: mean .15, deviation sqrt(.05 / 3) = .129099, t(0.975; 3) = 3.182446
+    assert interval.mean == pytest.approx(0.15)
+    assert interval.sd == pytest.approx(0.129099, abs=1e-6)
+    assert interval.high - interval.mean == pytest.approx(3.182446 * 0.129099 / 2, abs=1e-6)
+    reference = stats.ttest_rel(a, b).confidence_interval(0.9)
+    assert paired_difference(a, b, 0.9).low == pytest.approx(reference.low)
+
+
+def test_one_value_has_an_infinite_interval():
+    interval = paired_difference([0.5], [0.4])
+    assert (interval.low, interval.high, interval.n) == (-math.inf, math.inf, 1)
+    assert math.isnan(interval.sd)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mean_interval([]), "expected"),
+        (lambda: mean_interval([1.0, math.nan]), "not finite"),
+        (lambda: mean_interval([1.0, 2.0], 95), "between 0 and 1"),
+        (lambda: paired_difference([1.0, 2.0], [1.0]), "2 values and b has 1"),
+        (lambda: pitman_morgan([1.0, 2.0], [1.0, 3.0]), "at least 3"),
+        (lambda: bonferroni(0), "at least 1"),
+        (lambda: holm([0.5, 1.5]), r"\[0, 1\]"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_family_levels_by_hand():
+    assert bonferroni(1) == pytest.approx(0.95)
+    assert bonferroni(10) == pytest.approx(0.995)
+    # sorted .01 .03 .04 times 3 2 1 = .03 .06 .04, made monotone: .03 .06 .06
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(holm([0.5, 0.9]), [1.0, 1.0])
+
+
+A = [0.62, 0.55, 0.71, 0.40, 0.66, 0.49]
+B = [0.58, 0.57, 0.60, 0.52, 0.61, 0.55]
+
+
+def test_pitman_morgan_agrees_with_the_formula_in_the_variances():
+    n = len(A)
+    mean_a, mean_b = sum(A) / n, sum(B) / n
+    var_a = sum((x - mean_a) ** 2 for x in A) / (n - 1)
+    var_b = sum((x - mean_b) ** 2 for x in B) / (n - 1)
+    cov = sum((x - mean_a) * (y - mean_b) for x, y in zip(A, B, strict=True)) / (n - 1)
+    # Correlation of sum and difference, from the variances: no sum or difference is formed.
+    r = (var_a - var_b) / math.sqrt((var_a + var_b) ** 2 - 4 * cov**2)
+    test = pitman_morgan(A, B)
+    assert test.ratio == pytest.approx(math.sqrt(var_a / var_b))
+    assert test.t == pytest.approx(r * math.sqrt((n - 2) / (1 - r**2)))
+    assert test.p == pytest.approx(stats.pearsonr(np.add(A, B), np.subtract(A, B)).pvalue)
+    assert test.correlation == pytest.approx(cov / math.sqrt(var_a * var_b))
+    assert test.p < 0.05
+
+
+def test_pitman_morgan_s_interval_inverts_its_test():
+    test = pitman_morgan(A, B)
+    for bound in test.interval(0.9):
+        # Scaling b by a bound makes the deviations differ by exactly the significance that was asked for.
+        assert pitman_morgan(A, np.multiply(B, bound)).p == pytest.approx(0.1)
+    low, high = test.interval(1 - test.p)
+    assert min(abs(low - 1), abs(high - 1)) < 1e-9
+
+
+def test_pitman_morgan_turned_around():
+    one, other = pitman_morgan(A, B), pitman_morgan(B, A)
+    assert (one.t, one.p) == pytest.approx((-other.t, other.p))
+    low, high = one.interval()
+    assert other.interval() == pytest.approx((1 / high, 1 / low))
+
+
+def test_pitman_morgan_without_spread_says_nothing():
+    assert pitman_morgan([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).interval() == (0.0, math.inf)
+    assert pitman_morgan([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]).t == 0
+
+
+# Pairs
+
+
+def rows(values, cell=("cifar10", "A"), metric="accuracy", form="frozen", profile="laptop", train=None):
+    """Return long rows; ``values`` maps a readout to its values for split seeds 0, 1, ..."""
+    return [
+        {
+            "key": f"{cell}{readout}{seed}", "profile": profile, "form": form, "dataset": cell[0],
+            "imbalance": cell[1], "split_seed": seed, "train_seed": seed if train is None else train,
+            "readout": readout, "metric": metric, "value": value,
+        }
+        for readout, series in values.items()
+        for seed, value in enumerate(series)
+        if value is not None
+    ]  # fmt: skip
+
+
+def test_pairs_are_aligned_by_both_seeds_and_shuffling_changes_nothing():
+    frame = pd.DataFrame(rows({"D": [0.1, 0.2, None, 0.4], "C": [0.5, None, 0.7, 0.8]}))
+    frame = frame.sample(frac=1, random_state=1)
+    pairs = paired(frame, "accuracy", "C", "D")
+    assert list(pairs.index) == [(0, 0), (3, 3)]
+    assert pairs["a"].tolist() == [0.5, 0.8] and pairs["b"].tolist() == [0.1, 0.4]
+    assert paired(frame, "accuracy", "C", "X").empty
+    assert paired(frame, "recall_few", "C", "D").empty
+
+
+def test_two_values_for_one_pair_are_refused():
+    frame = pd.DataFrame(rows({"D": [0.1], "C": [0.5]}) + rows({"D": [0.2]}, cell=("cifar10", "B")))
+    with pytest.raises(ValueError, match="'D' has two values of 'accuracy' for split_seed 0"):
+        paired(frame, "accuracy", "C", "D")
+
+
+# Verdicts
+
+NOISE = np.array([-0.002, 0.001, 0.0, 0.002, -0.001])
+CELLS = [("cifar10", "A"), ("cifar10", "B")]
+
+
+def claim_of(contrasts, kind="every cell", reported=None):
+    forms = {
+        "frozen": Form("vgg16", ["D", "F", "C", "OD"], ["cifar10"]),
+        "from scratch": Form("all_cnn", ["D", "C"], ["cifar10"]),
+    }
+    return Claim(
+        "T-1", "test", "statement", "quote", "here", "read", kind, contrasts,
+        [Cell(*cell) for cell in CELLS], "", forms, reported or {},
+    )  # fmt: skip
+
+
+CENTERS_WIN = claim_of(
+    [Contrast("C", "D", "accuracy", 1)],
+    reported={
+        ("vgg16", "cifar10", "A", "D"): 0.70, ("vgg16", "cifar10", "A", "C"): 0.74,
+        ("vgg16", "cifar10", "B", "D"): 0.70, ("vgg16", "cifar10", "B", "C"): 0.72,
+    },
+)  # fmt: skip
+
+
+def gains(*sizes, n=5, form="frozen", noise=NOISE, **more):
+    """Return a frame in which C is above D by the given gain in each cell."""
+    base = np.array([0.5, 0.55, 0.52, 0.58, 0.51])[:n]
+    parts = [
+        rows({"D": base, "C": base + size + noise[:n]}, cell=cell, form=form, **more)
+        for cell, size in zip(CELLS, sizes, strict=False)
+    ]
+    return pd.DataFrame([row for part in parts for row in part])
+
+
+@pytest.mark.parametrize(
+    ("frame", "label"),
+    [
+        (gains(0.04, 0.02), "reproduced"),
+        (gains(0.017, 0.014), "reproduced"),  # mean .0155, the paper's .03
+        (gains(0.016, 0.013), "direction only"),  # mean .0145 is less than half
+        (gains(0.04, 0.001), "direction only"),  # one cell includes 0
+        (gains(0.0005, -0.0004), "inconclusive"),
+        (gains(0.04, -0.02), "contradicted"),  # one cell is wrong, though the average is right
+        (gains(-0.04, -0.04), "contradicted"),
+        (gains(0.04), "direction only"),  # B was not run
+        (gains(0.04, 0.02, n=2), "inconclusive"),
+        (gains(-0.04, -0.02, n=2), "inconclusive"),
+        (gains(0.04, 0.02, n=1), "inconclusive"),
+        (gains(0.04, 0.02, n=3), "reproduced"),
+    ],
+)
+def test_labels_follow_the_rules(frame, label):
+    verdict = judge(CENTERS_WIN, frame)
+    assert verdict.label == label, verdict.explanation
+    assert (verdict.claim, verdict.profile, verdict.form) == ("T-1", "laptop", "frozen")
+    assert verdict.explanation.startswith(label.capitalize())
+
+
+def test_the_cells_table_holds_simultaneous_intervals():
+    frame = gains(0.04, 0.02)
+    verdict = judge(CENTERS_WIN, frame)
+    values = 0.04 + NOISE
+    half = stats.t.ppf(1 - 0.05 / 2 / 2, 4) * values.std(ddof=1) / math.sqrt(5)  # two cells
+    row = verdict.cells.iloc[0]
+    assert (row["dataset"], row["imbalance"], row["n"], row["side"]) == ("cifar10", "A", 5, "claimed")
+    assert row["gain"] == pytest.approx(0.04)
+    assert row["low"] == pytest.approx(0.04 - half) and row["high"] == pytest.approx(0.04 + half)
+    assert row["paper"] == pytest.approx(0.04)
+    assert verdict.pooled.mean == pytest.approx(0.03) and verdict.pooled.n == 5
+    assert "+0.0300" in verdict.explanation and "n = 5" in verdict.explanation
+
+
+def test_a_larger_family_asks_for_more():
+    # Alone, the cell's interval (t = 2.776) lies above 0; beside a second one (t = 3.495) it includes 0.
+    size = 3.1 * NOISE.std(ddof=1) / math.sqrt(5)
+    assert judge(CENTERS_WIN, gains(size)).cells["side"].tolist() == ["claimed"]
+    assert judge(CENTERS_WIN, gains(size, 0.04)).cells["side"].tolist() == ["open", "claimed"]
+
+
+def test_too_few_pairs_are_said():
+    verdict = judge(CENTERS_WIN, gains(0.04, 0.02, n=2))
+    assert "only 2 of the 3 pairs" in verdict.explanation and verdict.n == 2
+
+
+def test_a_claim_about_the_average_forgives_a_cell():
+    average = claim_of([Contrast("C", "D", "accuracy", 1)], kind="average")
+    assert judge(average, gains(0.04, -0.01)).label == "reproduced"
+    assert judge(average, gains(0.01, -0.04)).label == "contradicted"
+    assert judge(average, gains(0.01, -0.01)).label == "inconclusive"
+
+
+def test_a_negative_sign_claims_a_loss():
+    loss = claim_of([Contrast("C", "D", "accuracy", -1)])
+    assert judge(loss, gains(-0.02, -0.02)).label == "reproduced"
+    assert judge(loss, gains(0.02, 0.02)).label == "contradicted"
+
+
+def test_without_numbers_of_the_paper_the_size_is_not_asked_for_and_that_is_said():
+    verdict = judge(claim_of([Contrast("C", "D", "accuracy", 1)]), gains(0.01, 0.01))
+    assert verdict.label == "reproduced" and "prints no number" in verdict.explanation
+
+
+def test_a_difference_of_differences():
+    larger = claim_of([Contrast("C", "D", "recall_few", 1, minus="recall_many")])
+    frame = pd.concat(
+        [gains(0.05, 0.05, metric="recall_few"), gains(0.03, 0.03, metric="recall_many", noise=-NOISE)]
+    )
+    verdict = judge(larger, frame)
+    assert verdict.cells["gain"].tolist() == pytest.approx([0.02, 0.02])
+    assert verdict.label == "reproduced"
+
+
+def test_readouts_that_a_form_cannot_have_are_left_out_and_named():
+    both = claim_of([Contrast("C", "D", "accuracy", 1), Contrast("F", "D", "accuracy", 1)])
+    verdict = judge(both, gains(0.02, 0.02, form="from scratch"))
+    assert verdict.label == "reproduced" and len(verdict.cells) == 2
+    assert verdict.left_out == ("accuracy: F > D",)
+    assert "cannot have accuracy: F > D" in verdict.explanation
+    # The other form could have them, so there they are missing.
+    verdict = judge(both, gains(0.02, 0.02))
+    assert verdict.label == "direction only" and len(verdict.not_run) == 2
+
+
+def test_no_records_are_not_attempted():
+    empty = gains(0.02).iloc[:0]
+    verdict = judge(CENTERS_WIN, empty)
+    assert (verdict.label, verdict.n, verdict.pooled) == ("not attempted", 0, None)
+    other = gains(0.02, metric="recall_few")
+    assert judge(CENTERS_WIN, other).label == "not attempted"
+    assert judge(CENTERS_WIN, gains(0.02), form="from scratch").label == "not attempted"
+
+
+def test_smoke_records_never_enter():
+    frame = pd.concat([gains(0.04, 0.02), gains(0.04, 0.02, profile="smoke")])
+    for call in (lambda: judge(CENTERS_WIN, frame, profile="laptop"), lambda: ledger([CENTERS_WIN], frame)):
+        with pytest.raises(ValueError, match="never enter a verdict"):
+            call()
+
+
+def test_several_forms_or_profiles_must_be_chosen_from():
+    frame = pd.concat([gains(0.04, 0.02), gains(-0.04, -0.02, form="from scratch")])
+    with pytest.raises(ValueError, match="say which by form="):
+        judge(CENTERS_WIN, frame)
+    assert judge(CENTERS_WIN, frame, form="frozen").label == "reproduced"
+    assert judge(CENTERS_WIN, frame, form="from scratch").label == "contradicted"
+    with pytest.raises(ValueError, match="did you mean 'frozen'"):
+        judge(CENTERS_WIN, frame, form="frozn")
+    with pytest.raises(ValueError, match="lacks the columns readout"):
+        judge(CENTERS_WIN, frame.drop(columns="readout"))
+
+
+def test_the_ledger_has_every_claim_and_form():
+    frame = pd.concat([gains(0.04, 0.02), gains(0.04, 0.02, profile="paper", form="from scratch")])
+    verdicts = ledger([CENTERS_WIN], frame)
+    assert [(v.profile, v.form, v.label) for v in verdicts] == [
+        ("laptop", "frozen", "reproduced"),
+        ("laptop", "from scratch", "not attempted"),
+        ("paper", "frozen", "not attempted"),
+        ("paper", "from scratch", "reproduced"),
+    ]
+    assert [v.label for v in ledger([CENTERS_WIN], frame.iloc[:0])] == ["not attempted"] * 2
+
+
+def spreads(factor, n=10):
+    """Return a frame in which the deviation of C over draws is ``factor`` times that of D, in both cells."""
+    generator = np.random.default_rng(0)
+    parts = []
+    for cell in CELLS:
+        shared, own = generator.normal(size=(2, n))
+        values = {"D": 0.5 + 0.02 * shared, "C": 0.5 + 0.02 * factor * (0.8 * shared + 0.6 * own)}
+        parts += rows(values, cell=cell, metric="recall_few")
+    return pd.DataFrame(parts)
+
+
+@pytest.mark.parametrize(
+    ("factor", "label"), [(0.1, "reproduced"), (1.0, "inconclusive"), (10.0, "contradicted")]
+)
+def test_a_claim_about_spread_compares_deviations_over_draws(factor, label):
+    stable = claim_of([Contrast("C", "D", "recall_few", -1)], kind="spread")
+    frame = spreads(factor)
+    verdict = judge(stable, frame)
+    assert verdict.label == label, verdict.explanation
+    wide = frame[frame["imbalance"] == "A"].pivot(index="split_seed", columns="readout", values="value")
+    assert verdict.cells["gain"].iloc[0] == pytest.approx(-math.log(wide["C"].std() / wide["D"].std()))
+    test = pitman_morgan(wide["C"], wide["D"])
+    low, high = test.interval(bonferroni(2))
+    assert verdict.cells.iloc[0][["low", "high"]].tolist() == pytest.approx([-math.log(high), -math.log(low)])
+
+
+def test_spread_counts_draws_of_the_split_not_trainings():
+    stable = claim_of([Contrast("C", "D", "recall_few", -1)], kind="spread")
+    one = spreads(0.1, n=4).assign(train_seed=0)
+    frame = pd.concat([one, one.assign(train_seed=1)])
+    verdict = judge(stable, frame)
+    assert verdict.n == 4
+    pd.testing.assert_frame_equal(verdict.cells, judge(stable, one).cells)
+
+
+def test_every_claim_of_the_paper_can_be_judged():
+    claims = load_paper("zhang_2018").claims.values()
+    generator, data = np.random.default_rng(0), []
+    for cell in [(name, kind) for name in ("cifar10", "cifar100") for kind in "ABC"]:
+        for metric in ("accuracy", "recall_few", "recall_many"):
+            values = {readout: generator.normal(0.5, 0.01, 5) for readout in ("D", "F", "OD", "OF")}
+            data += rows(values, cell=cell, metric=metric)
+    verdicts = {v.claim: v for v in ledger(claims, pd.DataFrame(data)) if v.form == "frozen"}
+    assert {name: len(v.cells) for name, v in verdicts.items()} == {"D-1": 12, "D-2": 18, "D-3": 6, "D-4": 6}
+    assert {v.n for v in verdicts.values()} == {5}
+    assert all(v.label in LABELS and not v.not_run for v in verdicts.values())
+    assert "C > D" in " ".join(verdicts["D-1"].left_out)
+
+
+def test_the_rules_can_be_printed():
+    assert {label for label, _ in RULES} == set(LABELS)

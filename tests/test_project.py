@@ -1,0 +1,152 @@
+"""The repository as a whole: set-up files in step, top level as designed, notebooks stripped, one address."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from imbal_core.colab import badge_row, repository_url, setup_cell
+from imbal_core.execute import list_notebooks
+from imbal_core.parameters import inspect_parameters
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMMON = {"PROFILE": "best", "TRAIN": False, "LIVE": True}
+
+
+def tracked() -> list[str]:
+    """Return the files of the checkout that git tracks or would, without the ignored ones."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("no git checkout")
+    return [name for name in listing.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_conda_environment_is_in_step_with_the_package():
+    extras = project()["optional-dependencies"]
+    wanted = {f"python{project()['requires-python']}", *project()["dependencies"]}
+    wanted.update(item for name, group in extras.items() if name != "cluster" for item in group)
+    wanted = {re.sub(r"^torch(?=\W)", "pytorch", item) for item in wanted} | {"pip"}
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    names = [item for item in environment["dependencies"] if isinstance(item, str)]
+    assert set(names) == wanted
+    assert len(names) == len(wanted)
+    assert {"pip": ["-e ."]} in environment["dependencies"]
+
+
+def test_the_lock_names_no_host_and_has_hashes_for_everything():
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|--(extra-)?index-url|--find-links", text)
+    entries = re.split(r"\n(?=[A-Za-z0-9])", re.sub(r"(?m)^#.*\n", "", text).strip())
+    assert len(entries) > 50
+    assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+    assert [entry.split()[0] for entry in entries if "==" not in entry.splitlines()[0]] == []
+
+
+def test_the_lock_holds_every_requirement():
+    locked = set(
+        re.findall(r"(?m)^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    )
+    groups = [project()["dependencies"], *project()["optional-dependencies"].values()]
+    wanted = {re.split(r"[<>=!~;\[ ]", item)[0].lower() for group in groups for item in group}
+    assert wanted - {name.lower() for name in locked} == set()
+
+
+def test_the_top_level_is_as_designed():
+    designed = set(
+        "README.md LICENSE LICENSE-prose environment.yml _config.yml pyproject.toml requirements.lock".split()
+    )
+    designed |= set(
+        "Makefile CITATION.cff book notebooks imbal_core results tests benchmarks workflow".split()
+    )
+    designed |= {".ci", ".gitignore", ".gitattributes", ".pre-commit-config.yaml"}
+    assert {name.split("/")[0] for name in tracked()} - designed == set()
+
+
+def test_no_tracked_text_holds_a_path_of_a_machine():
+    found = []
+    pattern = re.compile(r"(?<![\w.$~}])/(root|home/[a-z]+|work|Users/[a-z]+|tmp/[a-z])/")
+    for name in tracked():
+        if name.startswith("book/_static/mathjax") or name.endswith((".lock", ".png")):
+            continue
+        for line in (ROOT / name).read_text(encoding="utf-8", errors="replace").splitlines():
+            if pattern.search(line) and "re.compile" not in line:
+                found.append((name, line.strip()[:80]))
+    assert found == []
+
+
+def test_results_and_build_output_are_not_mixed():
+    assert [name for name in tracked() if name.startswith(("_build", ".venv"))] == []
+
+
+def test_every_page_is_in_the_table_of_contents_and_every_entry_exists():
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    entries = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    pages = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    pages |= {f"notebooks/{path.stem}" for path in NOTEBOOKS}
+    assert sorted(entries) == sorted(pages)
+    assert list(list_notebooks(ROOT).values()) == [
+        ROOT / f"{entry}.ipynb" for entry in entries if "notebooks/" in entry
+    ]
+
+
+def test_the_repositorys_address_is_the_same_everywhere():
+    url = repository_url(ROOT)
+    owner = url.removeprefix("https://github.com/").split("/")[0]
+    for name in tracked():
+        if name.endswith((".md", ".cff", ".yml", ".toml", ".ipynb", ".py")) and not name.startswith("tests/"):
+            text = (ROOT / name).read_text(encoding="utf-8")
+            for link in re.findall(
+                rf"https://(?:colab\.research\.google\.com/github|github\.com)/{owner}[\w./-]*", text
+            ):
+                address = link.replace("colab.research.google.com/github", "github.com")
+                assert f"{address}/".startswith(f"{url}/"), (name, link)
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["repository-code"] == url
+    assert f"git clone {url}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stripped(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert cell.get("outputs", []) == []
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_opens_with_title_badges_parameters_and_setup(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].cell_type == "markdown"
+    assert cells[0].source.startswith("# ")
+    assert badge_row(path.stem, ROOT) in "\n".join(cell.source for cell in cells[:2])
+    first, second = [cell for cell in cells if cell.cell_type == "code"][:2]
+    assert "parameters" in first.metadata.tags
+    assert second.source == setup_cell(ROOT)
+    assert {"colab", "hide-input"} <= set(second.metadata.tags)
+    declared = {name: parameter.default for name, parameter in inspect_parameters(path).items()}
+    assert {name: declared.get(name) for name in COMMON} == COMMON
+
+
+def test_the_makefile_sets_up_once_and_tells_an_old_python(tmp_path):
+    old = tmp_path / "python-old"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.1" && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    make = ["make", "-C", str(tmp_path), f"PYTHON={old}", "test"]
+    result = subprocess.run(make, capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "Python 3.9.1 does not do: this project needs Python 3.11" in result.stdout + result.stderr
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "ready").touch()
+    dry = subprocess.run(["make", "-n", *make[1:]], capture_output=True, text=True).stdout
+    assert "pip" not in dry
+    assert "pytest" in dry

@@ -31,7 +31,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 book: $(READY) ## Execute every notebook and build the book: _build/html/index.html
-	$(BIN)/imbal book --profile $(PROFILE) $(if $(filter 0 no false,$(LIVE)),--no-live,--live) $(if $(filter 0 no false,$(TRAIN)),--no-train,--train)
+	$(BIN)/imbal book --profile $(PROFILE) $(if $(filter 0 no false,$(LIVE)),--no-live,--live) $(if $(filter 0 no false,$(TRAIN)),,--train)
 
 test: $(READY) ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

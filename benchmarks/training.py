@@ -119,7 +119,7 @@ def ours(
 
 
 def bare(steps: int, precision: str, device: torch.device) -> Callable[[], float]:
-    model = network().to(device, memory_format=torch.channels_last)
+    model = network().to(device).to(memory_format=torch.channels_last)
     images = torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (BATCH,), device=device)
     return lambda: train(model, ((images, labels) for _ in range(steps)), precision)

@@ -51,12 +51,12 @@ RULES = (
     (
         "reproduced",
         "Every cell was run, the simultaneous interval of every cell lies wholly on the claimed side (for a "
-        "claim about the average, the interval of the average), and the mean gain is at least half the paper's "
-        "mean gain in the same cells, where the paper prints one.",
+        "claim about the average, the interval of the average), and the mean gain is at least half the "
+        "paper's mean gain in the same cells, where the paper prints one.",
     ),
     (
         "direction only",
-        "The above fails, but the average over cells, paired by seed, lies wholly on the claimed side (95 %).",
+        "The above fails, but the average over cells, paired by seed, lies on the claimed side (95 %).",
     ),
     ("inconclusive", "None of these."),
 )
@@ -360,7 +360,8 @@ def judge(
                 family.append((contrast, cell, pairs))
     if not family:
         which = f"form {form!r}" if form else "any form"
-        text = f"Not attempted: no record of {which} holds the readouts and cells of {claim.id}."
+        text = f"Not attempted: no record of {which} holds the readouts and cells of {claim.id}"
+        text += f"; this form cannot have {', '.join(left_out)}." if left_out else "."
         return Verdict(
             claim.id, "not attempted", profile, form, 0, _table(claim, [], form), None, text,
             tuple(left_out), tuple(not_run),

@@ -183,6 +183,7 @@ def run_notebook(
             parameters=values,
             kernel_name="python3",
             language="python",
+            start_timeout=600,  # seconds; a busy machine starts a kernel slowly
             cwd=str(source.parent),
             progress_bar=progress,
             extra_arguments=["--log-level=40"],  # ipykernel's errors only

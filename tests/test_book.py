@@ -1,4 +1,4 @@
-"""The book's own pages, built for real around hand-made chapters: no network, no warning, alt texts, every part there."""
+"""The pages of the book, built around hand-made chapters: no network, no warning, every part there."""
 
 import json
 import re

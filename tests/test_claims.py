@@ -353,13 +353,15 @@ def test_every_claim_of_the_paper_can_be_judged():
     generator, data = np.random.default_rng(0), []
     for cell in [(name, kind) for name in ("cifar10", "cifar100") for kind in "ABC"]:
         for metric in ("accuracy", "recall_few", "recall_many"):
-            values = {readout: generator.normal(0.5, 0.01, 5) for readout in ("D", "F", "OD", "OF")}
+            values = {readout: generator.normal(0.5, 0.01, 5) for readout in ("D", "F", "OD")}
             data += rows(values, cell=cell, metric=metric)
     verdicts = {v.claim: v for v in ledger(claims, pd.DataFrame(data)) if v.form == "frozen"}
-    assert {name: len(v.cells) for name, v in verdicts.items()} == {"D-1": 12, "D-2": 18, "D-3": 6, "D-4": 6}
-    assert {v.n for v in verdicts.values()} == {5}
+    assert {name: len(v.cells) for name, v in verdicts.items()} == {"D-1": 12, "D-2": 18, "D-3": 0, "D-4": 6}
+    assert {name: v.n for name, v in verdicts.items()} == {"D-1": 5, "D-2": 5, "D-3": 0, "D-4": 5}
     assert all(v.label in LABELS and not v.not_run for v in verdicts.values())
     assert "C > D" in " ".join(verdicts["D-1"].left_out)
+    # Over-sampling does not move the centers of fixed features, so there is nothing to compare.
+    assert verdicts["D-3"].label == "not attempted" and "OF > F" in verdicts["D-3"].explanation
 
 
 def test_the_rules_can_be_printed():

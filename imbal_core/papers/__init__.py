@@ -1,4 +1,4 @@
-"""What each paper reports: tables, protocol, open points and claims; every number has a status and a source."""
+"""What each paper reports: tables, protocol, open points and claims, every number with its status."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as printed. A column named ``status`` gives each row its own; else the table's status counts."""
+    """A table as printed. A column named ``status`` gives each row its own status."""
 
     id: str
     caption: str
@@ -166,7 +166,7 @@ class Ambiguity:
 
 @dataclass(frozen=True)
 class Form:
-    """A way to take part in the paper's comparison: readouts and data sets, and the paper's network beside it."""
+    """A way to take part in the comparison: readouts, data sets, and the paper's network beside it."""
 
     network: str
     readouts: list[str]
@@ -244,7 +244,7 @@ class Claim:
             raise unknown_name(f"kind of claim {self.id!r}", self.kind, KINDS, PaperError)
 
     def reported_gain(self, contrast: Contrast, cell: Cell, form: str) -> float | None:
-        """Return the paper's own difference in the claimed direction, as a fraction; None if it prints none."""
+        """Return the paper's own gain in the claimed direction, as a fraction; None if it prints none."""
         if contrast.metric != "accuracy" or contrast.minus or self.kind == "spread":
             return None
         place = (self.forms[form].network, cell.dataset, cell.imbalance)
@@ -288,18 +288,18 @@ def load_paper(name: str) -> Paper:
     """
     if name not in list_papers():
         raise unknown_name("paper", name, list_papers())
-    return parse_paper(files(__name__).joinpath(f"{name}.yml").read_text(encoding="utf-8"))
+    return parse_paper(yaml.safe_load(files(__name__).joinpath(f"{name}.yml").read_text(encoding="utf-8")))
 
 
-def parse_paper(text: str) -> Paper:
-    """Return the paper in a YAML text, after checking fields, statuses and references.
+def parse_paper(content: Mapping[str, Any]) -> Paper:
+    """Return the paper in the content of its file, after checking fields, statuses and references.
 
     Raises
     ------
     PaperError
         If an entry lacks a field (a number its status, say), has an unknown one, or repeats an id.
     """
-    raw = dict(yaml.safe_load(text))
+    raw = dict(content)
     tables = _by_id(Table, raw, "tables")
     forms = {name: _build(Form, entry, f"form {name!r}") for name, entry in raw.pop("forms", {}).items()}
     reported = {
@@ -329,8 +329,9 @@ def parse_paper(text: str) -> Paper:
         "forms": forms,
         "claims": {claim.id: claim for claim in claims},
     }
-    if len({claim.id for claim in claims}) != len(claims) or len({a.id for a in ambiguities}) !=
-    len(ambiguities):
+    if len({claim.id for claim in claims}) != len(claims) or len({a.id for a in ambiguities}) != len(
+        ambiguities
+    ):
         raise PaperError(f"paper {raw.get('name')!r}: two claims or two ambiguities share an id")
     return _build(Paper, {**raw, **built}, f"paper {raw.get('name')!r}")
 

@@ -37,10 +37,14 @@ _SKETCH_LABELS = (3, 5)
 _SKETCH_POINTS = 500
 
 
-def _arms(base: RunConfig, seeds: Iterable[int], samplers: Iterable[str] = ("shuffle", "over-sample")) -> list[RunConfig]:
+def _arms(
+    base: RunConfig, seeds: Iterable[int], samplers: Iterable[str] = ("shuffle", "over-sample")
+) -> list[RunConfig]:
     """Return the runs of one form: every seed of every imbalance and sampler, whole seeds first."""
     return [
-        dataclasses.replace(base, imbalance=f"zhang-{kind}", sampler=sampler, split_seed=seed, train_seed=seed)
+        dataclasses.replace(
+            base, imbalance=f"zhang-{kind}", sampler=sampler, split_seed=seed, train_seed=seed
+        )
         for seed in seeds
         for kind in _KINDS
         for sampler in samplers
@@ -90,10 +94,10 @@ def _laptop() -> list[RunConfig]:
         image_size=64,
         epochs=3,
         optimizer="sgd",
-        learning_rate=0.02,
+        learning_rate=0.05,
         weight_decay=5e-4,
         schedule="one-cycle",
-        batch_size=64,
+        batch_size=128,
         augment="flip",
         precision="fp32",
     )
@@ -219,7 +223,9 @@ def measure(
             )
     train = pool[split.train], prepared.train.labels[split.train]
     valid = pool[split.valid], prepared.train.labels[split.valid]
-    result = fit(network, *train, config, valid=valid, device=device, checkpoint=checkpoint, progress=progress)
+    result = fit(
+        network, *train, config, valid=valid, device=device, checkpoint=checkpoint, progress=progress
+    )
     predictions = _predictions(network, train, valid, test[split.test], prepared.train_counts, config, device)
     test_labels = prepared.test.labels[split.test]
     measurements: dict[str, Any] = {
@@ -232,7 +238,9 @@ def measure(
         },
     }
     if config.frozen and num_classes == 10 and config.split_seed == 0 and config.imbalance == "zhang-a":
-        measurements["feature_sketch"] = _feature_sketch(pool, prepared.train.labels, prepared.train.class_names)
+        measurements["feature_sketch"] = _feature_sketch(
+            pool, prepared.train.labels, prepared.train.class_names
+        )
     return measurements
 
 
@@ -334,9 +342,7 @@ def _scores(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict
     }
 
 
-def _feature_sketch(
-    features: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]
-) -> dict[str, Any]:
+def _feature_sketch(features: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Return the unit-length features of two classes in the plane that shows their difference best.
 
     The first axis runs through the two centers; the second is the direction of the largest spread at a right
@@ -430,4 +436,6 @@ def _readouts(records: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, dict
         prefix = "O" if config.sampler == "over-sample" else ""
         counts = np.asarray(row["measurements"]["train_counts"])
         for name, scores in row["measurements"]["readouts"].items():
+            if config.frozen and prefix and name != "D":
+                continue  # frozen features, so these centers are those of the plain run
             yield identity, prefix + name, scores, counts

@@ -27,9 +27,20 @@ from imbal_core.records import Record, RecordStore, run_key
 from imbal_core.studies import get_study
 from imbal_core.training import RunConfig, default_device
 
-__all__ = ["KEEP_FREED_MEMORY", "Failure", "GridReport", "Plan", "PreparedRun", "execute", "plan", "prepare", "run_grid"]
+__all__ = [
+    "KEEP_FREED_MEMORY",
+    "Failure",
+    "GridReport",
+    "Plan",
+    "PreparedRun",
+    "execute",
+    "plan",
+    "prepare",
+    "run_grid",
+]
 
 _TAIL_LINES = 12
+#: Environment of the worker processes: glibc keeps what is freed instead of handing it back to the kernel.
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
@@ -232,10 +243,12 @@ def _start_worker(threads: int) -> None:
 def _number_of_jobs(jobs: int | Literal["auto"], runs: int) -> int:
     """Return how many processes run at once: on a GPU several small networks share it; a CPU run uses all cores."""
     if jobs == "auto":
-        jobs = min(6, max(1, (os.cpu_count() or 1) // 2)) if torch.cuda.is_available() else 1
-    if jobs < 1:
+        number = min(6, max(1, (os.cpu_count() or 1) // 2)) if torch.cuda.is_available() else 1
+    elif jobs < 1:
         raise ValueError(f"jobs must be a positive number or 'auto', got {jobs!r}.")
-    return max(1, min(jobs, runs))
+    else:
+        number = jobs
+    return max(1, min(number, runs))
 
 
 @dataclass
@@ -364,5 +377,8 @@ def plan(configs: Sequence[RunConfig], store: RecordStore) -> Plan:
     elif not known:
         basis = "no recorded run is like the missing ones, so their time is not known"
     else:
-        basis = f"recorded seconds of runs with the same model, data set and epochs, for {len(known)} of {len(missing)} missing runs"
+        basis = (
+            "recorded seconds of runs with the same model, data set and epochs, "
+            f"for {len(known)} of {len(missing)} missing runs"
+        )
     return Plan(len(configs), len(configs) - len(missing), missing, sum(known) if known else None, basis)

@@ -72,7 +72,7 @@ _Profile = Annotated[str, typer.Option(help="The scale: smoke (minutes), laptop 
 _Only = Annotated[
     str,
     typer.Option(
-        help="Only these runs of the grid: FIELD=VALUE, separated by commas. A field given twice accepts both "
+        help="Only these runs of the grid: FIELD=VALUE, comma-separated. A field given twice accepts both "
         "values. Example: sampler=over-sample,split_seed=0,split_seed=1"
     ),
 ]
@@ -182,9 +182,7 @@ def data_splits(
     name: Annotated[str, typer.Argument(help="A data set, or folder:PATH.")],
     imbalance: Annotated[
         list[str],
-        typer.Option(
-            help="zhang-a, exponential-100, step-10, balanced, natural ...; may be given several times."
-        ),
+        typer.Option(help="zhang-a, exponential-100, step-10, balanced, natural ...; may be repeated."),
     ],
     out: Annotated[Path, typer.Option(help="The folder to write to.", metavar="DIR")],
     seeds: Annotated[str, typer.Option(help="Split seeds: 0, or 0-2, or 0,3,7.")] = "0",

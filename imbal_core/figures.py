@@ -7,11 +7,13 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -36,7 +38,7 @@ METHODS: dict[str, tuple[str, str, str, str]] = {
     "LA": ("softmax layer, logits adjusted", "#D55E00", "D", "--"),
 }
 
-_THEME = {
+_THEME: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -98,7 +100,8 @@ def panels(columns: int, *, width: float, height: float, share_y: bool = True) -
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
-    handles: dict[str, object] = {}
+    """Draw one legend for all panels below them, each entry once."""
+    handles: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
@@ -180,9 +183,10 @@ def gains(
     figure.suptitle(title)
     legend_below(figure, axes, columns=3 if len(names) > 1 else 2)
     alt = f"Forest plot, {title or 'gain in accuracy'}. " + " ".join(
-        f"{r.panel}, {r.row}, {r.contrast}: {100 * r.mean:+.1f} points here ({100 * r.low:+.1f} to {100 * r.high:+.1f})"
-        + (f", {100 * r.paper:+.1f} in the paper." if np.isfinite(r.paper) else ".")
-        for r in contrasts.itertuples()
+        f"{r['panel']}, {r['row']}, {r['contrast']}: {100 * r['mean']:+.1f} points here "
+        f"({100 * r['low']:+.1f} to {100 * r['high']:+.1f})"
+        + (f", {100 * r['paper']:+.1f} in the paper." if np.isfinite(r["paper"]) else ".")
+        for r in contrasts.to_dict("records")
     )
     return Drawing(figure, alt, contrasts, caption)
 
@@ -238,10 +242,10 @@ def paper_and_here(cells: pd.DataFrame, *, title: str = "", caption: str = "") -
     figure.suptitle(title)
     legend_below(figure, axes, columns=2)
     alt = f"Dot plot, {title or 'accuracy of every method'}. " + " ".join(
-        f"Type {r.imbalance}, {r.method}: "
-        + (f"{100 * r.mean:.1f} % here" if np.isfinite(r.mean) else "not run here")
-        + (f", {100 * r.paper:.1f} % in the paper." if np.isfinite(r.paper) else ".")
-        for r in cells.itertuples()
+        f"Type {r['imbalance']}, {r['method']}: "
+        + (f"{100 * r['mean']:.1f} % here" if np.isfinite(r["mean"]) else "not run here")
+        + (f", {100 * r['paper']:.1f} % in the paper." if np.isfinite(r["paper"]) else ".")
+        for r in cells.to_dict("records")
     )
     return Drawing(figure, alt, cells, caption)
 
@@ -306,7 +310,7 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
     legend_below(figure, axes, columns=2)
     extremes = []
     for (kind, method), rows in recalls.groupby(["imbalance", "method"], sort=False):
-        low, high = rows.loc[rows["mean"].idxmin()], rows.loc[rows["mean"].idxmax()]
+        low, high = rows.iloc[rows["mean"].argmin()], rows.iloc[rows["mean"].argmax()]
         extremes.append(
             f"Type {kind}, {method}: from {100 * low['mean']:.0f} % ({low['label']}) to "
             f"{100 * high['mean']:.0f} % ({high['label']})."

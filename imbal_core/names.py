@@ -8,7 +8,9 @@ from collections.abc import Iterable
 __all__ = ["unknown_name"]
 
 
-def unknown_name(kind: str, got: object, valid: Iterable[str], error: type[Exception] = ValueError) -> Exception:
+def unknown_name(
+    kind: str, got: object, valid: Iterable[str], error: type[Exception] = ValueError
+) -> Exception:
     """Return the exception to raise for a name that is not among the valid ones.
 
     Parameters

@@ -36,7 +36,14 @@ def _bisector(first: np.ndarray, second: np.ndarray, horizontal: np.ndarray) -> 
 def _scatter(ax: Axes, groups: Sequence[np.ndarray], names: Sequence[str]) -> None:
     for points, name, color in zip(groups, names, _PAIR, strict=True):
         ax.scatter(
-            *points.T, s=9, color=color, alpha=0.55, linewidths=0, label=f"{name}: features", rasterized=True
+            points[:, 0],
+            points[:, 1],
+            s=9,
+            color=color,
+            alpha=0.55,
+            linewidths=0,
+            label=f"{name}: features",
+            rasterized=True,
         )
 
 
@@ -85,9 +92,16 @@ def center_geometry(points: Sequence[np.ndarray], names: Sequence[str], *, capti
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
         )
         ax.scatter(
-            *center, marker="*", s=330, color=color, edgecolors="black", zorder=4, label=f"{name}: center"
+            center[0],
+            center[1],
+            marker="*",
+            s=330,
+            color=color,
+            edgecolors="black",
+            zorder=4,
+            label=f"{name}: center",
         )
-    ax.scatter(*query, marker="X", s=110, color="black", zorder=5, label="query image")
+    ax.scatter(query[0], query[1], marker="X", s=110, color="black", zorder=5, label="query image")
     legend_below(figure, [ax], columns=3)
     table = pd.DataFrame(
         {
@@ -97,7 +111,7 @@ def center_geometry(points: Sequence[np.ndarray], names: Sequence[str], *, capti
             "distance_to_query": [float(np.linalg.norm(query - c)) for c in centers],
         }
     )
-    nearest = table.loc[table["distance_to_query"].idxmin(), "class"]
+    nearest = table["class"].iloc[table["distance_to_query"].argmin()]
     alt = (
         f"Features of {names[0]} and {names[1]} images as two clouds with a star at each center. A query is joined to "
         f"both stars; {nearest} is nearer, so that is its label."
@@ -145,7 +159,7 @@ def boundary_and_centers(
         ax.plot(*soft, color=METHODS["D"][1], linewidth=2, label="boundary of the softmax layer")
         ax.plot(*near, color=METHODS["C"][1], linewidth=2, label="boundary between the centers")
         for center, color in zip((few.mean(0), second.mean(0)), _PAIR, strict=True):
-            ax.scatter(*center, marker="*", s=260, color=color, edgecolors="black", zorder=4)
+            ax.scatter(center[0], center[1], marker="*", s=260, color=color, edgecolors="black", zorder=4)
         ax.set_title(f"{len(few)} {names[0]} : {len(second)} {names[1]}")
         row: dict[str, object] = {f"{names[0]} images": len(few)}
         for name, (xs, _) in (("softmax", soft), ("centers", near)):
@@ -157,7 +171,8 @@ def boundary_and_centers(
     start, end = table.iloc[0], table.iloc[-1]
     alt = (
         f"The same two clouds with {names[0]} thinned out from {start.iloc[0]} to {end.iloc[0]} images. The softmax "
-        f"boundary moves into {names[0]}: its share on the right side goes from {start.iloc[1]:.0%} to {end.iloc[1]:.0%}. "
+        f"boundary moves into {names[0]}: its share on the right side goes from {start.iloc[1]:.0%} to "
+        f"{end.iloc[1]:.0%}. "
         f"For the boundary between the centers it goes from {start.iloc[3]:.0%} to {end.iloc[3]:.0%}."
     )
     return Drawing(figure, alt, table, caption)
@@ -205,7 +220,9 @@ def redraws(
         near = _bisector(few.mean(0), second.mean(0), heights)
         axes[0].plot(*soft, color=METHODS["D"][1], linewidth=0.8, alpha=0.5)
         axes[1].plot(*near, color=METHODS["C"][1], linewidth=0.8, alpha=0.5)
-        axes[1].scatter(*few.mean(0), marker="*", s=60, color="#D55E00", edgecolors="none", zorder=4)
+        axes[1].scatter(
+            few[:, 0].mean(), few[:, 1].mean(), marker="*", s=60, color="#D55E00", edgecolors="none", zorder=4
+        )
         found["softmax layer"].append(_share_left(first, soft[0], heights))
         found["category centers"].append(_share_left(first, near[0], heights))
     for ax, name in zip(axes, found, strict=True):

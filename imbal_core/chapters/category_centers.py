@@ -13,7 +13,7 @@ from imbal_core.claims import Interval, Verdict, judge, mean_interval, paired
 from imbal_core.claims import paired_difference as difference
 from imbal_core.config import RunConfig
 from imbal_core.papers import Paper
-from imbal_core.studies.category_centers import form
+from imbal_core.studies.category_centers import form as form_of
 
 __all__ = [
     "ablations",
@@ -210,7 +210,8 @@ def label_groups(labels: pd.DataFrame, form: str, dataset: str, methods: Sequenc
     for kind in _KINDS:
         for method in methods:
             part = seeds[(seeds["imbalance"] == kind) & (seeds["readout"] == method)]
-            for group, cell in part.groupby("group"):
+            for group in sorted(part["group"].unique()):
+                cell = part[part["group"] == group]
                 here = mean_interval(cell["recall"])
                 label = str(group) if width == 1 else f"{group}-{group + width - 1}"
                 count = int(cell["train_count"].iloc[0])
@@ -352,10 +353,13 @@ def protocol_table(paper: Paper, records: pd.DataFrame) -> pd.DataFrame:
     records : DataFrame
         Of :meth:`imbal_core.chapters.Chapter.frame`.
     """
-    configs = [RunConfig.from_dict(row) for row in records[_FIELDS].to_dict("records")]
+    configs = [
+        RunConfig.from_dict({str(k): v for k, v in row.items()})
+        for row in records[_FIELDS].to_dict("records")
+    ]
     columns: dict[str, dict[str, str]] = {}
     for name in FORMS:
-        chosen = [config for config in configs if form(config) == name]
+        chosen = [config for config in configs if form_of(config) == name]
         if chosen:
             columns[f"here, {name}"] = _described(chosen)
     rows = []

@@ -329,7 +329,7 @@ def _predictions(
         if config.sampler == "shuffle":  # over-sampling has already levelled the prior that is taken out here
             parts.setdefault("LA", []).append((logits - log_prior).argmax(1).numpy())
         for name, (tap, estimator) in readers.items():
-            parts.setdefault(name, []).append(estimator.predict(batch[tap].numpy()))
+            parts.setdefault(name, []).append(np.asarray(estimator.predict(batch[tap].numpy())))
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 

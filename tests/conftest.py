@@ -1,0 +1,50 @@
+"""What several test files share: a folder of tiny images, large enough for the smallest of Zhang's tables."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imbal_core.training import RunConfig
+
+CLASSES = 10
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """Return (name of a data set of ten classes of 8 x 8 images, empty data root)."""
+    rng = np.random.default_rng(7)
+    folder = tmp_path_factory.mktemp("images")
+    tints = rng.integers(40, 215, size=(CLASSES, 1, 1, 3))
+    for side, count in (("train", 26), ("test", 4)):
+        for label, tint in enumerate(tints):
+            place = folder / side / f"class{label}"
+            place.mkdir(parents=True)
+            noisy = np.clip(tint + rng.normal(0, 60, (count, 8, 8, 3)), 0, 255).astype(np.uint8)
+            for index, pixels in enumerate(noisy):
+                Image.fromarray(pixels).save(place / f"{index:02d}.png")
+    return f"folder:{folder}", tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_data):
+    """Return a function from changes to a run on the tiny images that takes well under a second."""
+    name, _ = tiny_data
+
+    def config(seed=0, **changes):
+        values = {
+            "study": "category_centers",
+            "profile": "smoke",
+            "dataset": name,
+            "imbalance": "zhang-a",
+            "imbalance_scale": 0.005,
+            "model": "small_cnn",
+            "epochs": 2,
+            "split_seed": seed,
+            "train_seed": seed,
+            "image_size": 8,
+            "learning_rate": 0.05,
+            "batch_size": 32,
+        }
+        return RunConfig(**(values | changes))
+
+    return config

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -292,6 +293,29 @@ def _executor(jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _take_stock(
+    future: Future[tuple[str, str, float]],
+    config: RunConfig,
+    report: GridReport,
+    clock: _Clock,
+    store: RecordStore,
+) -> None:
+    """Enter into the report what became of one run."""
+    error = future.exception()
+    if error is not None:  # the worker could not leave a note itself
+        store.write_failure(config, _tail(error))
+        outcome, tail, seconds = "failed", _tail(error), 0.0
+    else:
+        outcome, tail, seconds = future.result()
+    if outcome == "failed":
+        report.failed.append(Failure(config, tail))
+    elif outcome == "kept":
+        report.kept += 1
+    else:
+        report.done += 1
+        clock.note(config, seconds)
+
+
 def run_grid(
     configs: Sequence[RunConfig],
     store: RecordStore,
@@ -330,27 +354,21 @@ def run_grid(
     running: dict[Future[tuple[str, str, float]], RunConfig] = {}
     place = (str(store.root), None if root is None else str(root))
     bar = tqdm(total=len(configs), initial=report.kept, unit="run", disable=not progress, dynamic_ncols=True)
-    with bar, _executor(jobs) as pool:
-        while True:
-            while waiting and len(running) < jobs and clock.fits(waiting[0]):
-                config = waiting.pop(0)
-                running[pool.submit(_work, config, *place)] = config
-                bar.set_postfix_str(config.label())
-            if not running:
-                break
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                config = running.pop(future)
-                error = future.exception()
-                outcome, tail, seconds = ("failed", _tail(error), 0.0) if error else future.result()
-                if outcome == "failed":
-                    report.failed.append(Failure(config, tail))
-                elif outcome == "kept":
-                    report.kept += 1
-                else:
-                    report.done += 1
-                    clock.note(config, seconds)
-                bar.update()
+    with bar:
+        # a process that is killed, for want of memory say, takes its pool with it; what waits gets a new one
+        while waiting and clock.fits(waiting[0]):
+            with _executor(jobs) as pool:
+                while True:
+                    with contextlib.suppress(BrokenProcessPool):
+                        while waiting and len(running) < jobs and clock.fits(waiting[0]):
+                            running[pool.submit(_work, waiting[0], *place)] = waiting[0]
+                            bar.set_postfix_str(waiting.pop(0).label())
+                    if not running:
+                        break
+                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        _take_stock(future, running.pop(future), report, clock, store)
+                        bar.update()
     report.left = len(waiting)
     return report
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,11 @@ def cached_embeddings(
     ndarray of shape (N, D), float16
         In the order of ``dataset.images``. Half precision keeps about three decimal digits of a feature and
         halves the file.
+
+    Warns
+    -----
+    RuntimeWarning
+        When the cache cannot be written, as on a full disk; the features are returned all the same.
     """
     content = f"{network_digest(network)}:{dataset.fingerprint}:{tap}:{precision}:float16"
     path = cache / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
@@ -76,10 +82,25 @@ def cached_embeddings(
             batches.append(batch[tap].to(torch.float16).numpy())
             bar.update(len(batches[-1]))
     features = np.concatenate(batches)
-    cache.mkdir(parents=True, exist_ok=True)
-    # written under another name first: a reader never sees half a file, and of two writers either one wins
-    handle, temporary = tempfile.mkstemp(dir=cache, suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
-        np.save(file, features, allow_pickle=False)
-    os.replace(temporary, path)
+    try:
+        _write_whole(path, features)
+    except OSError as error:
+        warnings.warn(
+            f"features of {dataset.name} are not cached ({error}); the next run computes them again",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return features
+
+
+def _write_whole(path: Path, features: np.ndarray) -> None:
+    """Write an array under another name first: no reader sees half a file, and of two writers either one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, features, allow_pickle=False)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -134,7 +134,7 @@ def gains(
     rows = list(dict.fromkeys(contrasts["row"]))
     kinds = list(dict.fromkeys(zip(contrasts["contrast"], contrasts["method"], strict=True)))
     figure, axes = panels(
-        len(names), width=max(7.5, 3.6 * len(names) + 1.2), height=1.1 + 0.32 * len(rows) * len(kinds)
+        len(names), width=max(7.5, 3.6 * len(names) + 1.2), height=1.9 + 0.3 * len(rows) * max(2, len(kinds))
     )
     for ax, name in zip(axes, names, strict=True):
         ax.axvline(0, color="#4d4d4d", linewidth=1)

@@ -81,7 +81,11 @@ def center_geometry(points: Sequence[np.ndarray], names: Sequence[str], *, capti
     ax.plot(
         *_bisector(*centers, heights), color="#0072B2", linewidth=1.8, label="equally far from both centers"
     )
-    query = 0.35 * centers[0] + 0.65 * centers[1] + np.array([0.0, 0.30 * np.ptp(heights)])
+    query = (
+        0.25 * centers[0]
+        + 0.75 * centers[1]
+        + np.array([0.1 * np.ptp(ax.get_xlim()), 0.28 * np.ptp(heights)])
+    )
     for center, name, color in zip(centers, names, _PAIR, strict=True):
         ax.plot(*np.stack([query, center]).T, linestyle="--", color="#4d4d4d", linewidth=1.2)
         ax.annotate(
@@ -145,7 +149,7 @@ def boundary_and_centers(
     caption : str
     """
     rng = np.random.default_rng(seed)
-    figure, axes = panels(len(sizes), width=3.7 * len(sizes), height=4.4)
+    figure, axes = panels(len(sizes), width=3.0 * len(sizes), height=3.9)
     first, second = (np.asarray(group) for group in points)
     _plain_axes(axes, (first, second))
     heights = np.array(axes[0].get_ylim())
@@ -158,8 +162,17 @@ def boundary_and_centers(
         near = _bisector(few.mean(0), second.mean(0), heights)
         ax.plot(*soft, color=METHODS["D"][1], linewidth=2, label="boundary of the softmax layer")
         ax.plot(*near, color=METHODS["C"][1], linewidth=2, label="boundary between the centers")
-        for center, color in zip((few.mean(0), second.mean(0)), _PAIR, strict=True):
-            ax.scatter(center[0], center[1], marker="*", s=260, color=color, edgecolors="black", zorder=4)
+        for name, center, color in zip(names, (few.mean(0), second.mean(0)), _PAIR, strict=True):
+            ax.scatter(
+                center[0],
+                center[1],
+                marker="*",
+                s=260,
+                color=color,
+                edgecolors="black",
+                zorder=4,
+                label=f"{name}: center",
+            )
         ax.set_title(f"{len(few)} {names[0]} : {len(second)} {names[1]}")
         row: dict[str, object] = {f"{names[0]} images": len(few)}
         for name, (xs, _) in (("softmax", soft), ("centers", near)):

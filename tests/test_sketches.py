@@ -42,7 +42,7 @@ def test_center_geometry_prints_distances_to_the_means(clouds):
     means = [cloud.mean(0) for cloud in clouds]
     np.testing.assert_allclose(drawing.table[["center_x", "center_y"]], means)
     ax = drawing.figure.axes[0]
-    query = 0.35 * means[0] + 0.65 * means[1] + [0, 0.30 * np.ptp(ax.get_ylim())]
+    (query,) = (dots.get_offsets()[0] for dots in ax.collections if dots.get_label() == "query image")
     distances = [np.linalg.norm(query - mean) for mean in means]
     np.testing.assert_allclose(drawing.table["distance_to_query"], distances)
     assert [text.get_text() for text in ax.texts] == [f"{distance:.2f}" for distance in distances]
@@ -107,4 +107,4 @@ def test_every_sketch_has_a_caption_words_and_numbers(clouds, draw):
     drawing = draw(clouds, NAMES, *arguments, caption="from real features", **options)
     assert drawing.caption == "from real features"
     assert len(drawing.table) == 2 and drawing.alt.endswith(".")
-    assert all(name in drawing.alt for name in NAMES)
+    assert "cat" in drawing.alt, "the class that is thinned out"

@@ -15,7 +15,7 @@ from imbal_core.prediction import default_device
 from imbal_core.records import Record, RecordStore
 from imbal_core.studies import PROFILES, build_grid
 
-__all__ = ["Chapter", "Html", "number", "open_chapter", "verdict_table"]
+__all__ = ["Chapter", "Html", "number", "open_chapter", "table", "verdict_table"]
 
 
 class Html(str):
@@ -88,7 +88,8 @@ class Chapter:
         profiles = ", ".join(dict.fromkeys(record.config["profile"] for record in chosen))
         commits = sorted({str(record.provenance["git_commit"] or "unknown")[:7] for record in chosen})
         dates = _span(pd.Series([record.provenance["date"][:10] for record in chosen]))
-        return f"{len(chosen)} runs, profile {profiles}; code at {', '.join(commits)}; {dates}."
+        runs = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+        return f"{runs}, profile {profiles}; code at {', '.join(commits)}; {dates}."
 
 
 def _span(dates: pd.Series) -> str:
@@ -150,6 +151,16 @@ def number(
     return f"{scale * mean:{plus}.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
 
+def table(frame: pd.DataFrame) -> Html:
+    """Return a frame as a table that scrolls by itself; its index is shown where it has a name.
+
+    Cells of numbers and short words do not wrap, cells of text do.
+    """
+    wordy = any(frame[column].astype(str).str.len().max() > 40 for column in frame) if len(frame) else False
+    body = frame.to_html(index=frame.index.name is not None, border=0, justify="unset")
+    return Html(f'<div class="table-wrap {"table-text" if wordy else "table-numbers"}">{body}</div>')
+
+
 _BADGE = {
     "reproduced": "success",
     "direction only": "info",
@@ -181,6 +192,7 @@ def verdict_table(verdicts: Sequence[Verdict], statements: Mapping[str, str]) ->
             f"<tr><td>{claim}</td><td>{where}</td><td>{badge}</td><td>{html.escape(verdict.explanation)}</td></tr>"
         )
     return Html(
-        '<table class="verdicts"><thead><tr><th>Claim</th><th>Form</th><th>Verdict</th><th>Because</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        '<div class="table-wrap table-text"><table class="verdicts"><thead><tr><th>Claim</th>'
+        "<th>Form</th><th>Verdict</th><th>Because</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

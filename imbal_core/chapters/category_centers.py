@@ -271,24 +271,28 @@ def counts_table(paper: Paper, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]
     Returns
     -------
     DataFrame
-        A row per label or range of labels; for each type training + validation images, and whether ours agree.
+        A row per label or range of labels: for each type the paper's training + validation images, and what
+        differs here.
     """
     printed = paper.tables[name]
     place = {column: index for index, column in enumerate(printed.columns)}
     rows = []
     for values in printed.rows:
         first, last = values[place["first_label"]], values[place["last_label"]]
-        row: dict[str, object] = {"label": str(first) if first == last else f"{first} to {last}"}
+        row = {"label": str(first) if first == last else f"{first} to {last}"}
+        others = []
         for kind, (train, valid) in drawn.items():
-            paper_counts = values[place[f"{kind}_train"]], values[place[f"{kind}_valid"]]
-            row[f"type {kind}, paper"] = "{:,} + {:,}".format(*paper_counts)
-            ours = {
-                (int(t), int(v))
-                for t, v in zip(train[first : last + 1], valid[first : last + 1], strict=True)
-            }
-            row[f"type {kind}, here"] = " or ".join("{:,} + {:,}".format(*pair) for pair in sorted(ours))
+            printed_pair = (values[place[f"{kind}_train"]], values[place[f"{kind}_valid"]])
+            row[f"type {kind}"] = _plus(printed_pair)
+            ours = zip(train[first : last + 1], valid[first : last + 1], strict=True)
+            others += [f"type {kind} {_plus(pair)}" for pair in dict.fromkeys(ours) if pair != printed_pair]
+        row["here"] = "; ".join(others) or "the same"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _plus(pair: tuple[int, int]) -> str:
+    return f"{pair[0]:,} + {pair[1]:,}"
 
 
 def verdicts(paper: Paper, frame: pd.DataFrame) -> list[Verdict]:

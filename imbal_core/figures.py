@@ -225,6 +225,8 @@ def paper_and_here(cells: pd.DataFrame, *, title: str = "", caption: str = "") -
                     markersize=7,
                     label="here, mean and 95 % interval" if method == methods[0] else None,
                 )
+            if not np.isfinite(row["paper"]):
+                continue
             ax.scatter(
                 100 * row["paper"],
                 index,
@@ -243,7 +245,7 @@ def paper_and_here(cells: pd.DataFrame, *, title: str = "", caption: str = "") -
     legend_below(figure, axes, columns=2)
     alt = f"Dot plot, {title or 'accuracy of every method'}. " + " ".join(
         f"Type {r['imbalance']}, {r['method']}: "
-        + (f"{100 * r['mean']:.1f} % here" if np.isfinite(r["mean"]) else "not run here")
+        + (f"{100 * r['mean']:.1f} % here" if np.isfinite(r["mean"]) else "not attempted here")
         + (f", {100 * r['paper']:.1f} % in the paper." if np.isfinite(r["paper"]) else ".")
         for r in cells.to_dict("records")
     )

@@ -272,9 +272,12 @@ class RecordStore:
                 "measurements": record.measurements,
             }
             rows.append(row)
-        return pd.DataFrame(
-            rows, columns=None if rows else ["key", "split", "seconds", "device", "measurements"]
-        )
+        columns = None if rows else ["key", "split", "seconds", "device", "measurements"]
+        frame = pd.DataFrame(rows, columns=columns, dtype=object)
+        # beside a None a whole number would become a float, and the None a NaN: such columns stay objects
+        whole = [str(name) for name in frame if frame[name].notna().all()]
+        frame[whole] = frame[whole].infer_objects()
+        return frame
 
     def add(self, path: str | os.PathLike[str]) -> AddReport:
         """Return what became of each file in a zip archive or folder of records.

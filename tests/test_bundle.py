@@ -133,10 +133,10 @@ def test_nothing_to_pack_is_an_error(store, tmp_path):
         pack([tiny()], store, tmp_path / "b.zip")
 
 
-@pytest.mark.parametrize("shape", [(1, 32, 32, 3), (7, 5, 9, 3), (40, 224, 224, 3), (3000, 8, 8, 3)])
+@pytest.mark.parametrize("shape", [(1, 32, 32, 3), (7, 5, 9, 3), (3, 224, 224, 3), (1500, 8, 8, 3)])
 def test_a_mosaic_gives_every_pixel_back(shape):
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    for columns in (1, 3, 60):
+    for columns in (1, 3, 60):  # more than there are images, too
         assert np.array_equal(bundle._decode(bundle._encode(images, columns), shape, columns), images)
 
 
@@ -313,19 +313,22 @@ def modules_that_the_lent_machine_lacks():
     )
 
 
+# As on a machine where they are not installed: neither an import nor a look for them finds anything.
 BLOCKER = """
 import sys
+from importlib.machinery import PathFinder
 
 ABSENT = frozenset({absent!r})
 
 
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ABSENT:
-            raise ModuleNotFoundError(f"No module named {{name!r}} on this machine", name=name)
+class WithoutAbsent(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in ABSENT:
+            return super().find_spec(name, path, target)
 
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutAbsent
 """
 
 
@@ -349,7 +352,7 @@ def test_a_bundle_runs_without_network_data_root_or_papermill(root, store, tmp_p
             [sys.executable, *arguments], cwd=machine, env=environment, capture_output=True, text=True
         )
 
-    assert "No module named 'papermill' on this machine" in there("-c", "import papermill").stderr
+    assert "No module named 'papermill'" in there("-c", "import papermill").stderr
     bundles = [text for path in parts for text in ("--bundle", str(path))]
     ran = there("-m", "imbal_core.cli", "run", *bundles, "--minutes", "8")
     assert ran.returncode == 0, ran.stderr

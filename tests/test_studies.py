@@ -18,6 +18,10 @@ from imbal_core.studies import PROFILES, build_grid, get_study, list_studies
 from imbal_core.studies import category_centers as study
 from imbal_core.training import RunConfig, predict
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:self.within_class_std_dev_"
+)  # features that ReLU has cut to 0
+
 CPU = torch.device("cpu")
 TAPS = {"C": "last convolution", "F": "fully connected"}
 # images in all labels of Table I, and of Table II

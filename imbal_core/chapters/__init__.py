@@ -49,12 +49,15 @@ class Chapter:
         rows = [
             {"key": r.key, **r.run_config().to_dict(), "measurements": r.measurements} for r in self.records
         ]
-        return pd.DataFrame(rows)
+        # as objects, for beside a None a whole number would become a float, and the None a NaN
+        return pd.DataFrame(rows, dtype=object)
 
     def head(self) -> Html:
         """Return the chapter's first lines: profile, seeds, hardware, time and date."""
         if not self.records:
-            return Html(f"<p class='chapter-head'><b>Profile</b> {', '.join(self.profiles)}: not run.</p>")
+            return Html(
+                f"<p class='chapter-head'><b>Profile</b> {', '.join(self.profiles)}: not attempted.</p>"
+            )
         origin = pd.DataFrame([record.provenance for record in self.records])
         seeds = pd.Series([(r.config["split_seed"], r.config["train_seed"]) for r in self.records])
         parts = {
@@ -84,7 +87,7 @@ class Chapter:
         wanted = None if keys is None else set(keys)
         chosen = [record for record in self.records if wanted is None or record.key in wanted]
         if not chosen:
-            return "Not run."
+            return "Not attempted."
         profiles = ", ".join(dict.fromkeys(record.config["profile"] for record in chosen))
         commits = sorted({str(record.provenance["git_commit"] or "unknown")[:7] for record in chosen})
         dates = _span(pd.Series([record.provenance["date"][:10] for record in chosen]))
@@ -152,12 +155,15 @@ def number(
 
 
 def table(frame: pd.DataFrame) -> Html:
-    """Return a frame as a table that scrolls by itself; its index is shown where it has a name.
+    """Return a frame as a table that scrolls by itself.
 
+    The index is shown where it has a name or the columns have levels.
     Cells of numbers and short words do not wrap, cells of text do.
     """
     wordy = any(frame[column].astype(str).str.len().max() > 40 for column in frame) if len(frame) else False
-    body = frame.to_html(index=frame.index.name is not None, border=0, justify="unset")
+    body = frame.to_html(
+        index=frame.index.name is not None or frame.columns.nlevels > 1, border=0, justify="unset"
+    )
     return Html(f'<div class="table-wrap {"table-text" if wordy else "table-numbers"}">{body}</div>')
 
 

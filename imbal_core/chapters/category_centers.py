@@ -13,6 +13,7 @@ from imbal_core.claims import Interval, Verdict, judge, mean_interval, paired
 from imbal_core.claims import paired_difference as difference
 from imbal_core.config import RunConfig
 from imbal_core.papers import Paper
+from imbal_core.studies import PROFILES
 from imbal_core.studies.category_centers import form as form_of
 
 __all__ = [
@@ -101,19 +102,33 @@ def comparison(frame: pd.DataFrame, paper: Paper, form: str, dataset: str) -> pd
 
 
 def comparison_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of :func:`comparison` as printed text: a row per method, paper and here per type."""
+    """Return the cells of :func:`comparison` as printed text: a row per method, paper and here per type.
+
+    Ours as mean, half the width of the 95 % interval where there are several seeds, and in the last column the
+    number of seeds. "not attempted" where there is no record; the paper's columns are left out where it prints
+    nothing.
+    """
     columns: dict[tuple[str, str], dict[str, str]] = {}
+    seeds: dict[str, set[int]] = {}
+    printed = cells["paper"].notna().any()
     for row in cells.to_dict("records"):
-        here = "not run"
+        kind, method = f"type {row['imbalance']}", row["method"]
+        here = "not attempted"
         if row["n"]:
             here = f"{row['mean']:.3f}"
             if row["n"] > 1:
-                here += f" ({row['low']:.3f} to {row['high']:.3f})"
-            here += f", n = {row['n']}"
-        paper = f"{row['paper']:.3f}" if np.isfinite(row["paper"]) else "none"
-        columns.setdefault((f"type {row['imbalance']}", "paper"), {})[row["method"]] = paper
-        columns.setdefault((f"type {row['imbalance']}", "here"), {})[row["method"]] = here
-    return pd.DataFrame(columns).rename_axis(index="method")
+                here += f" ± {row['high'] - row['mean']:.3f}"
+            seeds.setdefault(method, set()).add(row["n"])
+        if printed:
+            paper = f"{row['paper']:.3f}" if np.isfinite(row["paper"]) else ""
+            columns.setdefault((kind, "paper"), {})[method] = paper
+        columns.setdefault((kind, "here"), {})[method] = here
+    columns["seeds", ""] = {
+        method: " or ".join(map(str, sorted(seeds.get(method, {0})))) for method in cells["method"]
+    }
+    table = pd.DataFrame(columns)
+    table.columns.names = ["method", None]
+    return table
 
 
 def _contrast(cell: pd.DataFrame, a: str, b: str, metric: str = "accuracy") -> Interval:
@@ -302,14 +317,16 @@ def verdicts(paper: Paper, frame: pd.DataFrame) -> list[Verdict]:
     ----------
     paper : Paper
     frame : DataFrame
-        One profile per form; smoke records are left out, for digits decide no claim.
+        Smoke records are left out, for digits decide no claim; of two profiles of a form the larger one counts.
     """
-    real = frame[frame["profile"] != "smoke"]
-    return [
-        judge(claim, real[real["form"] == form], form=form)
-        for claim in paper.claims.values()
-        for form in FORMS
-    ]
+    found = []
+    for claim in paper.claims.values():
+        for name in FORMS:
+            rows = frame[(frame["form"] == name) & (frame["profile"] != "smoke")]
+            # the data sets of one form may come from two profiles, but a verdict is about one protocol
+            profile = next((p for p in reversed(PROFILES) if p in set(rows["profile"])), None)
+            found.append(judge(claim, rows, form=name, profile=profile))
+    return found
 
 
 def headline(found: Sequence[Verdict]) -> dict[str, Verdict]:
@@ -357,9 +374,8 @@ def protocol_table(paper: Paper, records: pd.DataFrame) -> pd.DataFrame:
     records : DataFrame
         Of :meth:`imbal_core.chapters.Chapter.frame`.
     """
-    configs = [
-        RunConfig.from_dict({str(k): v for k, v in row.items()})
-        for row in records[_FIELDS].to_dict("records")
+    configs = [  # where nothing was run, the frame has neither rows nor columns
+        RunConfig.from_dict({name: row[name] for name in _FIELDS}) for row in records.to_dict("records")
     ]
     columns: dict[str, dict[str, str]] = {}
     for name in FORMS:
@@ -406,7 +422,7 @@ def _described(configs: Sequence[RunConfig]) -> dict[str, str]:
                     for config in over
                 )
             )
-            or "not run"
+            or "not attempted"
         ),
         "augmentation": values(lambda c: c.augment),
         "seeds": f"{len(pairs)} of split and training",

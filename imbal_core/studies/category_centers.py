@@ -94,10 +94,10 @@ def _laptop() -> list[RunConfig]:
         image_size=64,
         epochs=3,
         optimizer="sgd",
-        learning_rate=0.05,
+        learning_rate=0.02,
         weight_decay=5e-4,
         schedule="one-cycle",
-        batch_size=128,
+        batch_size=64,
         augment="flip",
         precision="fp32",
     )

@@ -445,12 +445,13 @@ def test_labels_of_cifar100_are_averaged_in_tens_before_the_interval():
 def test_the_counts_that_are_drawn_are_those_of_the_paper(paper, name, num_classes):
     drawn = {kind: zhang_counts(num_classes, kind) for kind in "ABC"}
     found = tables.counts_table(paper, drawn, name)
-    assert len(found) == 10
-    for kind in "ABC":
-        assert found[f"type {kind}, paper"].tolist() == found[f"type {kind}, here"].tolist()
+    assert found["here"].tolist() == ["the same"] * 10
+    assert found.loc[9, "type C"] == ("4,000 + 1,000" if num_classes == 10 else "400 + 100")
+    train, valid = (int(counts[0]) for counts in drawn["A"])
     drawn["A"][0][0] += 1
     wrong = tables.counts_table(paper, drawn, name)
-    assert wrong.loc[0, "type A, paper"] != wrong.loc[0, "type A, here"]
+    assert wrong.loc[0, "here"] == f"type A {train + 1} + {valid}"
+    assert wrong.loc[1:, "here"].tolist() == ["the same"] * 9
 
 
 def test_verdicts_leave_the_digits_out_and_the_headline_takes_the_nearest_form(paper):

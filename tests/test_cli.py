@@ -116,7 +116,6 @@ def calls(monkeypatch):
 
 COMMANDS = [
     "data",
-    "data show",
     "data splits",
     "plan",
     "run",

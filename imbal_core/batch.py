@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -239,6 +240,15 @@ def _work(config: RunConfig, store_root: str, root: str | None) -> tuple[str, st
 
 def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone, even by SIGKILL, instead of waiting for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _number_of_jobs(jobs: int | Literal["auto"], runs: int) -> int:

@@ -226,21 +226,34 @@ def redraws(
     found: dict[str, list[float]] = {"softmax layer": [], "category centers": []}
     for ax in axes:
         _scatter(ax, (first, second), names)
+    labelled: dict[str, str | None] = {
+        "soft": "boundary of the softmax layer",
+        "near": "boundary between the centers",
+        "center": f"center of {size} {names[0]}",
+    }
     for _ in range(draws):
         few = _subsample(first, size, rng)
         labels = np.repeat([0, 1], [size, len(second)])
         soft = _boundary(np.concatenate([few, second]), labels, heights)
         near = _bisector(few.mean(0), second.mean(0), heights)
-        axes[0].plot(*soft, color=METHODS["D"][1], linewidth=0.8, alpha=0.5)
-        axes[1].plot(*near, color=METHODS["C"][1], linewidth=0.8, alpha=0.5)
+        axes[0].plot(*soft, color=METHODS["D"][1], linewidth=0.8, alpha=0.5, label=labelled["soft"])
+        axes[1].plot(*near, color=METHODS["C"][1], linewidth=0.8, alpha=0.5, label=labelled["near"])
         axes[1].scatter(
-            few[:, 0].mean(), few[:, 1].mean(), marker="*", s=60, color="#D55E00", edgecolors="none", zorder=4
+            few[:, 0].mean(),
+            few[:, 1].mean(),
+            marker="*",
+            s=60,
+            color="#D55E00",
+            edgecolors="none",
+            zorder=4,
+            label=labelled["center"],
         )
+        labelled = dict.fromkeys(labelled)  # the legend names each kind once
         found["softmax layer"].append(_share_left(first, soft[0], heights))
         found["category centers"].append(_share_left(first, near[0], heights))
     for ax, name in zip(axes, found, strict=True):
         ax.set_title(f"{name}: {draws} draws of {size} {names[0]}")
-    legend_below(figure, axes, columns=2)
+    legend_below(figure, axes, columns=3)
     table = pd.DataFrame(
         [
             {

@@ -59,7 +59,7 @@ def _smoke() -> list[RunConfig]:
         imbalance="zhang-a",
         imbalance_scale=0.08,
         model="small_cnn",
-        epochs=3,
+        epochs=6,
         learning_rate=0.05,
         schedule="one-cycle",
         batch_size=64,

@@ -23,9 +23,10 @@ import torch
 from tqdm import tqdm
 
 from imbal_core.datasets import ImageDataset, data_root, load_dataset
-from imbal_core.imbalance import Split, counts_from_name, draw_split
+from imbal_core.imbalance import counts_from_name
 from imbal_core.provenance import provenance
 from imbal_core.records import Record, RecordStore, run_key
+from imbal_core.splits import Split, draw_split
 from imbal_core.studies import get_study
 from imbal_core.training import RunConfig, default_device
 

@@ -26,9 +26,9 @@ from PIL import Image
 
 from imbal_core.batch import prepare
 from imbal_core.datasets import ImageDataset, data_root, prepared_path
-from imbal_core.models import find_weights
 from imbal_core.records import RecordStore
 from imbal_core.training import RunConfig
+from imbal_core.weights import find_weights
 
 __all__ = ["BundleContents", "BundleError", "open_bundle", "pack"]
 

@@ -155,7 +155,7 @@ def _copy_into(root: Path, name: str, source: Path) -> None:
     import tarfile
     import zipfile
 
-    from imbal_core.datasets import safe_extract
+    from imbal_core.archives import safe_extract
 
     if not source.exists():
         raise FileNotFoundError(f"--from {source}: no such file or folder")
@@ -193,7 +193,7 @@ def data_splits(
     imbal data splits cifar10 --imbalance zhang-a --imbalance exponential-100 --seeds 0-2 --out splits
     """
     from imbal_core.datasets import load_dataset
-    from imbal_core.imbalance import export_splits
+    from imbal_core.splits import export_splits
 
     numbers = _parse_seeds(seeds)
     dataset = load_dataset(name, "train")

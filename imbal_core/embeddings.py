@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from imbal_core.datasets import ImageDataset
-from imbal_core.models import Network
+from imbal_core.networks import Network
 from imbal_core.training import iter_predict
 
 __all__ = ["cached_embeddings", "network_digest"]

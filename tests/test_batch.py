@@ -16,8 +16,9 @@ import torch
 
 from imbal_core import batch, training
 from imbal_core.datasets import DatasetError, load_dataset
-from imbal_core.imbalance import draw_split, zhang_counts
+from imbal_core.imbalance import zhang_counts
 from imbal_core.records import Record, RecordStore, run_key
+from imbal_core.splits import draw_split
 from imbal_core.studies import category_centers as study
 from imbal_core.training import RunConfig
 

@@ -14,11 +14,12 @@ from imbal_core import chapters
 from imbal_core.batch import Failure, GridReport
 from imbal_core.chapters import Chapter, number, open_chapter, table, verdict_table
 from imbal_core.chapters import category_centers as tables
-from imbal_core.claims import Interval, Verdict
+from imbal_core.claims import Verdict
 from imbal_core.figures import gains
 from imbal_core.imbalance import zhang_counts
 from imbal_core.papers import load_paper
 from imbal_core.records import Record, RecordStore
+from imbal_core.statistics import Interval
 from imbal_core.studies import build_grid
 from imbal_core.studies import category_centers as study
 

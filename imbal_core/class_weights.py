@@ -1,0 +1,108 @@
+"""Class weights and margins from the numbers of training images, and the checks of such numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+__all__ = [
+    "checked_counts",
+    "checked_number",
+    "deferred_weights",
+    "effective_number_weights",
+    "inverse_frequency_weights",
+    "ldam_margins",
+]
+
+
+def inverse_frequency_weights(class_counts: ArrayLike | Tensor) -> Tensor:
+    """Return weights proportional to 1 / n_c that sum to K, shape (K,), float64: 1 for equal counts."""
+    return _sum_to_classes(1.0 / checked_counts(class_counts).double())
+
+
+def effective_number_weights(class_counts: ArrayLike | Tensor, *, beta: float = 0.9999) -> Tensor:
+    """Return the class-balanced weights (1 - beta) / (1 - beta^n_c), scaled to sum to K.
+
+    Parameters
+    ----------
+    class_counts : array-like of shape (K,), integer
+        n, at least 1.
+    beta : float, default=0.9999
+        In [0, 1). (1 - beta^n) / (1 - beta) is the effective number of images.
+
+    Returns
+    -------
+    Tensor of shape (K,), float64
+        1 for equal counts, and for beta 0.
+
+    Raises
+    ------
+    ValueError
+        If a count is below 1 or beta out of range.
+
+    References
+    ----------
+    Cui, Y. et al. (2019). "Class-Balanced Loss Based on Effective Number of Samples".
+    """
+    beta = checked_number("beta", beta, 0.0, 1.0)
+    counts = checked_counts(class_counts).double()
+    # expm1 keeps the digits that 1 - beta^n loses when beta is close to 1.
+    effective = -torch.expm1(counts * math.log(beta)) if beta > 0 else torch.ones_like(counts)
+    return _sum_to_classes(1.0 / effective)
+
+
+def deferred_weights(
+    class_counts: ArrayLike | Tensor, epoch: int, *, start: int | None, beta: float = 0.9999
+) -> Tensor:
+    """Return the class weights of an epoch under deferred re-weighting, shape (K,), float64.
+
+    All 1 before the epoch `start` (epochs count from 0), and for ever if it is None; those of
+    `effective_number_weights` from then on. The published schedule of 200 epochs has start 160, where the
+    learning rate first drops.
+    """
+    weights = effective_number_weights(class_counts, beta=beta)
+    return weights if start is not None and epoch >= start else torch.ones_like(weights)
+
+
+def ldam_margins(class_counts: ArrayLike | Tensor, *, max_margin: float = 0.5) -> Tensor:
+    """Return margins proportional to n_c^(-1/4), the largest `max_margin`, shape (K,), float64."""
+    raw = checked_counts(class_counts).double() ** -0.25
+    return raw * (checked_number("max_margin", max_margin, 0.0, inclusive=False) / raw.max())
+
+
+def checked_counts(class_counts: ArrayLike | Tensor) -> Tensor:
+    """Return class counts as int64 on the CPU; a ValueError names what is not whole or below 1."""
+    counts = np.asarray(class_counts.cpu() if isinstance(class_counts, Tensor) else class_counts)
+    if counts.ndim != 1 or len(counts) < 2 or counts.dtype.kind not in "iu":
+        raise ValueError(
+            f"class_counts must be whole numbers of shape (K,) with K at least 2, got {counts.dtype} "
+            f"of shape {counts.shape}."
+        )
+    if counts.min() < 1:
+        empty = np.flatnonzero(counts < 1)[:5].tolist()
+        raise ValueError(f"class_counts must be at least 1: classes {empty} have no training image.")
+    return torch.from_numpy(counts.astype(np.int64))
+
+
+def _sum_to_classes(weights: Tensor) -> Tensor:
+    return weights * (len(weights) / weights.sum())
+
+
+def checked_number(
+    name: str, value: float, lower: float, upper: float = math.inf, *, inclusive: bool = True
+) -> float:
+    """Return a number in [lower, upper), or (lower, upper) if not inclusive; a ValueError names any other."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not (lower <= value < upper)
+        or (not inclusive and value == lower)
+    ):
+        opening = "[" if inclusive and math.isfinite(lower) else "("
+        raise ValueError(f"{name} must be a number in {opening}{lower:g}, {upper:g}), got {value!r}.")
+    return float(value)

@@ -295,18 +295,38 @@ def _explain(
         f"{sides.get('wrong', 0)} on the wrong side and {sides.get('open', 0)} include 0"
     ]
     if pooled is not None:
-        what, form = (
-            ("average gain", "+.4f") if claim.kind != "spread" else ("log ratio of deviations", "+.2f")
-        )
-        interval = f"{pooled.low:{form}} to {pooled.high:{form}}, n = {pooled.n}"
-        parts.append(f"the {what} in the claimed direction is {pooled.mean:{form}} ({interval})")
+        parts.append(_pooled_in_words(claim, pooled))
     printed = table.dropna(subset="paper")
     if len(printed):
         parts.append(
-            f"in the {len(printed)} cells that the paper prints it is {printed['gain'].mean():+.4f} here and "
-            f"{printed['paper'].mean():+.4f} there"
+            f"in the {len(printed)} cells that the paper prints it is {100 * printed['gain'].mean():+.1f} points here "
+            f"and {100 * printed['paper'].mean():+.1f} there"
         )
     parts += [reason] if reason else []
     parts += [f"this form cannot have {', '.join(left_out)}"] if left_out else []
-    parts += [f"{len(not_run)} cells were not run ({', '.join(not_run)})"] if not_run else []
+    parts += [f"not or not wholly run: {_places(not_run)}"] if not_run else []
     return f"{label[0].upper()}{label[1:]}: {'; '.join(parts)}."
+
+
+def _pooled_in_words(claim: Claim, pooled: Interval) -> str:
+    if claim.kind == "spread":
+        what, mean, low, high = "log ratio of deviations", pooled.mean, pooled.low, pooled.high
+        form, unit = "+.2f", ""
+    else:
+        what, mean, low, high = "average gain", 100 * pooled.mean, 100 * pooled.low, 100 * pooled.high
+        form, unit = "+.1f", " points"
+    interval = (
+        f"{low:{form}} to {high:{form}}, n = {pooled.n}" if pooled.n > 1 else "one pair, so no interval"
+    )
+    return f"the {what} in the claimed direction is {mean:{form}}{unit} ({interval})"
+
+
+def _places(not_run: list[str]) -> str:
+    """Return the data sets and types behind entries such as "accuracy: C > D on cifar10 A", each once."""
+    places: dict[str, list[str]] = {}
+    for entry in not_run:
+        dataset, kind = entry.rsplit(" on ", 1)[1].rsplit(" ", 1)
+        places.setdefault(dataset, [])
+        if kind not in places[dataset]:
+            places[dataset].append(kind)
+    return "; ".join(f"{dataset} {', '.join(sorted(kinds))}" for dataset, kinds in places.items())

@@ -521,3 +521,8 @@ def test_the_twelve_open_points_are_listed_and_two_are_tested(paper):
     assert found[""].tolist() == list(range(1, 13))
     assert (found["tested"] != "no").sum() == 2
     assert (found["our choice"].str.len() > 0).all()
+
+
+def test_a_single_seed_is_printed_without_an_interval():
+    assert number(0.012, -math.inf, math.inf, sign=True) == "+1.2 (one seed, no interval)"
+    assert number(0.012, 0.004, 0.02) == "1.2 (0.4 to 2.0)"

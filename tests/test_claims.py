@@ -95,7 +95,7 @@ def test_the_cells_table_holds_simultaneous_intervals():
     assert row["low"] == pytest.approx(0.04 - half) and row["high"] == pytest.approx(0.04 + half)
     assert row["paper"] == pytest.approx(0.04)
     assert verdict.pooled.mean == pytest.approx(0.03) and verdict.pooled.n == 5
-    assert "+0.0300" in verdict.explanation and "n = 5" in verdict.explanation
+    assert "+3.0 points" in verdict.explanation and "n = 5" in verdict.explanation
 
 
 def test_a_larger_family_asks_for_more():
@@ -147,6 +147,7 @@ def test_readouts_that_a_form_cannot_have_are_left_out_and_named():
     # The other form could have them, so there they are missing.
     verdict = judge(both, gains(0.02, 0.02))
     assert verdict.label == "direction only" and len(verdict.not_run) == 2
+    assert "not wholly run: cifar10 A, B." in verdict.explanation
 
 
 def test_no_records_are_not_attempted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -151,6 +152,8 @@ def number(
         Print a plus sign.
     """
     plus = "+" if sign else ""
+    if not math.isfinite(low + high):
+        return f"{scale * mean:{plus}.{digits}f} (one seed, no interval)"
     return f"{scale * mean:{plus}.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
 

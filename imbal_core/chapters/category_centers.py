@@ -268,7 +268,7 @@ def ablations(frame: pd.DataFrame) -> pd.DataFrame:
                     by_seed = (pairs["a"] - pairs["b"]).groupby(level="split_seed").mean()
                     gain = mean_interval(by_seed)
                     row[choice] = number(gain.mean, gain.low, gain.high, digits=2, sign=True)
-                    row["seeds"] = gain.n
+                    row["seeds"] = row.pop("seeds", gain.n)  # stays the last column
             if len(row) > 3:
                 rows.append(row)
     return pd.DataFrame(rows)

@@ -12,6 +12,7 @@ import pandas as pd
 from imbal_core.batch import run_grid
 from imbal_core.claims import Verdict
 from imbal_core.names import unknown_name
+from imbal_core.pages import VERDICT_BADGES
 from imbal_core.prediction import default_device
 from imbal_core.records import Record, RecordStore
 from imbal_core.studies import PROFILES, build_grid
@@ -170,15 +171,6 @@ def table(frame: pd.DataFrame) -> Html:
     return Html(f'<div class="table-wrap {"table-text" if wordy else "table-numbers"}">{body}</div>')
 
 
-_BADGE = {
-    "reproduced": "success",
-    "direction only": "info",
-    "inconclusive": "warning",
-    "contradicted": "danger",
-    "not attempted": "secondary",
-}
-
-
 def verdict_table(verdicts: Sequence[Verdict], statements: Mapping[str, str]) -> Html:
     """Return the verdicts as a table: claim, what it says, form, verdict and the numbers behind it.
 
@@ -196,7 +188,7 @@ def verdict_table(verdicts: Sequence[Verdict], statements: Mapping[str, str]) ->
         claim = f"<b>{verdict.claim}</b> {html.escape(statements[verdict.claim])}" if first else ""
         form = verdict.form or "any form"
         where = f"{form}<br><small>profile {verdict.profile}, n = {verdict.n}</small>" if verdict.n else form
-        badge = f'<span class="verdict verdict-{_BADGE[verdict.label]}">{verdict.label}</span>'
+        badge = f'<span class="verdict verdict-{VERDICT_BADGES[verdict.label]}">{verdict.label}</span>'
         rows.append(
             f"<tr><td>{claim}</td><td>{where}</td><td>{badge}</td><td>{html.escape(verdict.explanation)}</td></tr>"
         )

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from imbal_core.losses import build_loss, list_losses, loss_defaults
 from imbal_core.names import unknown_name
 
 __all__ = ["AUGMENTATIONS", "LOSSES", "OPTIMIZERS", "PRECISIONS", "SAMPLERS", "SCHEDULES", "RunConfig"]
 
-LOSSES = ("cross-entropy",)
+#: Every loss that trains a network by itself; the complement entropy is a part of others.
+LOSSES = tuple(name for name in list_losses() if name != "complement-entropy")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "cosine", "step", "one-cycle", "plateau-zhang")
 SAMPLERS = ("shuffle", "over-sample", "class-balanced")
@@ -32,7 +34,16 @@ _CHOICES = {
     "precision": PRECISIONS,
 }
 _TEXT = ("study", "profile", "dataset", "imbalance", "model")
-_SWITCHES = ("pretrained", "frozen", "nesterov", "channels_last", "compile")
+_SWITCHES = (
+    "pretrained",
+    "frozen",
+    "nesterov",
+    "channels_last",
+    "compile",
+    "final_batch_norm",
+    "final_batch_norm_affine",
+    "split_groups",
+)
 # name -> (smallest, optional); the largest that makes sense is the user's affair
 _WHOLE = {
     "epochs": (1, False),
@@ -51,6 +62,8 @@ _NUMBERS = {
     "momentum": (0.0, True, 1.0, False, False),
     "weight_decay": (0.0, True, math.inf, False, False),
     "decay": (0.0, False, 1.0, False, False),
+    "final_batch_norm_momentum": (0.0, False, 1.0, True, False),
+    "valid_share": (0.0, True, 1.0, False, False),
 }
 
 
@@ -81,8 +94,11 @@ class RunConfig:
         Side in pixels at which the network sees images; None is the model's own.
     dropout : float, optional
         Dropout probability; None is the model's own.
-    loss : {"cross-entropy"}, default="cross-entropy"
-        Mean over the batch.
+    loss : str, default="cross-entropy"
+        A name of `LOSSES`; the mean over the batch. The class counts are those of the training images.
+    loss_options : mapping of str to number, str or None, default={}
+        Options of that loss, such as ``{"form": "released"}`` for "cce" or ``{"reweight_from": 160}`` for
+        "ldam". An option at the loss's own default is left out, so that equal runs share one digest.
     optimizer : {"sgd", "adamw"}, default="sgd"
         SGD adds ``weight_decay`` as an L2 penalty, AdamW decouples it.
     learning_rate : float, default=0.1
@@ -115,6 +131,17 @@ class RunConfig:
         Memory layout of images and convolution weights. The result differs by rounding only.
     compile : bool, default=False
         Pass the training forward through `torch.compile`.
+    final_batch_norm : bool, default=False
+        Normalise the logits over the batch: `imbal_core.models.add_final_batch_norm`.
+    final_batch_norm_momentum : float, default=0.01
+        Weight of a batch in that layer's running statistics.
+    final_batch_norm_affine : bool, default=True
+        Let that layer learn a scale and a shift for each class.
+    split_groups : bool, default=False
+        Keep the images of one group (a leaf, a patient) on one side of the split.
+    valid_share : float, default=0.0
+        Validation images of each class, as a share of its training images and in addition to them, for an
+        imbalance that sets none aside.
 
     Raises
     ------
@@ -163,6 +190,12 @@ class RunConfig:
     precision: str = "fp32"
     channels_last: bool = True
     compile: bool = False
+    loss_options: tuple[tuple[str, float | str | None], ...] = ()
+    final_batch_norm: bool = False
+    final_batch_norm_momentum: float = 0.01
+    final_batch_norm_affine: bool = True
+    split_groups: bool = False
+    valid_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in _TEXT:
@@ -188,6 +221,7 @@ class RunConfig:
         for name, bounds in _NUMBERS.items():
             self._set(name, _number(name, getattr(self, name), *bounds))
         self._check_milestones()
+        self._check_loss_options()
         self._refuse_idle_options()
 
     def _set(self, name: str, value: object) -> None:
@@ -208,6 +242,27 @@ class RunConfig:
                 f"each must be below epochs."
             )
         self._set("milestones", milestones)
+
+    def _check_loss_options(self) -> None:
+        try:
+            options = dict(self.loss_options)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"loss_options must map option names to values, got {self.loss_options!r}."
+            ) from None
+        for name, value in options.items():
+            if not isinstance(name, str) or not isinstance(value, str | Real | None):
+                raise TypeError(f"loss_options[{name!r}] must be a number, a string or None, got {value!r}.")
+        if "reduction" in options:
+            raise ValueError("loss_options: reduction is always the mean over the batch.")
+        build_loss(self.loss, class_counts=(2, 1), **options)
+        defaults = loss_defaults(self.loss)
+        plain = {
+            name: float(value) if isinstance(defaults[name], float) and isinstance(value, Real) else value
+            for name, value in options.items()
+        }
+        changed = sorted((name, value) for name, value in plain.items() if value != defaults[name])
+        self._set("loss_options", tuple(changed))
 
     def _refuse_idle_options(self) -> None:
         idle = {
@@ -234,6 +289,14 @@ class RunConfig:
             "dropout: a frozen network computes its features without it": (
                 self.frozen and self.dropout is not None
             ),
+            "final_batch_norm_momentum and final_batch_norm_affine: only final_batch_norm=True has them": (
+                not self.final_batch_norm
+                and (self.final_batch_norm_momentum != 0.01 or not self.final_batch_norm_affine)
+            ),
+            f"loss_options: training ends after {self.epochs} epochs, before 'reweight_from'": any(
+                name == "reweight_from" and isinstance(epoch, int) and epoch >= self.epochs
+                for name, epoch in self.loss_options
+            ),
         }
         for reason, found in idle.items():
             if found:
@@ -241,7 +304,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field, in JSON's types."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: _plain(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
@@ -267,7 +330,7 @@ class RunConfig:
         A field added later with a default does not appear, so older records keep their keys.
         """
         changed = {
-            f.name: _plain(getattr(self, f.name))
+            f.name: _plain(f.name, getattr(self, f.name))
             for f in dataclasses.fields(self)
             if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
         }
@@ -280,13 +343,21 @@ class RunConfig:
     def label(self) -> str:
         """Return a short description for progress bars and tables of failures."""
         form = "frozen" if self.frozen else "fine-tuned" if self.pretrained else "from scratch"
+        remedies = [
+            "" if self.loss == "cross-entropy" else self.loss,
+            *(f"{name} {value}" for name, value in self.loss_options),
+            "final batch norm" if self.final_batch_norm else "",
+            self.sampler,
+        ]
         return (
-            f"{self.dataset} {self.imbalance}, {self.model} {form}, {self.sampler}, "
+            f"{self.dataset} {self.imbalance}, {self.model} {form}, {' '.join(filter(None, remedies))}, "
             f"seeds {self.split_seed}/{self.train_seed}"
         )
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
+    if name == "loss_options":
+        return dict(value)
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "NormedLinear",
     "build_loss",
     "list_losses",
+    "loss_defaults",
 ]
 
 
@@ -61,9 +62,12 @@ class Loss(nn.Module):
     ----------
     needs_normed_head : bool
         The logits must be cosines: the network's classifier is to be a `NormedLinear`.
+    logit_scale : float
+        What logits are multiplied by before a softmax that is read as a probability; 1 but for cosines.
     """
 
     needs_normed_head = False
+    logit_scale = 1.0
 
     def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__()
@@ -224,7 +228,8 @@ class LDAM(ClassBalanced):
 
     Notes
     -----
-    The network gives cosines in [-1, 1]; multiply them by `scale` before a softmax that is read as a probability.
+    The network gives cosines in [-1, 1]; multiply them by `logit_scale` before a softmax that is read as a
+    probability.
     """
 
     needs_normed_head = True
@@ -242,6 +247,7 @@ class LDAM(ClassBalanced):
     ) -> None:
         super().__init__(class_counts, beta=beta, reweight_from=reweight_from, reduction=reduction)
         self.scale = checked_number("scale", scale, 0.0, inclusive=False)
+        self.logit_scale = self.scale
         margins = ldam_margins(class_counts, max_margin=max_margin)
         self.register_buffer("margins", margins.float(), persistent=False)
 
@@ -491,6 +497,20 @@ def build_loss(name: str, *, class_counts: ArrayLike | Tensor | None = None, **o
     if class_counts is None:
         raise ValueError(f"loss {name!r} needs class_counts, the number of training images of each class.")
     return _LOSSES[name](class_counts=class_counts, **options)
+
+
+def loss_defaults(name: str) -> dict[str, Any]:
+    """Return the options of a loss and their defaults.
+
+    Examples
+    --------
+    >>> loss_defaults("cce")
+    {'form': 'paper', 'gamma': -1.0, 'reduction': 'mean'}
+    """
+    if name not in _LOSSES:
+        raise unknown_name("loss", name, _LOSSES)
+    parameters = inspect.signature(_LOSSES[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.name != "class_counts"}
 
 
 def _form(form: str) -> str:

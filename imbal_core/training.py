@@ -13,12 +13,9 @@ import math
 import os
 import shutil
 import time
-import warnings
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from imbal_core.checkpoints import read_checkpoint, write_checkpoint
 from imbal_core.config import RunConfig
+from imbal_core.initialisation import build_network, loss_of, seeded_init, stream_seed
 from imbal_core.prediction import (
     Inputs,
     as_tensor,
@@ -45,6 +44,7 @@ __all__ = [
     "FitResult",
     "RunConfig",
     "augment_batch",
+    "build_network",
     "default_device",
     "device_label",
     "epoch_indices",
@@ -56,6 +56,8 @@ __all__ = [
 ]
 
 _VALID = ("valid_loss", "valid_accuracy", "valid_balanced_accuracy")
+
+ScoreEpoch = Callable[[nn.Module], Mapping[str, float]]
 
 
 class DivergedError(RuntimeError):
@@ -89,8 +91,9 @@ class FitResult:
     ----------
     history : dict of str to list of float
         One value per epoch: ``learning_rate`` (of the epoch's first step), ``train_loss`` (mean over
-        the images drawn) and, with validation images, ``valid_loss``, ``valid_accuracy`` and
-        ``valid_balanced_accuracy`` (fractions in [0, 1]). Deterministic on a CPU.
+        the images drawn; of the first objective where a loss has two) and, with validation images,
+        ``valid_loss`` (cross entropy), ``valid_accuracy`` and ``valid_balanced_accuracy`` (fractions in
+        [0, 1]), then what ``score_epoch`` returned. Deterministic on a CPU.
     seconds : list of float
         Wall-clock seconds per epoch, validation included; kept apart because it differs each time.
     """
@@ -104,29 +107,6 @@ class FitResult:
         return len(self.seconds)
 
 
-@contextlib.contextmanager
-def seeded_init(seed: int) -> Iterator[None]:
-    """Seed the weights that are initialised inside the block; the global state is put back after it.
-
-    Examples
-    --------
-    >>> with seeded_init(3):
-    ...     first = torch.nn.Linear(2, 2)
-    >>> with seeded_init(3):
-    ...     second = torch.nn.Linear(2, 2)
-    >>> bool(torch.equal(first.weight, second.weight))
-    True
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_stream_seed(seed, "weights"))
-        yield
-
-
-def _stream_seed(seed: int, stream: str) -> int:
-    """Return a seed for one purpose, so that no two purposes share their random numbers."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{stream}".encode(), digest_size=7).digest(), "big")
-
-
 def fit(
     network: nn.Module,
     inputs: Inputs,
@@ -138,14 +118,15 @@ def fit(
     checkpoint: Path | None = None,
     progress: bool = True,
     stop_after_epoch: int | None = None,
+    score_epoch: ScoreEpoch | None = None,
 ) -> FitResult:
     """Train the network in place and return its history.
 
     Parameters
     ----------
     network : Network
-        From `imbal_core.models.build_model`, initialised inside `seeded_init`. Its normalisation is set
-        from the training images unless pretrained weights fix it. It ends on ``device``.
+        From `build_network`. Its normalisation is set from the training images unless pretrained weights
+        fix it. It ends on ``device``.
     inputs : array or Tensor
         Images, uint8 (N, H, W, 3), or features, floating (N, D); features are neither normalised,
         augmented nor resized.
@@ -164,6 +145,9 @@ def fit(
         Show a bar over the epochs.
     stop_after_epoch : int, optional
         Return after that many epochs, as an interruption would; the schedule stays that of the config.
+    score_epoch : callable, optional
+        Called with the network in evaluation mode after each epoch; the numbers by name that it returns are
+        added to the history. It reports and decides nothing: no epoch is chosen by it.
 
     Returns
     -------
@@ -176,7 +160,7 @@ def fit(
         The loss is NaN or infinite; noticed at the end of the epoch.
     ValueError
         Inputs of the wrong shape or type, labels out of range, no validation images for a schedule
-        that needs them.
+        that needs them, a class without training images for a loss that weighs the classes.
     """
     device = default_device() if device is None else torch.device(device)
     if config.schedule == "plateau-zhang" and valid is None:
@@ -193,7 +177,7 @@ def fit(
             network.to(memory_format=torch.channels_last)
         if not network.fixed_normalisation:
             network.set_normalisation(*_moments(data))  # type: ignore[operator]
-    run = _Run(network, config, data, targets, held_out)
+    run = _Run(network, config, data, targets, held_out, score_epoch)
     with _isolated_random_state(config, device), _tuned_kernels(device):
         if checkpoint is not None:
             run.resume(checkpoint)
@@ -225,21 +209,25 @@ class _Run:
         data: Tensor,
         targets: Tensor,
         held_out: tuple[Tensor, Tensor] | None,
+        score_epoch: ScoreEpoch | None,
     ) -> None:
         self.network, self.config, self.data, self.targets = network, config, data, targets
-        self.held_out = held_out
+        self.held_out, self.score_epoch = held_out, score_epoch
         self.labels = targets.cpu()
         device = data.device
         self.layout = _layout(data, config)
-        images = epoch_size(torch.bincount(self.labels), config)
+        counts = torch.bincount(self.labels, minlength=int(network.num_classes))  # type: ignore[arg-type]
+        self.loss = loss_of(config, counts).to(device)
+        images = epoch_size(counts, config)
         # Batch normalisation cannot train on a single image; every other last batch is kept.
         self.images = images - 1 if images % config.batch_size == 1 else images
         self.steps = -(-self.images // config.batch_size)
         self.prepare = input_pipeline(network, data)
         self.forward: Callable[..., Tensor] = _compiled(network, device) if config.compile else network
-        self.optimizer = _optimizer(network, config)
-        self.order = torch.Generator().manual_seed(_stream_seed(config.train_seed, "order"))
-        seed = _stream_seed(config.train_seed, "augmentation")
+        # An objective of its own has a momentum of its own: complement objective training has two.
+        self.optimizers = [_optimizer(network, config) for _ in self.loss.updates]
+        self.order = torch.Generator().manual_seed(stream_seed(config.train_seed, "order"))
+        seed = stream_seed(config.train_seed, "augmentation")
         self.augmentation = torch.Generator(device).manual_seed(seed)
         self.result = FitResult(
             {name: [] for name in ("learning_rate", "train_loss", *(_VALID if held_out else ()))}
@@ -256,6 +244,7 @@ class _Run:
             for step in range(self.steps)
         ]
         losses = torch.zeros(self.steps, device=self.data.device)
+        self.loss.start_epoch(done)
         self.network.train()
         for step, batch in enumerate(order.split(config.batch_size)):
             losses[step] = self._step(batch, rates[step])
@@ -266,25 +255,32 @@ class _Run:
         history["learning_rate"].append(rates[0])
         history["train_loss"].append(float(per_step @ sizes / sizes.sum()))
         if self.held_out is not None:
-            scores = _score(self.network, *self.held_out, config.precision)
+            scores = _score(self.network, *self.held_out, config.precision, self.loss.logit_scale)
             if not math.isfinite(scores["valid_loss"]):
                 raise DivergedError(done + 1, self.steps, config)
             for name, value in scores.items():
                 history[name].append(value)
+        if self.score_epoch is not None:
+            self.network.eval()
+            for name, value in self.score_epoch(self.network).items():
+                history.setdefault(name, []).append(float(value))
         self.result.seconds.append(time.perf_counter() - started)
 
     def _step(self, batch: Tensor, rate: float) -> Tensor:
         images = augment_batch(self.data[batch], self.config.augment, self.augmentation)
         images = images.contiguous(memory_format=self.layout)
-        with autocast(self.data.device, self.config.precision):
-            logits = self.forward(self.prepare(images))
-        loss = F.cross_entropy(logits.float(), self.targets[batch])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        return loss.detach()
+        targets, losses = self.targets[batch], []
+        for objective, optimizer in zip(self.loss.updates, self.optimizers, strict=True):
+            with autocast(self.data.device, self.config.precision):
+                logits = self.forward(self.prepare(images))
+            loss = objective(logits.float(), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            losses.append(loss.detach())
+        return losses[0]
 
     def _stop_if_diverged(self, losses: Tensor) -> None:
         bad = (~losses.isfinite()).nonzero()
@@ -306,11 +302,10 @@ class _Run:
         return content.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the state so that the file is always a whole one; a full disk costs only the checkpoint."""
+        """Leave the state in the file."""
         state = {
-            "identity": self._identity(),
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "order": self.order.get_state(),
             "augmentation": self.augmentation.get_state(),
             "cpu": torch.get_rng_state(),
@@ -318,52 +313,23 @@ class _Run:
             "history": self.result.history,
             "seconds": self.result.seconds,
         }
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            message = (
-                f"checkpoint {path.name} not written ({error}); an interruption would cost this run's epochs."
-            )
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        write_checkpoint(path, state, self._identity())
 
     def resume(self, path: Path) -> None:
-        """Go on from the file when it is whole and belongs to this run; otherwise say why not."""
-        if not path.exists():
-            return
-        try:
-            state = _read_checkpoint(path)
-            if state["identity"] != self._identity():
-                raise ValueError("it belongs to another config or other labels")
-        except Exception as error:  # a torn file can fail in any layer of the reader
-            message = f"checkpoint {path.name} is not used, training starts anew: {error}"
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        """Go on from the file when it is whole and belongs to this run."""
+        state = read_checkpoint(path, self._identity())
+        if state is None:
             return
         self.network.load_state_dict(state["network"])
         self.prepare = input_pipeline(self.network, self.data)
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.order.set_state(state["order"])
         self.augmentation.set_state(state["augmentation"])
         torch.set_rng_state(state["cpu"])
         if state["cuda"] is not None and self.data.is_cuda:
             torch.cuda.set_rng_state(state["cuda"], self.data.device)
         self.result = FitResult(state["history"], state["seconds"])
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    # torch's own reader skips the checksums, so damage inside a tensor would go unnoticed.
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"its part {damaged} is damaged")
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _optimizer(network: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
@@ -393,7 +359,7 @@ def _compiled(network: nn.Module, device: torch.device) -> Callable[..., Tensor]
 @contextlib.contextmanager
 def _isolated_random_state(config: RunConfig, device: torch.device) -> Iterator[None]:
     """Seed what layers such as dropout draw from, and put the global state back afterwards."""
-    seed = _stream_seed(config.train_seed, "layers")
+    seed = stream_seed(config.train_seed, "layers")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
@@ -456,10 +422,12 @@ def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(means).float(), torch.stack(deviations).float()
 
 
-def _score(network: nn.Module, data: Tensor, targets: Tensor, precision: str) -> dict[str, float]:
+def _score(
+    network: nn.Module, data: Tensor, targets: Tensor, precision: str, logit_scale: float
+) -> dict[str, float]:
     """Return validation loss, accuracy and the mean recall of the classes that are present."""
     batches = [forward_batch(network, batch, (), precision)["logits"].float() for batch in data.split(500)]
-    logits = torch.cat(batches)
+    logits = torch.cat(batches) * logit_scale
     correct = (logits.argmax(1) == targets).double()
     per_class = torch.zeros(2, logits.shape[1], dtype=torch.float64, device=data.device)
     per_class[0].index_add_(0, targets, correct)

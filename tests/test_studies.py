@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, precision_score, recall_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import Normalizer, normalize
 
-from imbal_core import batch, studies
+from imbal_core import batch, studies, trained
 from imbal_core.imbalance import zhang_counts
 from imbal_core.models import build_model
 from imbal_core.studies import PROFILES, build_grid, get_study, list_studies
@@ -137,14 +137,14 @@ def test_few_are_labels_0_to_4_of_types_a_and_c_and_0_to_5_of_type_b(num_classes
 def measure_and_keep_network(prepared):
     """Return the network that was trained, and its measurements."""
     networks = []
-    real = study.fit
+    real = trained.fit
 
     def fit(network, *arguments, **options):
         networks.append(network)
         return real(network, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "fit", fit)
+        patch.setattr(trained, "fit", fit)
         found = study.measure(prepared, device=CPU, progress=False)
     (network,) = networks
     return network, found
@@ -249,7 +249,7 @@ def frozen(tiny_config, tiny_data):
 
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "build_model", build)
+        patch.setattr(trained, "build_model", build)
         for seed in (0, 1):
             config = tiny_config(seed, pretrained=True, frozen=True, optimizer="adamw", learning_rate=0.01)
             prepared = batch.prepare(config, root=tiny_data[1])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from imbal_core.config import RunConfig
 from imbal_core.training import (
     DivergedError,
     augment_batch,
+    build_network,
     default_device,
     device_label,
     epoch_indices,
@@ -122,6 +124,7 @@ def same_weights(a, b):
             {"schedule": "step", "milestones": (1, 2), "optimizer": "adamw", "learning_rate": 1e-3},
             "5afdd1bea35644a9",
         ),
+        ({"loss": "cce", "loss_options": {"form": "released"}}, "517d4c9b8a756d47"),
     ],
 )
 def test_digests_never_change(options, digest):
@@ -155,7 +158,22 @@ def test_defaults_never_change():
         "precision": "fp32",
         "channels_last": True,
         "compile": False,
+        "loss_options": {},
+        "final_batch_norm": False,
+        "final_batch_norm_momentum": 0.01,
+        "final_batch_norm_affine": True,
+        "split_groups": False,
+        "valid_share": 0.0,
     }
+
+
+def test_loss_options_at_the_default_of_the_loss_are_no_options():
+    plain = config(loss="cce")
+    assert config(loss="cce", loss_options={"gamma": -1, "form": "paper"}) == plain
+    other = config(loss="cce", loss_options={"gamma": np.float64(-2), "form": "released"})
+    assert other == config(loss="cce", loss_options=(("form", "released"), ("gamma", -2)))
+    assert other.digest() == RunConfig.from_dict(json.loads(json.dumps(other.to_dict()))).digest()
+    assert "cce form released gamma -2.0" in other.label()
 
 
 def test_config_survives_json_and_equal_values_share_a_digest():
@@ -210,6 +228,16 @@ def test_a_mistyped_field_is_answered_with_the_nearest():
         ({"frozen": True}, "pretrained"),
         ({"frozen": True, "pretrained": True, "augment": "flip"}, "frozen"),
         ({"frozen": True, "pretrained": True, "dropout": 0.5}, "dropout"),
+        ({"loss": "complement-entropy"}, "unknown loss"),
+        ({"loss_options": {"gamma": 1.0}}, "unknown option of loss 'cross-entropy'"),
+        ({"loss": "cce", "loss_options": {"form": "realised"}}, "did you mean 'released'"),
+        ({"loss": "focal", "loss_options": {"gamma": -1}}, "gamma"),
+        ({"loss": "cce", "loss_options": {"reduction": "sum"}}, "always the mean"),
+        ({"loss": "ldam", "loss_options": {"reweight_from": 3}}, "before 'reweight_from'"),
+        ({"final_batch_norm_momentum": 0.1}, "only final_batch_norm=True"),
+        ({"final_batch_norm_affine": False}, "only final_batch_norm=True"),
+        ({"final_batch_norm": True, "final_batch_norm_momentum": 0}, "final_batch_norm_momentum"),
+        ({"valid_share": 1.0}, "valid_share"),
     ],
 )
 def test_wrong_and_idle_options_are_refused(options, message):
@@ -415,23 +443,32 @@ def test_augmentation_does_not_depend_on_the_memory_format():
 # --- fit
 
 
-def plain_loop(network, images, labels, epochs, rate, order_of):
-    """The usual loop: a DataLoader over normalised float images, SGD, cross entropy, cosine per step."""
+def plain_loop(network, images, labels, epochs, rate, order_of, objectives=(lambda *_: F.cross_entropy,)):
+    """The usual loop: a DataLoader over normalised float images, SGD, cosine per step.
+
+    Each objective, a function of the epoch, has its own forward pass and its own optimizer.
+    """
     floats = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     mean, std = floats.mean((0, 2, 3)), floats.std((0, 2, 3), correction=0)
     data = TensorDataset((floats - mean.view(-1, 1, 1)) / std.view(-1, 1, 1), torch.from_numpy(labels))
-    optimizer = torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=5e-4)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * math.ceil(len(images) / 8))
+    steps = epochs * math.ceil(len(images) / 8)
+    optimizers = [
+        torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=5e-4) for _ in objectives
+    ]
+    schedulers = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in optimizers]
     losses = []
-    for _ in range(epochs):
+    for epoch in range(epochs):
         total = 0.0
         for x, y in DataLoader(data, batch_size=8, sampler=order_of()):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(network(x), y)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            total += loss.item() * len(y)
+            values = []
+            for objective, optimizer, scheduler in zip(objectives, optimizers, schedulers, strict=True):
+                optimizer.zero_grad()
+                loss = objective(epoch)(network(x), y)
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+                values.append(loss.item())
+            total += values[0] * len(y)
         losses.append(total / len(data))
     return losses
 
@@ -449,6 +486,72 @@ def test_fast_path_agrees_with_a_plain_loop(monkeypatch):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
     assert result.history["train_loss"] == pytest.approx(losses, abs=1e-5)
     assert not torch.equal(ours.head.weight, tiny().head.weight)
+
+
+def wrong_class_entropy(logits, targets):
+    """-C / (K - 1) of the complement objective, written from its formula."""
+    p = logits.softmax(1)
+    wrong = F.one_hot(targets, logits.shape[1]) == 0
+    q = p[wrong].view(len(p), -1)
+    q = q / q.sum(1, keepdim=True)
+    return (q * q.log()).sum(1).mean() / (logits.shape[1] - 1)
+
+
+def class_balanced_from_the_second_epoch(counts, beta):
+    weights = torch.tensor([(1 - beta) / (1 - beta**n) for n in counts], dtype=torch.float32)
+    weights = weights / weights.sum() * len(counts)
+    return lambda epoch: partial(F.cross_entropy, weight=weights if epoch else None)
+
+
+@pytest.mark.parametrize("name", ["cot", "class-balanced"])
+def test_losses_with_two_updates_or_with_epochs_agree_with_a_plain_loop(monkeypatch, name):
+    images, labels = images_and_labels(36)
+    orders = [torch.randperm(36, generator=torch.Generator().manual_seed(s)) for s in range(3)]
+    waiting, again = iter(orders), iter(orders)
+    monkeypatch.setattr("imbal_core.training.epoch_indices", lambda *_: next(waiting))
+    ours, plain = tiny(), tiny()
+    if name == "cot":
+        options, objectives = {}, [lambda _: F.cross_entropy, lambda _: wrong_class_entropy]
+    else:
+        options = {"beta": 0.9, "reweight_from": 1}
+        objectives = [class_balanced_from_the_second_epoch(np.bincount(labels), 0.9)]
+    run_config = config(loss=name, loss_options=options)
+    result = fit(ours, images, labels, run_config, device="cpu", progress=False)
+    losses = plain_loop(plain, images, labels, 3, 0.05, lambda: next(again).tolist(), objectives)
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+    assert result.history["train_loss"] == pytest.approx(losses, abs=1e-5)
+
+
+def test_validation_loss_of_cosines_is_that_of_the_scaled_ones():
+    images, labels = images_and_labels(36)
+    run_config = config(loss="ldam", model="small_cnn", epochs=1)
+    with seeded_init(0):
+        network = build_network(run_config, 3)
+    result = fit(network, images, labels, run_config, valid=(images, labels), device="cpu", progress=False)
+    cosines = predict(network, images, device="cpu")["logits"]
+    assert float(cosines.abs().max()) <= 1 + 1e-6
+    expected = F.cross_entropy(30 * cosines.double(), torch.from_numpy(labels))
+    assert result.history["valid_loss"] == pytest.approx([float(expected)], rel=1e-5)
+
+
+def test_scores_of_each_epoch_enter_the_history_and_change_nothing(tmp_path):
+    seen = []
+
+    def score(network):
+        assert not network.training
+        seen.append(float(network.head.weight.detach().sum()))
+        return {"test_weight": seen[-1]}
+
+    plain, watched, halves = tiny(dropout=0.5), tiny(dropout=0.5), tiny(dropout=0.5)
+    expected = train(plain, config())
+    result = train(watched, config(), score_epoch=score)
+    assert same_weights(plain, watched)
+    assert result.history == {**expected.history, "test_weight": seen}
+    assert len(seen) == 3
+    checkpoint = {"checkpoint": tmp_path / "run.pt", "score_epoch": score}
+    train(halves, config(), stop_after_epoch=1, **checkpoint)
+    assert train(halves, config(), **checkpoint).history == result.history
 
 
 def test_two_fits_are_bit_equal_and_leave_the_global_random_state_alone():
@@ -653,7 +756,15 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("options", [HARD, {**HARD, "optimizer": "adamw", "schedule": "one-cycle"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        HARD,
+        {**HARD, "optimizer": "adamw", "schedule": "one-cycle"},
+        {"epochs": 4, "loss": "cot"},
+        {"epochs": 4, "loss": "class-balanced", "loss_options": {"reweight_from": 3, "beta": 0.9}},
+    ],
+)
 def test_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, options):
     run_config = config(**options)
     whole, halves = tiny(dropout=0.5), tiny(dropout=0.5)

@@ -19,11 +19,9 @@ import torch
 
 from imbal_core import metrics
 from imbal_core.centers import CategoryCenters
-from imbal_core.embeddings import cached_embeddings
 from imbal_core.imbalance import zhang_counts
-from imbal_core.models import build_model
-from imbal_core.networks import Network
-from imbal_core.training import RunConfig, fit, iter_predict, seeded_init
+from imbal_core.trained import TrainedRun, train_run
+from imbal_core.training import RunConfig
 
 if TYPE_CHECKING:
     from imbal_core.batch import PreparedRun
@@ -205,129 +203,52 @@ def measure(
         ``readouts`` (name to accuracy, recall and precision per class, fractions), and for one run of frozen
         features ``feature_sketch``, the points of two classes in a plane.
     """
-    config, split = prepared.config, prepared.split
-    num_classes = prepared.train.num_classes
-    pool: np.ndarray = prepared.train.images
-    test: np.ndarray = prepared.test.images
-    with seeded_init(config.train_seed):
-        if config.frozen:
-            pool, test = _frozen_features(prepared, device, progress)
-            network = build_model("linear", num_classes, in_features=pool.shape[1])
-        else:
-            network = build_model(
-                config.model,
-                num_classes,
-                pretrained=config.pretrained,
-                image_size=config.image_size,
-                root=prepared.root,
-                dropout=config.dropout,
-            )
-    train = pool[split.train], prepared.train.labels[split.train]
-    valid = pool[split.valid], prepared.train.labels[split.valid]
-    result = fit(
-        network, *train, config, valid=valid, device=device, checkpoint=checkpoint, progress=progress
-    )
-    predictions = _predictions(network, train, valid, test[split.test], prepared.train_counts, config, device)
-    test_labels = prepared.test.labels[split.test]
-    measurements: dict[str, Any] = {
-        "train_counts": prepared.train_counts.tolist(),
-        "valid_counts": prepared.valid_counts.tolist(),
-        "test_counts": np.bincount(test_labels, minlength=num_classes).tolist(),
-        "history": result.history,
-        "readouts": {
-            name: _scores(test_labels, predicted, num_classes) for name, predicted in predictions.items()
-        },
+    run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress)
+    config, num_classes = prepared.config, prepared.train.num_classes
+    labels = run.sides["test"][1]
+    measurements = run.measurements()
+    measurements["readouts"] = {
+        name: _scores(labels, predicted, num_classes) for name, predicted in _predictions(run).items()
     }
     if config.frozen and num_classes == 10 and config.split_seed == 0 and config.imbalance == "zhang-a":
         measurements["feature_sketch"] = _feature_sketch(
-            pool, prepared.train.labels, prepared.train.class_names
+            run.pool, prepared.train.labels, prepared.train.class_names
         )
     return measurements
 
 
-def _frozen_features(
-    prepared: PreparedRun, device: torch.device, progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the classifier of the pretrained network would read, for the pool and the test images."""
-    config = prepared.config
-    network = build_model(
-        config.model,
-        prepared.train.num_classes,
-        pretrained=True,
-        image_size=config.image_size,
-        root=prepared.root,
-        dropout=config.dropout,
-    )
-    # the classifier is new and random, and not part of what the features depend on
-    for parameter in network.classifier().parameters():
-        torch.nn.init.zeros_(parameter)
-    if config.channels_last:
-        network.to(memory_format=torch.channels_last)
-    pool, test = (
-        cached_embeddings(
-            network,
-            dataset,
-            "fully connected",
-            cache=prepared.root / "features",
-            precision=config.precision,
-            device=device,
-            progress=progress,
-        ).astype(np.float32)
-        for dataset in (prepared.train, prepared.test)
-    )
-    return pool, test
-
-
-Labelled = tuple[np.ndarray, np.ndarray]
-
-
-def _batches(
-    network: Network, inputs: np.ndarray, config: RunConfig, device: torch.device
-) -> Iterator[dict[str, torch.Tensor]]:
-    precision = "fp32" if config.frozen else config.precision
-    return iter_predict(network, inputs, taps=network.taps, precision=precision, device=device)
-
-
-def _fit_centers(
-    network: Network, images: Labelled, config: RunConfig, device: torch.device
-) -> dict[str, CategoryCenters]:
+def _fit_centers(run: TrainedRun, side: str) -> dict[str, CategoryCenters]:
     """Return the category centers of each tap, fitted batch by batch."""
-    classes = np.arange(network.num_classes)
-    centers = {tap: CategoryCenters() for tap in network.taps}
-    start = 0
-    for batch in _batches(network, images[0], config, device):
+    taps = run.network.taps
+    classes = np.arange(run.network.num_classes)
+    centers = {tap: CategoryCenters() for tap in taps}
+    labels, start = run.sides[side][1], 0
+    for batch in run.batches(side, taps):
         stop = start + len(batch["logits"])
         for tap, estimator in centers.items():
-            estimator.partial_fit(batch[tap].numpy(), images[1][start:stop], classes=classes)
+            estimator.partial_fit(batch[tap].numpy(), labels[start:stop], classes=classes)
         start = stop
     return centers
 
 
-def _predictions(
-    network: Network,
-    train: Labelled,
-    valid: Labelled,
-    test: np.ndarray,
-    train_counts: np.ndarray,
-    config: RunConfig,
-    device: torch.device,
-) -> dict[str, np.ndarray]:
+def _predictions(run: TrainedRun) -> dict[str, np.ndarray]:
     """Return the predicted labels of every readout of one trained network, each int64 of shape (N,)."""
-    only_train = _fit_centers(network, train, config, device)
-    only_valid = _fit_centers(network, valid, config, device)
+    only_train, only_valid = _fit_centers(run, "train"), _fit_centers(run, "valid")
     readers: dict[str, tuple[str, CategoryCenters]] = {}
-    for tap in network.taps:
+    for tap in run.network.taps:
         letter = READOUT_OF_TAP[tap]
         both = CategoryCenters().merge(only_train[tap]).merge(only_valid[tap])
         readers[letter] = (tap, both)
         readers[f"{letter}, renormalized"] = (tap, CategoryCenters(renormalize=True).merge(both))
         readers[f"{letter}, training images only"] = (tap, only_train[tap])
-    log_prior = torch.log(torch.as_tensor(train_counts / train_counts.sum(), dtype=torch.float32))
+    counts = run.prepared.train_counts
+    log_prior = torch.log(torch.as_tensor(counts / counts.sum(), dtype=torch.float32))
     parts: dict[str, list[np.ndarray]] = {}
-    for batch in _batches(network, test, config, device):
+    for batch in run.batches("test", run.network.taps):
         logits = batch["logits"]
         parts.setdefault("D", []).append(logits.argmax(1).numpy())
-        if config.sampler == "shuffle":  # over-sampling has already levelled the prior that is taken out here
+        # over-sampling has already levelled the prior that is taken out here
+        if run.prepared.config.sampler == "shuffle":
             parts.setdefault("LA", []).append((logits - log_prior).argmax(1).numpy())
         for name, (tap, estimator) in readers.items():
             parts.setdefault(name, []).append(np.asarray(estimator.predict(batch[tap].numpy())))

@@ -1,0 +1,98 @@
+"""What a run starts from: its network, its loss, and a random stream for each purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from imbal_core.config import RunConfig
+from imbal_core.losses import Loss, build_loss
+from imbal_core.models import add_final_batch_norm, build_model, use_normed_head
+from imbal_core.networks import Network
+
+__all__ = ["build_network", "loss_of", "seeded_init", "stream_seed"]
+
+
+@contextlib.contextmanager
+def seeded_init(seed: int) -> Iterator[None]:
+    """Seed the weights that are initialised inside the block; the global state is put back after it.
+
+    Examples
+    --------
+    >>> with seeded_init(3):
+    ...     first = torch.nn.Linear(2, 2)
+    >>> with seeded_init(3):
+    ...     second = torch.nn.Linear(2, 2)
+    >>> bool(torch.equal(first.weight, second.weight))
+    True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stream_seed(seed, "weights"))
+        yield
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """Return a seed for one purpose, so that no two purposes share their random numbers."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{stream}".encode(), digest_size=7).digest(), "big")
+
+
+def build_network(
+    config: RunConfig,
+    num_classes: int,
+    *,
+    root: Path | str | None = None,
+    in_features: int | None = None,
+) -> Network:
+    """Return the untrained network of a run: its model, the head that its loss needs, the final batch norm.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Weights that are not pretrained come from torch's global generator: call this inside
+        ``seeded_init(config.train_seed)``.
+    num_classes : int
+        K.
+    root : path, optional
+        Data root, where pretrained weights are looked for.
+    in_features : int, optional
+        Width D of given features: a linear classifier of them in place of the config's model, which has
+        computed them.
+
+    Raises
+    ------
+    ValueError
+        If an option does not fit the network.
+    WeightsError
+        If pretrained weights cannot be had.
+    """
+    if in_features is not None:
+        network = build_model("linear", num_classes, in_features=in_features)
+    else:
+        network = build_model(
+            config.model,
+            num_classes,
+            pretrained=config.pretrained,
+            image_size=config.image_size,
+            root=root,
+            dropout=config.dropout,
+        )
+    if loss_of(config, [1] * num_classes).needs_normed_head:
+        network = use_normed_head(network)
+    if config.final_batch_norm:
+        network = add_final_batch_norm(
+            network,
+            momentum=config.final_batch_norm_momentum,
+            affine=config.final_batch_norm_affine,
+        )
+    return network
+
+
+def loss_of(config: RunConfig, class_counts: ArrayLike | Tensor) -> Loss:
+    """Return the loss of a run, for the class counts of its training images, shape (K,)."""
+    return build_loss(config.loss, class_counts=class_counts, **dict(config.loss_options))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -26,6 +25,7 @@ from PIL import Image
 
 from imbal_core.batch import prepare
 from imbal_core.datasets import ImageDataset, data_root, prepared_path
+from imbal_core.files import write_atomically
 from imbal_core.records import RecordStore
 from imbal_core.training import RunConfig
 from imbal_core.weights import find_weights
@@ -244,7 +244,6 @@ def _write_parts(out: Path, common: dict[str, Any], members: Sequence[_Member], 
         parts[-1].append(member)
         size += needed
     written = []
-    out.parent.mkdir(parents=True, exist_ok=True)
     for number, part in enumerate(parts, start=1):
         path = out if len(parts) == 1 else out.with_name(f"{out.stem}-{number}of{len(parts)}{out.suffix}")
         manifest = {
@@ -259,9 +258,7 @@ def _write_parts(out: Path, common: dict[str, Any], members: Sequence[_Member], 
                 f"max_mb={limit / 1e6:g} is too small for this grid: one part would need "
                 f"{len(data) / 1e6:.2f} MB (its manifest with {len(common['configs'])} runs is in every part)"
             )
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        write_atomically(path, data)
         written.append(path)
     return written
 

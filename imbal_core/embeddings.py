@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from imbal_core.datasets import ImageDataset
+from imbal_core.files import write_atomically
 from imbal_core.networks import Network
 from imbal_core.training import iter_predict
 
@@ -83,7 +82,7 @@ def cached_embeddings(
             bar.update(len(batches[-1]))
     features = np.concatenate(batches)
     try:
-        _write_whole(path, features)
+        write_atomically(path, lambda file: np.save(file, features, allow_pickle=False))
     except OSError as error:
         warnings.warn(
             f"features of {dataset.name} are not cached ({error}); the next run computes them again",
@@ -91,16 +90,3 @@ def cached_embeddings(
             stacklevel=2,
         )
     return features
-
-
-def _write_whole(path: Path, features: np.ndarray) -> None:
-    """Write an array under another name first: no reader sees half a file, and of two writers either one wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, features, allow_pickle=False)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

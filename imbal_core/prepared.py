@@ -5,14 +5,14 @@ It is written all or nothing, and checked whenever it is read.
 
 from __future__ import annotations
 
-import os
-import secrets
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from imbal_core.files import write_atomically
 
 __all__ = ["UNREADABLE", "DatasetError", "check_arrays", "read_prepared", "write_npz"]
 
@@ -74,11 +74,4 @@ def check_arrays(
 
 def write_npz(path: Path, **arrays: Any) -> None:
     """Write an npz all or nothing: other processes may read, or write the same, meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with unfinished.open("xb") as sink:
-            np.savez(sink, **arrays)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(path, lambda file: np.savez(file, **arrays))

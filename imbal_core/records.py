@@ -6,7 +6,7 @@ and any number of processes may write at the same time.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
 import os
 import secrets
@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from imbal_core.config import RunConfig
+from imbal_core.files import create_atomically, write_atomically
 from imbal_core.record_format import SCHEMA, Record, RecordError, parse_record, plain_values, run_key
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ __all__ = [
 MAX_RECORD_BYTES = (
     16 * 2**20
 )  # a record is some 10 to 500 kB; this bounds what a hostile archive can unpack to
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class ContradictionError(RecordError):
@@ -320,7 +320,8 @@ class RecordStore:
             datetime.now(UTC).isoformat(timespec="seconds"),
         )
         path = self._failure_path(config)
-        _create(path, json.dumps(asdict(note), sort_keys=True, indent=1) + "\n", replace=True)
+        with _naming(path):
+            write_atomically(path, f"{json.dumps(asdict(note), sort_keys=True, indent=1)}\n".encode())
         return path
 
     def failures(self, study: str | None = None, profile: str | None = None) -> list[FailureNote]:
@@ -329,45 +330,21 @@ class RecordStore:
         return [FailureNote(**json.loads(path.read_text())) for path in sorted(self.scratch.glob(pattern))]
 
 
-def _create(path: Path, text: str, *, replace: bool = False) -> bool:
-    """Write ``text`` to ``path`` whole or not at all; return False when the name is taken already."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+def _create(path: Path, text: str) -> bool:
+    with _naming(path):
+        return create_atomically(path, text.encode())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one that names the file and says what to do."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise _write_error(path, error) from error
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            _link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
-
-
-def _write_error(path: Path, error: OSError) -> RecordWriteError:
-    reason = f"cannot write a record: {error.strerror}. Nothing was left behind; make room or mend the folder"
-    return RecordWriteError(error.errno, reason, str(path))
-
-
-def _link(temporary: Path, path: Path) -> None:
-    try:
-        os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
-        os.rename(temporary, path)
+        reason = (
+            f"cannot write a record: {error.strerror}. Nothing was left behind; make room or mend the folder"
+        )
+        raise RecordWriteError(error.errno, reason, str(path)) from error
 
 
 def _set_aside(path: Path, reason: str) -> None:

@@ -6,7 +6,6 @@ such a file is ever run.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torchvision.models import ResNet34_Weights, VGG16_Weights, VGG19_Weights
 
 from imbal_core.datasets import data_root
+from imbal_core.files import write_atomically
 
 __all__ = [
     "PUBLISHED",
@@ -96,12 +96,7 @@ def _save_timm_weights(name: str, target: Path) -> None:
     timm = import_timm(name)
     with torch.random.fork_rng(devices=[]):  # a download must not change the caller's random numbers
         state = timm.create_model(name.removeprefix("timm:"), pretrained=True).state_dict()
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        save_file({key: value.contiguous() for key, value in state.items()}, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(target, save({key: value.contiguous() for key, value in state.items()}))
 
 
 def read_weights(source: Path) -> dict[str, Tensor]:

@@ -1,0 +1,75 @@
+"""Files that are written whole or not at all, whoever else reads or writes them meanwhile.
+
+The content goes to a hidden file beside its place, ``.NAME.PID-TOKEN.tmp``, which git ignores; it is flushed to
+the disk and then given its name. A writer that is killed leaves at most that hidden file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+__all__ = ["create_atomically", "write_atomically"]
+
+_Content: TypeAlias = bytes | Callable[[BinaryIO], object]
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+def write_atomically(path: Path, content: _Content) -> None:
+    """Write a file whole or not at all; one of the same name is replaced, and of two writers the last one wins.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made where it is missing.
+    content : bytes or callable
+        A callable takes the open file and writes into it.
+
+    Raises
+    ------
+    OSError
+        As on a full disk. What ``content`` raises is passed on too. No part of the file stays behind, and one
+        of the same name keeps its content.
+    """
+    with _written_aside(path, content) as temporary:
+        os.replace(temporary, path)
+
+
+def create_atomically(path: Path, content: _Content) -> bool:
+    """Return whether the file was written: False, and the file there untouched, when the name is taken.
+
+    Parameters and errors are those of :func:`write_atomically`. Of several writers exactly one gets the name,
+    by a hard link; on a file system without them two that rename in the same instant can still collide.
+    """
+    with _written_aside(path, content) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            if path.exists():
+                return False
+            os.rename(temporary, path)
+    return True
+
+
+@contextlib.contextmanager
+def _written_aside(path: Path, content: _Content) -> Iterator[Path]:
+    """Yield the hidden file that holds the whole content; it is removed if it still has that name at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            content(file) if callable(content) else file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)

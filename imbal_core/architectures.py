@@ -91,6 +91,7 @@ class AllCNN(Network):
 
     def __init__(self, num_classes: int, image_size: int, *, dropout: float | None = None) -> None:
         super().__init__(num_classes, image_size=image_size, taps=(LAST_CONVOLUTION,))
+        self.embedding_tap = None
         rate = 0.5 if dropout is None else dropout
 
         def unit(
@@ -185,7 +186,10 @@ class ResNet34(Network):
 
 
 class TimmNetwork(Network):
-    """Any timm classifier. Taps: the last feature map, flattened, and the vector the classifier reads."""
+    """Any timm classifier. Taps: the last feature map, flattened, and the vector the classifier reads.
+
+    `embedding_tap` is None where timm's classifier is not one linear layer.
+    """
 
     def __init__(self, body: nn.Module, num_classes: int, image_size: int) -> None:
         config: Mapping[str, Any] = body.default_cfg  # type: ignore[assignment]
@@ -194,6 +198,7 @@ class TimmNetwork(Network):
             num_classes, image_size=image_size, taps=taps, mean=config["mean"], std=config["std"]
         )
         self.body: Any = body
+        self.embedding_tap = FULLY_CONNECTED if isinstance(self.classifier(), nn.Linear) else None
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the last map, the vector that the classifier reads, and the logits."""
@@ -201,7 +206,7 @@ class TimmNetwork(Network):
         vector = self.body.forward_head(maps, pre_logits=True)
         return {LAST_CONVOLUTION: maps, FULLY_CONNECTED: vector, "logits": self.body.forward_head(maps)}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def architecture_logits(self, x: Tensor) -> Tensor:
         """Return the logits, as timm's own forward pass computes them."""
         return self.body(x)
 

@@ -17,11 +17,18 @@ from pathlib import Path
 
 from imbal_core.architectures import VGG, AllCNN, CifarResNet, ResNet34, SmallCNN, TimmNetwork
 from imbal_core.datasets import data_root
+from imbal_core.heads import add_final_batch_norm, remove_final_batch_norm, use_normed_head
 from imbal_core.names import unknown_name
 from imbal_core.networks import LinearHead, Network
 from imbal_core.weights import PUBLISHED, download_weights, find_weights, import_timm, read_weights
 
-__all__ = ["build_model", "list_models"]
+__all__ = [
+    "add_final_batch_norm",
+    "build_model",
+    "list_models",
+    "remove_final_batch_norm",
+    "use_normed_head",
+]
 
 
 @dataclass(frozen=True)

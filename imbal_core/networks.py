@@ -1,7 +1,9 @@
 """The base class of all networks: a classifier whose inner features are read by name.
 
 A tap is a layer whose output is a feature vector: "last convolution" (readout C of the category centers)
-or "fully connected" (readout F). The logits are readout D, so one trained network gives all three.
+or "fully connected" (readout F). The logits are readout D, so one trained network gives all three. A batch
+normalisation of the logits (`imbal_core.heads.add_final_batch_norm`) comes after all of these; what it reads
+can be read too.
 """
 
 from __future__ import annotations
@@ -14,10 +16,18 @@ from torch import Tensor, nn
 
 from imbal_core.names import unknown_name
 
-__all__ = ["FULLY_CONNECTED", "LAST_CONVOLUTION", "LinearHead", "Network"]
+__all__ = [
+    "FULLY_CONNECTED",
+    "LAST_CONVOLUTION",
+    "LOGITS_BEFORE_FINAL_BATCH_NORM",
+    "LinearHead",
+    "Network",
+]
 
 LAST_CONVOLUTION = "last convolution"
 FULLY_CONNECTED = "fully connected"
+#: What a final batch norm reads: the logits that the network gives without that layer.
+LOGITS_BEFORE_FINAL_BATCH_NORM = "logits before final batch norm"
 
 
 class Network(nn.Module):
@@ -40,6 +50,10 @@ class Network(nn.Module):
         The name that `build_model` was given.
     num_classes, image_size, taps
         As given.
+    embedding_tap : str or None
+        Name of the tap that the classifier reads, dropout between them aside; None if there is no such tap.
+    final_batch_norm : Module or None
+        What normalises the logits over the batch; None, unless `imbal_core.heads.add_final_batch_norm` added it.
     mean, std : Tensor
         Buffers, float32, shape (3,).
     fixed_normalisation : bool
@@ -49,6 +63,7 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
     head: nn.Module
+    final_batch_norm: nn.Module | None
 
     def __init__(
         self,
@@ -64,16 +79,26 @@ class Network(nn.Module):
         self.num_classes = num_classes
         self.image_size = image_size
         self.taps = tuple(taps)
+        self.embedding_tap: str | None = self.taps[-1]
         self.fixed_normalisation = False
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        self.register_module("final_batch_norm", None)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """Return every tap, not flattened, and "logits" (N, K) of a normalised batch."""
+        """Return every tap, not flattened, and "logits" (N, K) of a normalised batch.
+
+        Each architecture defines it, and its logits are those before a final batch norm. Read features with
+        `forward_taps`.
+        """
         raise NotImplementedError
 
+    def architecture_logits(self, x: Tensor) -> Tensor:
+        """Return the logits of `features`, shape (N, K), for an architecture with a shorter way to them."""
+        return self.features(x)["logits"]
+
     def classifier(self) -> nn.Module:
-        """Return the last layer with weights, a linear layer or a 1x1 convolution with K outputs."""
+        """Return the last linear layer or convolution; it has K outputs."""
         return self.head
 
     def load_pretrained(self, state: Mapping[str, Tensor], source: Path) -> None:
@@ -82,7 +107,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits, shape (N, K), of a normalised float batch of shape (N, 3, S, S)."""
-        return self.features(x)["logits"]
+        logits = self.architecture_logits(x)
+        return logits if self.final_batch_norm is None else self.final_batch_norm(logits)
 
     def forward_taps(self, x: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return the named features, each flattened to (N, D), and "logits" (N, K), from one forward pass.
@@ -92,18 +118,24 @@ class Network(nn.Module):
         x : Tensor
             Normalised batch, shape (N, 3, S, S).
         names : iterable of str, optional
-            Names out of `taps`; all of them by default.
+            Names out of `taps`; all of them by default. A network with a final batch norm also has
+            `LOGITS_BEFORE_FINAL_BATCH_NORM`, shape (N, K): its logits with that layer removed.
 
         Raises
         ------
         ValueError
-            If a name is not one of `taps`.
+            If the network has no tap of that name.
         """
+        norm = self.final_batch_norm
+        known = self.taps if norm is None else (*self.taps, LOGITS_BEFORE_FINAL_BATCH_NORM)
         wanted = self.taps if names is None else tuple(names)
         for name in wanted:
-            if name not in (*self.taps, "logits"):
-                raise unknown_name(f"feature tap of {self.name}", name, self.taps)
+            if name not in (*known, "logits"):
+                raise unknown_name(f"feature tap of {self.name}", name, known)
         features = self.features(x)
+        if norm is not None:
+            before = features["logits"]
+            features = {**features, LOGITS_BEFORE_FINAL_BATCH_NORM: before, "logits": norm(before)}
         return {name: features[name].flatten(1) for name in dict.fromkeys((*wanted, "logits"))}
 
     def set_normalisation(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:

@@ -148,17 +148,64 @@ def test_vgg_taps_are_4096_wide_and_not_negative(vgg16: Network) -> None:
         ("resnet32", "last convolution"),
         ("small_cnn", "fully connected"),
         ("resnet34", "last convolution"),
+        ("vgg16", "fully connected"),
     ],
 )
 @torch.inference_mode()
-def test_tap_is_what_the_classifier_reads(name: str, tap: str) -> None:
-    network = with_trained_statistics(make(name))
+def test_embedding_tap_is_what_the_classifier_reads(name: str, tap: str, vgg16: Network) -> None:
+    network = vgg16 if name == "vgg16" else with_trained_statistics(make(name))
     seen: list[tuple[Tensor, Tensor]] = []
-    watch(network.classifier(), seen)
+    handle = network.classifier().register_forward_hook(
+        lambda _, given, out: seen.append((given[0].clone(), out.clone()))
+    )
     out = network.forward_taps(images(), [tap])
+    handle.remove()
     assert len(seen) == 1, "one forward pass gives taps and logits"
+    assert network.embedding_tap == tap
     torch.testing.assert_close(out[tap], seen[0][0], rtol=0, atol=0)
-    torch.testing.assert_close(out["logits"], seen[0][1], rtol=0, atol=0)
+    assert torch.equal(network.classifier()(out[tap]), out["logits"])
+
+
+def test_all_cnn_has_no_tap_that_its_classifier_reads() -> None:
+    assert make("all_cnn").embedding_tap is None
+
+
+def last_with_kernel(network: Network, batch: Tensor) -> nn.Module:
+    """Return the linear layer or convolution that runs last."""
+    order: list[nn.Module] = []
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    handles = [
+        layer.register_forward_hook(lambda layer, _given, _out: order.append(layer)) for layer in layers
+    ]
+    network(batch)
+    for handle in handles:
+        handle.remove()
+    return order[-1]
+
+
+@pytest.mark.parametrize("name", [*LIGHT, "resnet34", "vgg16"])
+@torch.inference_mode()
+def test_classifier_is_the_last_layer_with_a_kernel(name: str, vgg16: Network) -> None:
+    network = vgg16 if name == "vgg16" else make(name).eval()
+    assert last_with_kernel(network, images()) is network.classifier()
+    assert network.classifier().weight.shape[0] == network.num_classes
+
+
+TIMM_FAMILIES = ("byobnet", "convnext", "efficientnet", "mambaout", "maxvit", "nfnet", "resnet", "vit")
+
+
+@pytest.mark.parametrize("family", TIMM_FAMILIES)
+@torch.inference_mode()
+def test_embedding_tap_and_classifier_of_timm_networks(family: str) -> None:
+    pytest.importorskip("timm")
+    network = with_trained_statistics(make(f"timm:test_{family}", 7))
+    assert network.embedding_tap == "fully connected"
+    batch = images(2, network.image_size)
+    out = network.forward_taps(batch, [network.embedding_tap])
+    classifier = network.classifier()
+    assert isinstance(classifier, nn.Linear) and classifier.out_features == 7
+    assert torch.equal(classifier(out["fully connected"]), out["logits"])
+    assert last_with_kernel(network, batch) is classifier
 
 
 @pytest.mark.parametrize("name", ["resnet20", "small_cnn"])

@@ -1,0 +1,119 @@
+"""Changes at the end of a built network: batch normalisation of its logits, and a cosine classifier.
+
+Each function changes the network in place and returns it: the other layers, their names in the state, the taps
+and the normalisation of the inputs stay as they are. Take a ``copy.deepcopy`` first to keep both networks.
+
+Examples
+--------
+>>> import torch
+>>> from imbal_core.networks import LOGITS_BEFORE_FINAL_BATCH_NORM, LinearHead
+>>> network = add_final_batch_norm(LinearHead(2, 3)).eval()
+>>> out = network.forward_taps(torch.ones(1, 3), [LOGITS_BEFORE_FINAL_BATCH_NORM])
+>>> bool(torch.equal(out["logits before final batch norm"], remove_final_batch_norm(network)(torch.ones(1, 3))))
+True
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from imbal_core.losses import NormedLinear
+from imbal_core.networks import Network
+
+__all__ = ["FinalBatchNorm", "add_final_batch_norm", "remove_final_batch_norm", "use_normed_head"]
+
+
+class FinalBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of logits (N, K), each class over the batch.
+
+    It computes in the precision of its own statistics, float32 as a rule, under autocast too: K numbers for an
+    image cost nothing, and the softmax then reads logits that were not rounded to bfloat16 a second time.
+    """
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return the normalised logits, shape (N, K)."""
+        return super().forward(logits.to(self.running_mean.dtype))  # type: ignore[union-attr]
+
+
+def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bool = True) -> Network:
+    """Return the same network, changed in place: batch normalisation on the K logits, before the softmax.
+
+    Parameters
+    ----------
+    network : Network
+        Any, with or without pretrained weights. Its `classifier` stays what it is; the logits as they were come
+        from the same forward pass, as the tap `imbal_core.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`.
+    momentum : float, default=0.01
+        In (0, 1]: the weight of a batch in the running statistics, which evaluation normalises with. They start
+        at mean 0 and variance 1, of which a share of ``(1 - momentum) ** steps`` is left after training: 20% after
+        160 steps.
+    affine : bool, default=True
+        Learn a scale (from 1) and a shift (from 0) for each class.
+
+    Returns
+    -------
+    Network
+        No random number is drawn, so its other weights are those of the plain network of the same seed. Training
+        needs batches of at least 2 images.
+
+    Raises
+    ------
+    ValueError
+        If the network has the layer already, or `momentum` is out of range.
+
+    References
+    ----------
+    Kocaman, V., Shir, O. M., Bäck, T. (2020), "Improving Model Accuracy for Imbalanced Image Classification Tasks by
+    Adding a Final Batch Normalization Layer: An Empirical Study": "just before the output layer". That this means
+    the logits, and the momentum, follow ``bn_final`` of fastai v1; the abstract does not say.
+    """
+    if network.final_batch_norm is not None:
+        raise ValueError(f"{network.name} has a final batch norm already: add it once")
+    if not 0 < momentum <= 1:
+        raise ValueError(f"momentum must lie in (0, 1], got {momentum}")
+    layer = FinalBatchNorm(network.num_classes, momentum=momentum, affine=affine)
+    network.final_batch_norm = layer.to(network.mean).train(network.training)
+    return network
+
+
+def remove_final_batch_norm(network: Network) -> Network:
+    """Return the same network, changed in place: without its final batch norm.
+
+    Its logits are then those that `forward_taps` gave as `imbal_core.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`.
+
+    Raises
+    ------
+    ValueError
+        If the network has no final batch norm.
+    """
+    if network.final_batch_norm is None:
+        raise ValueError(f"{network.name} has no final batch norm: there is nothing to remove")
+    network.final_batch_norm = None
+    return network
+
+
+def use_normed_head(network: Network) -> Network:
+    """Return the same network, changed in place: its last linear layer is a new `NormedLinear`.
+
+    Parameters
+    ----------
+    network : Network
+        Its other weights are kept, pretrained ones too. The new weights are drawn on the CPU from torch's global
+        generator, so ``seeded_init`` around it gives the same ones again.
+
+    Raises
+    ------
+    ValueError
+        If the classifier is not one linear layer.
+    """
+    classifier = network.classifier()
+    if not isinstance(classifier, nn.Linear):
+        kind = type(classifier).__name__
+        raise ValueError(
+            f"a normed head replaces a linear classifier, that of {network.name} is of type {kind}: "
+            "take another model, or a loss that needs no normed head"
+        )
+    head = NormedLinear(classifier.in_features, network.num_classes)
+    name = next(name for name, module in network.named_modules() if module is classifier)
+    network.set_submodule(name, head.to(classifier.weight).train(classifier.training))
+    return network

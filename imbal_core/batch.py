@@ -224,9 +224,15 @@ def _tail(error: BaseException) -> str:
     return "\n".join("".join(traceback.format_exception(error)).strip().splitlines()[-_TAIL_LINES:])
 
 
+@functools.lru_cache(maxsize=1)
+def _store(root: str) -> RecordStore:
+    """Return a worker's store; kept because it reads each record once, however many runs ask for theirs."""
+    return RecordStore(Path(root))
+
+
 def _work(config: RunConfig, store_root: str, root: str | None) -> tuple[str, str, float]:
     """Run one configuration in a worker: ("kept" | "done" | "failed", tail of the error, seconds)."""
-    store = RecordStore(Path(store_root))
+    store = _store(store_root)
     if store.find(config) is not None:  # another process was faster
         return "kept", "", 0.0
     start = time.perf_counter()

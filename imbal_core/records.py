@@ -14,11 +14,11 @@ import stat
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from imbal_core.config import RunConfig
 from imbal_core.files import create_atomically, write_atomically
@@ -43,9 +43,9 @@ __all__ = [
     "run_key",
 ]
 
-MAX_RECORD_BYTES = (
-    16 * 2**20
-)  # a record is some 10 to 500 kB; this bounds what a hostile archive can unpack to
+# A record is some 10 to 500 kB; this bounds what a hostile archive can unpack to.
+MAX_RECORD_BYTES = 16 * 2**20
+_T = TypeVar("_T")
 
 
 class ContradictionError(RecordError):
@@ -66,6 +66,15 @@ class SkippedRecord:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen in a file in a certain state: the digest of its configuration, or why it is no record."""
+
+    state: tuple[int, int, int]
+    digest: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ class RecordStore:
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
         self.root = default_root() if root is None else Path(root)
         self.skipped: list[SkippedRecord] = []
+        self._looked_at: dict[Path, _Look] = {}
 
     @property
     def scratch(self) -> Path:
@@ -194,27 +204,47 @@ class RecordStore:
         Files that are torn, foreign, of another schema or in the wrong place are left out, listed in
         :attr:`skipped` and named in one :class:`SkippedRecordWarning`.
         """
-        records, self.skipped, total = [], [], 0
+        return self._take(study, profile, self._read_file)
+
+    def _take(self, study: str | None, profile: str | None, look: Callable[[Path], _T]) -> list[_T]:
+        """Return what ``look`` makes of each file; those that it refuses are named in a warning."""
+        taken: list[_T] = []
+        self.skipped = []
         for path in self._files(study, profile):
-            total += 1
             try:
-                record = parse_record(path.read_bytes())
-                if path != self.path(record):
-                    raise RecordError(
-                        f"in the wrong place, it belongs in {self.path(record).relative_to(self.root)}"
-                    )
-                records.append(record)
+                taken.append(look(path))
             except (RecordError, OSError) as error:
                 self.skipped.append(SkippedRecord(path.relative_to(self.root).as_posix(), str(error)))
         if self.skipped:
             names = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped)
             warnings.warn(
-                f"skipped {len(self.skipped)} of {total} files in {self.root.name}/, "
+                f"skipped {len(self.skipped)} of {len(self.skipped) + len(taken)} files in {self.root.name}/, "
                 f"they are not records: {names}",
                 SkippedRecordWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return records
+        return taken
+
+    def _read_file(self, path: Path) -> Record:
+        record = parse_record(path.read_bytes())
+        if path != self.path(record):
+            raise RecordError(f"in the wrong place, it belongs in {self.path(record).relative_to(self.root)}")
+        return record
+
+    def _digest_of(self, path: Path) -> tuple[str, Path]:
+        """Return the digest of the configuration in a file, and the file; it is read only after a change."""
+        status = path.stat()
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._looked_at.get(path)
+        if known is None or known.state != state:
+            try:
+                known = _Look(state, digest=self._read_file(path).run_config().digest())
+            except RecordError as error:
+                known = _Look(state, refusal=str(error))
+            self._looked_at[path] = known
+        if known.refusal:
+            raise RecordError(known.refusal)
+        return known.digest, path
 
     def _files(self, study: str | None, profile: str | None) -> Iterator[Path]:
         # Without a profile also files that lie too high are met, so that none is passed over in silence.
@@ -228,14 +258,16 @@ class RecordStore:
         """Return the configurations of ``grid`` that have no record, in the order of the grid."""
         grid = list(grid)
         recorded = {
-            record.run_config().digest()
+            digest
             for study, profile in sorted({(config.study, config.profile) for config in grid})
-            for record in self.read(study, profile)
+            for digest, _ in self._take(study, profile, self._digest_of)
         }
         return [config for config in grid if config.digest() not in recorded]
 
     def find(self, config: RunConfig) -> Record | None:
         """Return the record of ``config``, or None.
+
+        A store reads each file once, and again when it has changed: so a grid of runs can ask for every run.
 
         Raises
         ------
@@ -243,14 +275,18 @@ class RecordStore:
             If there are several, made from different data or splits.
         """
         digest = config.digest()
-        found = [r for r in self.read(config.study, config.profile) if r.run_config().digest() == digest]
+        digests = self._take(config.study, config.profile, self._digest_of)
+        found = [path for other, path in digests if other == digest]
         if len(found) > 1:
-            keys = ", ".join(record.key for record in found)
+            keys = ", ".join(path.stem for path in found)
             raise RecordError(
                 f"records {keys} hold the same configuration with different data or splits; "
                 f"keep only one of them"
             )
-        return found[0] if found else None
+        for path in found:
+            with contextlib.suppress(RecordError, OSError):  # removed or spoilt since the look
+                return self._read_file(path)
+        return None
 
     def to_frame(self, study: str, profile: str) -> pd.DataFrame:
         """Return one row per record: every field of the configuration, and what identifies the run.

@@ -215,6 +215,17 @@ def test_a_run_that_another_process_recorded_meanwhile_is_kept(inline, store, mo
     assert inline == [grid[0]]
 
 
+def test_a_worker_reads_each_record_once_whatever_the_number_of_its_runs(inline, store, monkeypatch):
+    old = [store.write(plain_record(plain_config(seed))).name for seed in range(5)]
+    reads, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path))
+    monkeypatch.setattr(batch, "execute", lambda config, store, **_: store.write(plain_record(config)))
+    report = batch.run_grid([plain_config(seed) for seed in range(12)], store, progress=False)
+    assert (report.kept, report.done) == (5, 7)
+    assert [reads.count(name) for name in old] == [2] * 5, "once by the grid, and once by its one worker"
+    assert max(reads.count(name) for name in set(reads)) == 2
+
+
 def test_a_killed_worker_costs_its_own_run_only(store, monkeypatch):
     grid = [plain_config(seed) for seed in range(3)]
 

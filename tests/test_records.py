@@ -302,6 +302,80 @@ def test_find_returns_the_record_or_none_and_refuses_two(store):
         store.find(make_config(0))
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """Return the names of the files that are read, once for each time."""
+    names, read_bytes = [], Path.read_bytes
+
+    def note(path):
+        names.append(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", note)
+    return names
+
+
+def test_asking_for_every_run_of_a_grid_reads_each_file_once(store, reads):
+    files = [store.write(make_record(seed)).name for seed in range(6)]
+    assert store.missing([make_config(seed) for seed in range(3, 12)]) == [
+        make_config(s) for s in range(6, 12)
+    ]
+    assert [store.find(make_config(seed)) for seed in range(6, 12)] == [None] * 6
+    assert sorted(reads) == sorted(files)
+    assert store.find(make_config(4)) == make_record(4), "the record itself is read when it is asked for"
+    assert len(reads) == 7
+
+
+def test_a_record_that_another_process_adds_is_noticed_and_read_alone(store, reads):
+    store.write(make_record(0))
+    assert store.find(make_config(1)) is None
+    other = RecordStore(store.root)
+    del reads[:]
+    path = other.write(make_record(1))
+    assert store.find(make_config(2)) is None and reads == [path.name]
+    assert store.find(make_config(1)) == make_record(1)
+    assert store.missing([make_config(0), make_config(1)]) == []
+    path.unlink()
+    assert store.find(make_config(1)) is None
+    assert store.missing([make_config(0), make_config(1)]) == [make_config(1)]
+
+
+def test_a_file_that_another_process_replaces_is_read_again(store):
+    path = store.write(make_record(0))
+    whole = path.read_bytes()
+    assert store.find(make_config(0)) == make_record(0)
+    for content in (b"torn", b" " * len(whole)):
+        path.write_bytes(content)
+        with pytest.warns(SkippedRecordWarning, match="skipped 1 of 1 files"):
+            assert store.find(make_config(0)) is None
+        with pytest.warns(SkippedRecordWarning, match="torn"):
+            assert store.missing([make_config(0)]) == [make_config(0)]
+        assert [item.name for item in store.skipped] == [f"demo/laptop/{path.name}"]
+    path.unlink()
+    path.write_bytes(whole)
+    assert store.find(make_config(0)) == make_record(0) and store.skipped == []
+
+
+def test_a_record_that_changes_hands_is_not_changed_in_the_store(store):
+    store.write(make_record(0))
+    store.find(make_config(0)).measurements["accuracy"] = 1.0
+    assert store.find(make_config(0)) == make_record(0)
+
+
+def test_a_record_that_vanishes_between_the_look_and_the_reading_is_not_found(store, monkeypatch):
+    path = store.write(make_record(0))
+    assert store.missing([make_config(0)]) == []
+    read_bytes = Path.read_bytes
+
+    def vanish(path):
+        path.unlink()
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", vanish)
+    assert store.find(make_config(0)) is None
+    assert not path.exists()
+
+
 def test_frame_has_one_row_a_record_and_every_field(store):
     for seed in range(3):
         store.write(make_record(seed, accuracy=seed / 4, schedule="step", milestones=(1, 2)))

@@ -8,6 +8,7 @@ No step divides by 1 - p_g, so logits thousands apart stay finite in value and g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -82,12 +83,7 @@ def complement_objective(
     ----------
     Chen, H.-Y. et al. (2019). "Complement Objective Training".
     """
-    if form not in FORMS:
-        raise unknown_name("form", form, FORMS)
-    logits = checked(logits, targets)
-    classes = logits.shape[1]
-    share = -1.0 / (classes - 1 if form == "paper" else classes)
-    return reduced(_mixture(logits, targets, 0.0, share), reduction)
+    return _in_form(logits, targets, form, reduction, 0.0, {"paper": -1.0, "released": -1.0})
 
 
 def complement_cross_entropy(
@@ -129,12 +125,23 @@ def complement_cross_entropy(
     Kim, Y., Lee, Y., Jeon, M. (2021). "Imbalanced Image Classification with Complement Cross Entropy".
     Repository unique-chan/Complement-Cross-Entropy, ``cce.py`` since January 2022.
     """
+    return _in_form(logits, targets, form, reduction, 1.0, {"paper": gamma, "released": -gamma})
+
+
+def _in_form(
+    logits: Tensor,
+    targets: Tensor,
+    form: str,
+    reduction: str,
+    of_cross_entropy: float,
+    of_entropy: Mapping[str, float],
+) -> Tensor:
+    """Return a CE + c C / (K - 1) in the paper's form and a CE + c C / K in the one released, with c by form."""
     if form not in FORMS:
         raise unknown_name("form", form, FORMS)
     logits = checked(logits, targets)
-    classes = logits.shape[1]
-    share = gamma / (classes - 1) if form == "paper" else -gamma / classes
-    return reduced(_mixture(logits, targets, 1.0, share), reduction)
+    divisor = logits.shape[1] - 1 if form == "paper" else logits.shape[1]
+    return reduced(_mixture(logits, targets, of_cross_entropy, of_entropy[form] / divisor), reduction)
 
 
 def _mixture(logits: Tensor, targets: Tensor, of_cross_entropy: float, of_entropy: float) -> Tensor:

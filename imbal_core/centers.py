@@ -13,6 +13,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from imbal_core.arrays import on_host
+
 __all__ = ["CategoryCenters"]
 
 Array: TypeAlias = np.ndarray | Tensor
@@ -330,7 +332,7 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         known = present[:0] if restart else self.classes_
         declared = False if restart else self._classes_declared
         if classes is not None:
-            wanted = np.unique(np.asarray(_on_host(classes)))
+            wanted = np.unique(on_host(classes))
             if declared and not np.array_equal(wanted, known):
                 raise ValueError(
                     f"`classes` {_listed(wanted)} differ from those declared before, {_listed(known)}: "
@@ -397,10 +399,10 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
     def _checked_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, np.ndarray]:
         """Return features and host labels after the checks that need no pass over the features."""
-        y = _on_host(y)
+        if isinstance(X, Tensor) or isinstance(y, Tensor):
+            y = on_host(y)  # scikit-learn reads anything else itself: a column of a frame, None
         if isinstance(X, Tensor):
             X = self._checked_tensor(X, reset)
-            y = np.asarray(y)
             if y.shape != (len(X),):
                 raise ValueError(
                     f"y must have shape ({len(X)},), one label for each row of X, got {y.shape}."
@@ -495,8 +497,3 @@ def _listed(labels: np.ndarray, most: int = 8) -> str:
     """Return the labels for a message, shortened after a few."""
     shown = ", ".join(repr(label) for label in labels[:most].tolist())
     return f"[{shown}{', ...' if len(labels) > most else ''}]"
-
-
-def _on_host(values: Any) -> Any:
-    """Return a tensor as a NumPy array, anything else as it is."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values

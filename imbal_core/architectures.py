@@ -188,7 +188,8 @@ class ResNet34(Network):
 class TimmNetwork(Network):
     """Any timm classifier. Taps: the last feature map, flattened, and the vector the classifier reads.
 
-    `embedding_tap` is None where timm's classifier is not one linear layer.
+    `embedding_tap` is None where timm's classifier is not one linear layer. A few networks (VOLO) add a second
+    head to a linear classifier; their logits are more than the classifier gives for that tap.
     """
 
     def __init__(self, body: nn.Module, num_classes: int, image_size: int) -> None:

@@ -15,12 +15,19 @@ True
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbal_core.losses import NormedLinear
 from imbal_core.networks import Network
 
-__all__ = ["FinalBatchNorm", "add_final_batch_norm", "remove_final_batch_norm", "use_normed_head"]
+__all__ = [
+    "FinalBatchNorm",
+    "NormedLinear",
+    "add_final_batch_norm",
+    "remove_final_batch_norm",
+    "use_normed_head",
+]
 
 
 class FinalBatchNorm(nn.BatchNorm1d):
@@ -33,6 +40,38 @@ class FinalBatchNorm(nn.BatchNorm1d):
     def forward(self, logits: Tensor) -> Tensor:
         """Return the normalised logits, shape (N, K)."""
         return super().forward(logits.to(self.running_mean.dtype))  # type: ignore[union-attr]
+
+
+class NormedLinear(nn.Module):
+    """Classifier whose logits are cosines of features and class vectors, w_c . f / (|w_c| |f|), for LDAM.
+
+    Parameters
+    ----------
+    in_features, num_classes : int
+        D and K.
+
+    Notes
+    -----
+    The weight has shape (K, D), like that of `torch.nn.Linear`; each row starts uniform in the cube [-1, 1]^D
+    and then has length 1. Cosines are computed in float32 under autocast too, as the loss multiplies their
+    error by its scale.
+
+    References
+    ----------
+    Cao, K. et al. (2019), repository kaidic/LDAM-DRW.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.in_features, self.num_classes = in_features, num_classes
+        start = torch.empty(num_classes, in_features).uniform_(-1, 1)
+        self.weight = nn.Parameter(F.normalize(start, dim=1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the cosines of features (N, D), shape (N, K)."""
+        with torch.autocast(features.device.type, enabled=False):
+            wide = features.to(self.weight.dtype)
+            return F.linear(F.normalize(wide, dim=-1), F.normalize(self.weight, dim=1))
 
 
 def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bool = True) -> Network:

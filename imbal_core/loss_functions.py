@@ -144,7 +144,7 @@ def ldam(
     Parameters
     ----------
     logits, targets : Tensor of shape (N, K), float, and (N,), int64
-        The logits are cosines (see `imbal_core.losses.NormedLinear`), so the margins have their scale.
+        The logits are cosines (see `imbal_core.heads.NormedLinear`), so the margins have their scale.
     margins : Tensor of shape (K,)
         m; the paper has m_c proportional to n_c^(-1/4).
     scale : float, default=30.0

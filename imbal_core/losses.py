@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from imbal_core.class_weights import (
     inverse_frequency_weights,
     ldam_margins,
 )
+from imbal_core.heads import NormedLinear
 from imbal_core.names import unknown_name
 
 __all__ = [
@@ -399,38 +399,6 @@ class BalancedSoftmax(Loss):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of a batch."""
         return functions.balanced_softmax(logits, targets, self.class_counts, reduction=self.reduction)
-
-
-class NormedLinear(nn.Module):
-    """Classifier whose logits are cosines of features and class vectors, w_c . f / (|w_c| |f|), for LDAM.
-
-    Parameters
-    ----------
-    in_features, num_classes : int
-        D and K.
-
-    Notes
-    -----
-    The weight has shape (K, D), like that of `torch.nn.Linear`; each row starts uniform in the cube [-1, 1]^D
-    and then has length 1. Cosines are computed in float32 under autocast too, as the loss multiplies their
-    error by its scale.
-
-    References
-    ----------
-    Cao, K. et al. (2019), repository kaidic/LDAM-DRW.
-    """
-
-    def __init__(self, in_features: int, num_classes: int) -> None:
-        super().__init__()
-        self.in_features, self.num_classes = in_features, num_classes
-        start = torch.empty(num_classes, in_features).uniform_(-1, 1)
-        self.weight = nn.Parameter(F.normalize(start, dim=1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the cosines of features (N, D), shape (N, K)."""
-        with torch.autocast(features.device.type, enabled=False):
-            wide = features.to(self.weight.dtype)
-            return F.linear(F.normalize(wide, dim=1), F.normalize(self.weight, dim=1))
 
 
 _LOSSES: dict[str, Callable[..., Loss]] = {

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from imbal_core.heads import FinalBatchNorm
-from imbal_core.losses import NormedLinear
+from imbal_core.heads import FinalBatchNorm, NormedLinear
 from imbal_core.models import (
     add_final_batch_norm,
     build_model,
@@ -229,6 +228,20 @@ def test_training_and_prediction_take_a_network_with_the_layer() -> None:
     out = predict(network, features, taps=[BEFORE], device="cpu")
     without = predict(remove_final_batch_norm(network), features, device="cpu")["logits"]
     assert torch.equal(out[BEFORE], without) and not torch.equal(out["logits"], without)
+
+
+def test_normed_linear_gives_cosines_in_float32() -> None:
+    head = NormedLinear(8, 3).requires_grad_(False)
+    features = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    for i, row in enumerate(features):
+        for c, vector in enumerate(head.weight):
+            cosine = float(row @ vector / row.norm() / vector.norm())
+            assert float(head(features)[i, c]) == pytest.approx(cosine, abs=1e-6)
+    torch.testing.assert_close(head(7 * features), head(features))
+    torch.testing.assert_close(head.weight.norm(dim=1), torch.ones(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(head(features), head(features).float(), rtol=0, atol=0)
+        assert head(features).dtype == torch.float32
 
 
 @torch.no_grad()

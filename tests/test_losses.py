@@ -17,7 +17,7 @@ from imbal_core.class_weights import (
 )
 from imbal_core.complement import complement_cross_entropy, complement_entropy, complement_objective
 from imbal_core.loss_functions import adjust_logits, balanced_softmax, cross_entropy, focal, logit_adjustment
-from imbal_core.losses import LDAM, ComplementCrossEntropy, NormedLinear, build_loss, list_losses
+from imbal_core.losses import LDAM, ComplementCrossEntropy, build_loss, list_losses
 
 # COT has two objectives and no single loss: its second one stands for it where a loss is called.
 CALLABLE = [name for name in list_losses() if name != "cot"]
@@ -434,18 +434,7 @@ def test_cot_offers_two_objectives_and_refuses_their_sum():
     assert build_loss("focal").updates[0](logits, targets) == build_loss("focal")(logits, targets)
 
 
-def test_the_normed_head_gives_cosines():
-    head = NormedLinear(8, 3).requires_grad_(False)
-    features = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
-    for i, row in enumerate(features):
-        for c, vector in enumerate(head.weight):
-            cosine = float(row @ vector / row.norm() / vector.norm())
-            assert float(head(features)[i, c]) == pytest.approx(cosine, abs=1e-6)
-    torch.testing.assert_close(head(7 * features), head(features))
-    torch.testing.assert_close(head.weight.norm(dim=1), torch.ones(3))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(head(features), head(features).float(), rtol=0, atol=0)
-        assert head(features).dtype == torch.float32
+def test_ldam_needs_cosines_and_cce_does_not():
     assert LDAM.needs_normed_head and not ComplementCrossEntropy.needs_normed_head
 
 

@@ -19,11 +19,13 @@ __all__ = [
     "Interval",
     "PitmanMorgan",
     "bonferroni",
+    "deviation_interval",
     "holm",
     "mean_interval",
     "paired",
     "paired_difference",
     "pitman_morgan",
+    "seeds_for_power",
 ]
 
 CONFIDENCE = 0.95
@@ -217,6 +219,85 @@ def pitman_morgan(a: ArrayLike, b: ArrayLike) -> PitmanMorgan:
     t = math.copysign(math.inf, r) if abs(r) == 1 else r * math.sqrt((n - 2) / (1 - r * r))
     p = float(2 * stats.t.sf(abs(t), n - 2))
     return PitmanMorgan(sd_a / sd_b, t, p, float(np.corrcoef(left, right)[0, 1]), n)
+
+
+def deviation_interval(sd: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    r"""Return the interval of the standard deviation behind one that ``n`` values gave.
+
+    .. math:: s \sqrt{(n - 1) / \chi^2_{n-1,\,(1 \pm c)/2}}
+
+    For normal values. One value says nothing: (0, inf).
+
+    Parameters
+    ----------
+    sd : float
+        At least 0; NaN for one value, as in :class:`Interval`.
+    n : int
+    confidence : float, default=0.95
+    """
+    _check_confidence(confidence)
+    if n < 2:
+        return 0.0, math.inf
+    ends = stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], n - 1)
+    low, high = sd * np.sqrt((n - 1) / ends)
+    return float(low), float(high)
+
+
+def seeds_for_power(
+    std: float, difference: float, *, power: float = 0.8, confidence: float = CONFIDENCE
+) -> int:
+    r"""Return how many pairs it takes to see a mean difference, the smallest number of seeds with this power.
+
+    "See" means that the two-sided paired t test rejects no difference at ``1 - confidence``, which is the same
+    as that the interval of :func:`paired_difference` leaves out 0. With :math:`\delta` the difference and
+    :math:`\sigma` the standard deviation of paired differences, the statistic of n pairs has a noncentral t
+    distribution with n - 1 degrees of freedom and noncentrality :math:`\sqrt n\, \delta / \sigma`.
+
+    Parameters
+    ----------
+    std : float
+        Standard deviation of the paired differences, in the unit of ``difference``; at least 0.
+    difference : float
+        Above 0.
+    power : float, default=0.8
+        The probability of seeing it, in (0, 1).
+    confidence : float, default=0.95
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    References
+    ----------
+    Cohen, J. (1988). "Statistical Power Analysis for the Behavioral Sciences", chapter 2.
+    """
+    _check_confidence(confidence)
+    if not 0 < power < 1:
+        raise ValueError(f"power is {power}, expected a number between 0 and 1")
+    if not 0 <= std < math.inf or not 0 < difference < math.inf:
+        raise ValueError(
+            f"std is {std} and difference is {difference}, expected finite numbers, the second above 0"
+        )
+    if std == 0:
+        return 2
+    low, high = 1, 2  # one pair has no test, and so no power
+    while _power_of_pairs(high, difference / std, confidence) < power:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = _power_of_pairs(middle, difference / std, confidence) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _power_of_pairs(n: int, effect: float, confidence: float) -> float:
+    """Return the probability that the two-sided test on n pairs rejects, at an effect in standard deviations."""
+    quantile = stats.t.ppf((1 + confidence) / 2, n - 1)
+    shift = math.sqrt(n) * effect
+    if shift > 8 * quantile:  # certain, and beyond what the noncentral distribution is computed for
+        return 1.0
+    return float(stats.nct.sf(quantile, n - 1, shift) + stats.nct.cdf(-quantile, n - 1, shift))
 
 
 def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -9,11 +9,13 @@ from scipy import stats
 
 from imbal_core.statistics import (
     bonferroni,
+    deviation_interval,
     holm,
     mean_interval,
     paired,
     paired_difference,
     pitman_morgan,
+    seeds_for_power,
 )
 
 
@@ -52,6 +54,9 @@ def test_one_value_has_an_infinite_interval():
         (lambda: pitman_morgan([1.0, 2.0], [1.0, 3.0]), "at least 3"),
         (lambda: bonferroni(0), "at least 1"),
         (lambda: holm([0.5, 1.5]), r"\[0, 1\]"),
+        (lambda: seeds_for_power(1.0, 0.0), "the second above 0"),
+        (lambda: seeds_for_power(math.nan, 1.0), "expected finite numbers"),
+        (lambda: seeds_for_power(1.0, 1.0, power=80), "power is 80"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, message):
@@ -135,3 +140,38 @@ def test_two_values_for_one_pair_are_refused():
     frame = pd.DataFrame(long_rows({"D": [0.1], "C": [0.5]}) + long_rows({"D": [0.2]}, imbalance="B"))
     with pytest.raises(ValueError, match="'D' has two values of 'accuracy' for split_seed 0"):
         paired(frame, "accuracy", "C", "D")
+
+
+@pytest.mark.parametrize(
+    ("effect", "pairs"),
+    # power.t.test(delta, sd = 1, power = 0.8, type = "paired") of R prints n = 198.15, 33.37, 14.30 and 9.94
+    [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)],
+)
+def test_seeds_for_power_agree_with_published_tables(effect, pairs):
+    assert seeds_for_power(1.0, effect) == pairs
+    assert seeds_for_power(0.02, 0.02 * effect) == pairs, "only the ratio counts"
+
+
+@pytest.mark.parametrize(("effect", "power"), [(1.0, 0.8), (2.0, 0.9)])
+def test_that_many_seeds_reject_as_often_as_asked_and_one_fewer_does_not(effect, power):
+    pairs = seeds_for_power(1.0, effect, power=power)
+    rng = np.random.default_rng(0)
+
+    def rejected(n):
+        tests = stats.ttest_1samp(rng.normal(effect, 1.0, (60_000, n)), 0.0, axis=1)
+        return np.mean(tests.pvalue < 0.05)
+
+    assert rejected(pairs) > power - 0.006
+    assert rejected(pairs - 1) < power
+
+
+def test_seeds_for_power_are_two_without_noise_and_follow_the_normal_law_for_many():
+    assert seeds_for_power(0.0, 0.01) == seeds_for_power(1e-9, 0.01) == 2
+    # (1.959964 + 0.841621)^2 = 7.848880 per squared ratio, from tables of the normal distribution
+    assert seeds_for_power(1.0, 0.01) == pytest.approx(7.848880e4, rel=1e-3)
+
+
+def test_the_interval_of_a_deviation_has_the_factors_of_printed_tables():
+    # for n = 5 and 95 %: 0.599 and 2.874 times s
+    assert deviation_interval(2.0, 5) == pytest.approx((2 * 0.5991, 2 * 2.8736), abs=1e-3)
+    assert deviation_interval(math.nan, 1) == (0.0, math.inf)

@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ __all__ = [
 ]
 
 _TAIL_LINES = 12
+#: "kept", "done" or "failed"; the tail of the error; seconds.
+_Outcome: TypeAlias = tuple[str, str, float]
 #: Environment of the worker processes: glibc keeps what is freed instead of handing it back to the kernel.
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
@@ -230,8 +232,8 @@ def _store(root: str) -> RecordStore:
     return RecordStore(Path(root))
 
 
-def _work(config: RunConfig, store_root: str, root: str | None) -> tuple[str, str, float]:
-    """Run one configuration in a worker: ("kept" | "done" | "failed", tail of the error, seconds)."""
+def _work(config: RunConfig, store_root: str, root: str | None) -> _Outcome:
+    """Run one configuration in a worker, unless it is recorded already."""
     store = _store(store_root)
     if store.find(config) is not None:  # another process was faster
         return "kept", "", 0.0
@@ -310,8 +312,30 @@ def _executor(jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _as_they_end(
+    pool: ProcessPoolExecutor,
+    work: Callable[[RunConfig], _Outcome],
+    waiting: list[RunConfig],
+    jobs: int,
+    clock: _Clock,
+    bar: tqdm,
+) -> Iterator[tuple[Future[_Outcome], RunConfig]]:
+    """Yield runs as they end, after taking them from ``waiting`` in its order; those not started are left there."""
+    running: dict[Future[_Outcome], RunConfig] = {}
+    while True:
+        with contextlib.suppress(BrokenProcessPool):
+            while waiting and len(running) < jobs and clock.fits(waiting[0]):
+                running[pool.submit(work, waiting[0])] = waiting[0]
+                bar.set_postfix_str(waiting.pop(0).label())
+        if not running:
+            return
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            yield future, running.pop(future)
+
+
 def _take_stock(
-    future: Future[tuple[str, str, float]],
+    future: Future[_Outcome],
     config: RunConfig,
     report: GridReport,
     clock: _Clock,
@@ -368,24 +392,15 @@ def run_grid(
     jobs = _number_of_jobs(jobs, len(missing))
     clock = _Clock(minutes)
     waiting = list(missing)
-    running: dict[Future[tuple[str, str, float]], RunConfig] = {}
-    place = (str(store.root), None if root is None else str(root))
+    work = functools.partial(_work, store_root=str(store.root), root=None if root is None else str(root))
     bar = tqdm(total=len(configs), initial=report.kept, unit="run", disable=not progress, dynamic_ncols=True)
     with bar:
         # a process that is killed, for want of memory say, takes its pool with it; what waits gets a new one
         while waiting and clock.fits(waiting[0]):
             with _executor(jobs) as pool:
-                while True:
-                    with contextlib.suppress(BrokenProcessPool):
-                        while waiting and len(running) < jobs and clock.fits(waiting[0]):
-                            running[pool.submit(_work, waiting[0], *place)] = waiting[0]
-                            bar.set_postfix_str(waiting.pop(0).label())
-                    if not running:
-                        break
-                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        _take_stock(future, running.pop(future), report, clock, store)
-                        bar.update()
+                for future, config in _as_they_end(pool, work, waiting, jobs, clock, bar):
+                    _take_stock(future, config, report, clock, store)
+                    bar.update()
     report.left = len(waiting)
     return report
 

@@ -6,7 +6,7 @@ Every function is pure: frames in, numbers and words out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,15 +14,19 @@ import pandas as pd
 from imbal_core.names import unknown_name
 from imbal_core.papers import Cell, Claim, Contrast
 from imbal_core.statistics import CONFIDENCE, Interval, bonferroni, mean_interval, paired, pitman_morgan
+from imbal_core.verdict_words import explain, why_not_attempted
 
-__all__ = ["LABELS", "MIN_PAIRS", "RULES", "Claim", "Verdict", "judge", "ledger"]
+__all__ = ["LABELS", "MIN_PAIRS", "OTHER_RULES", "RULES", "Claim", "Verdict", "judge", "ledger", "settle"]
 
 MIN_PAIRS = 3
 SIZE = 0.5  # share of the paper's mean gain that a reproduction must reach
 
 #: Label and condition, in the order in which they are tried; the book prints this table.
 RULES = (
-    ("not attempted", "There is no record of any cell that the claim speaks of."),
+    (
+        "not attempted",
+        "There is no record of any cell that the claim speaks of, or no comparison is stated for it.",
+    ),
     ("inconclusive", f"A cell has fewer than {MIN_PAIRS} pairs."),
     (
         "contradicted",
@@ -41,6 +45,18 @@ RULES = (
     ),
     ("inconclusive", "None of these."),
 )
+#: What differs from :data:`RULES` for two kinds of claim.
+OTHER_RULES = {
+    "equivalence": (
+        "A claim that two methods are equally good has no direction. It is reproduced if every cell was run "
+        "and every simultaneous interval lies wholly within the stated margin on both sides of 0, "
+        "contradicted if one lies wholly outside, else inconclusive."
+    ),
+    "identity": (
+        "A claim that two quantities are the same needs no records. It is reproduced if the largest deviation "
+        "of a computation is at most the stated margin, which rounding explains, else contradicted."
+    ),
+}
 LABELS = ("reproduced", "direction only", "inconclusive", "contradicted", "not attempted")
 _COLUMNS = (
     "profile",
@@ -72,8 +88,9 @@ class Verdict:
     cells : DataFrame
         One row per contrast and cell: contrast, dataset, imbalance, n, gain, low, high (simultaneous
         interval), paper (the gain that the paper prints, or NaN), side ("claimed", "wrong" or "open"). A
-        gain counts in the claimed direction. Fractions; for a spread, the natural logarithm of the ratio
-        of standard deviations.
+        gain counts in the claimed direction; for an equivalence it is the difference itself. In the unit of
+        the claim, "points" as fractions; for a spread, the natural logarithm of the ratio of standard
+        deviations.
     pooled : Interval or None
         The average over cells, paired by seed, 95 %.
     explanation : str
@@ -115,6 +132,9 @@ def judge(
        that side.
     6. *inconclusive* otherwise.
 
+    Claims of kind "equivalence" follow :data:`OTHER_RULES`, with the same intervals: two one-sided tests at
+    2.5 % (Schuirmann 1987), simultaneously over the cells. Those of kind "identity" go to :func:`settle`.
+
     Claims of kind "spread" compare standard deviations over the draws of the split (values of several
     training seeds are averaged first) by the interval that inverts the Pitman-Morgan test; the pooled one
     compares the spread of the average over cells.
@@ -123,56 +143,99 @@ def judge(
     ----------
     claim : Claim
     frame : DataFrame
-        Long form: profile, form, dataset, imbalance ("A", "B", "C"), split_seed, train_seed, readout,
-        metric, value.
+        Long form: profile, form, dataset, imbalance (such as "A", or "exponential 100"), split_seed,
+        train_seed, readout, metric, value.
     profile, form : str, optional
         Which records to judge by. Needed when the frame holds several.
 
     Raises
     ------
     ValueError
-        If a column is missing, a smoke record is given, several profiles or forms remain, or the form is
-        unknown.
+        If a column is missing, a smoke record is given, several profiles or forms remain, the form is
+        unknown, or the claim is an identity.
     """
+    if claim.kind == "identity":
+        raise ValueError(f"claim {claim.id!r} is an identity: settle it with the deviation of a computation")
     chosen, profile, form = _select(claim, frame, profile, form)
-    left_out, family, not_run = [], [], []
+    left_out: list[str] = []
+    family: _Family = []
+    missing: list[tuple[Contrast, Cell]] = []
     for contrast in claim.contrasts:
         cells = [c for c in claim.cells if contrast.dataset in (None, c.dataset)]
         if form is not None and not {contrast.a, contrast.b} <= set(claim.forms[form].readouts):
             left_out.append(contrast.label())
             continue
         for cell in cells:
-            if form is not None and cell.dataset not in claim.forms[form].datasets:
+            if form is not None and not claim.forms[form].has(cell):
                 continue
             pairs = _pairs(claim, contrast, cell, chosen)
             if pairs.empty:
-                not_run.append(f"{contrast.label()} on {cell.dataset} {cell.imbalance}")
+                missing.append((contrast, cell))
             else:
                 family.append((contrast, cell, pairs))
+    not_run = tuple(f"{contrast.label()} on {cell.dataset} {cell.imbalance}" for contrast, cell in missing)
     if not family:
-        which = f"form {form!r}" if form else "any form"
-        text = f"Not attempted: no record of {which} holds the readouts and cells of {claim.id}"
-        text += f"; this form cannot have {', '.join(left_out)}." if left_out else "."
+        text = why_not_attempted(claim, form, left_out)
         return Verdict(
             claim.id, "not attempted", profile, form, 0, _table(claim, [], form), None, text,
-            tuple(left_out), tuple(not_run),
+            tuple(left_out), not_run,
         )  # fmt: skip
     table = _table(claim, family, form)
     pooled = _pool(claim, family)
-    label, reason = _label(claim, table, pooled, bool(not_run))
-    text = _explain(claim, table, pooled, label, reason, left_out, not_run)
+    label, reason = _label(claim, table, pooled, bool(missing))
+    text = explain(claim, table, pooled, label, reason, left_out, [cell for _, cell in missing])
     n = int(table["n"].min())
-    return Verdict(claim.id, label, profile, form, n, table, pooled, text, tuple(left_out), tuple(not_run))
+    return Verdict(claim.id, label, profile, form, n, table, pooled, text, tuple(left_out), not_run)
 
 
-def ledger(claims: Iterable[Claim], frame: pd.DataFrame) -> list[Verdict]:
+def settle(claim: Claim, deviation: float | None) -> Verdict:
+    """Return the verdict on an identity from the largest deviation that a computation found.
+
+    Parameters
+    ----------
+    claim : Claim
+        Of kind "identity".
+    deviation : float or None
+        The largest absolute difference between the two sides; None where it was not computed.
+
+    Raises
+    ------
+    ValueError
+        If the claim is of another kind, or the deviation is negative or NaN.
+    """
+    if claim.kind != "identity" or claim.margin is None:
+        raise ValueError(f"claim {claim.id!r} is of kind {claim.kind!r}: judge it by records")
+    if deviation is None:
+        label, text = "not attempted", "Not attempted: the computation that settles it was not run."
+    elif not deviation >= 0:
+        raise ValueError(f"deviation is {deviation}, expected a number of at least 0")
+    else:
+        holds = deviation <= claim.margin
+        label = "reproduced" if holds else "contradicted"
+        text = (
+            f"{label.capitalize()}: in a computation the two sides differ by at most {deviation:.1e}, "
+            f"{'within' if holds else 'beyond'} the {claim.margin:.0e} that rounding explains."
+        )
+    return Verdict(claim.id, label, None, None, 0, _table(claim, [], None), None, text)
+
+
+def ledger(
+    claims: Iterable[Claim], frame: pd.DataFrame, *, deviations: Mapping[str, float] | None = None
+) -> list[Verdict]:
     """Return a verdict for every claim, profile in the frame, and form; those without records say so.
 
-    Smoke records are not allowed, as in :func:`judge`.
+    An identity has one verdict, from ``deviations`` by the claim's id. Smoke records are not allowed, as in
+    :func:`judge`.
     """
     _check_frame(frame)
     profiles = sorted(frame["profile"].unique()) or [None]
-    return [judge(c, frame, profile=p, form=form) for c in claims for p in profiles for form in c.forms]
+    verdicts = []
+    for claim in claims:
+        if claim.kind == "identity":
+            verdicts.append(settle(claim, (deviations or {}).get(claim.id)))
+        else:
+            verdicts += [judge(claim, frame, profile=p, form=form) for p in profiles for form in claim.forms]
+    return verdicts
 
 
 def _select(
@@ -206,14 +269,18 @@ def _check_frame(frame: pd.DataFrame) -> None:
 
 def _pairs(claim: Claim, contrast: Contrast, cell: Cell, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of one cell, with column ``gain`` in the claimed direction."""
-    rows = frame[(frame["dataset"] == cell.dataset) & (frame["imbalance"] == cell.imbalance)]
-    pairs = paired(rows, contrast.metric, contrast.a, contrast.b)
+    rows = frame[frame["dataset"] == cell.dataset]
+    here = rows[rows["imbalance"] == cell.imbalance]
+    pairs = paired(here, contrast.metric, contrast.a, contrast.b)
     if contrast.minus:
-        pairs = pairs - paired(rows, contrast.minus, contrast.a, contrast.b)
-        pairs = pairs.dropna()
+        pairs = (pairs - paired(here, contrast.minus, contrast.a, contrast.b)).dropna()
+    if contrast.versus:
+        there = rows[rows["imbalance"] == contrast.versus]
+        pairs = (pairs - paired(there, contrast.metric, contrast.a, contrast.b)).dropna()
     if claim.kind == "spread":
         pairs = pairs.groupby(level="split_seed").mean()
-    return pairs.assign(gain=contrast.sign * (pairs["a"] - pairs["b"]))
+    # an equivalence has no direction, so its gain is the difference itself
+    return pairs.assign(gain=(contrast.sign or 1) * (pairs["a"] - pairs["b"]))
 
 
 def _interval(claim: Claim, pairs: pd.DataFrame, sign: int, confidence: float) -> Interval:
@@ -236,12 +303,23 @@ def _table(claim: Claim, family: _Family, form: str | None) -> pd.DataFrame:
     for contrast, cell, pairs in family:
         interval = _interval(claim, pairs, contrast.sign, bonferroni(len(family)))
         reported = claim.reported_gain(contrast, cell, form) if form else None
-        side = "claimed" if interval.low > 0 else "wrong" if interval.high < 0 else "open"
+        side = _side(claim, interval)
         place = (contrast.label(), cell.dataset, cell.imbalance)
         numbers = (interval.n, interval.mean, interval.low, interval.high)
         rows.append((*place, *numbers, math.nan if reported is None else reported, side))
     names = ["contrast", "dataset", "imbalance", "n", "gain", "low", "high", "paper", "side"]
     return pd.DataFrame(rows, columns=names)
+
+
+def _side(claim: Claim, interval: Interval) -> str:
+    """Return where an interval lies: on the claimed side, on the wrong one, or neither."""
+    if claim.kind == "equivalence":
+        margin = claim.margin or 0.0
+        within = -margin < interval.low and interval.high < margin
+        return (
+            "claimed" if within else "wrong" if interval.low > margin or interval.high < -margin else "open"
+        )
+    return "claimed" if interval.low > 0 else "wrong" if interval.high < 0 else "open"
 
 
 def _pool(claim: Claim, family: _Family) -> Interval | None:
@@ -266,6 +344,12 @@ def _label(claim: Claim, table: pd.DataFrame, pooled: Interval | None, incomplet
             "inconclusive",
             f"a cell has only {table['n'].min()} of the {MIN_PAIRS} pairs that a verdict needs",
         )
+    if claim.kind == "equivalence":
+        if (table["side"] == "wrong").any():
+            return "contradicted", ""
+        within = bool((table["side"] == "claimed").all())
+        reason = "not every cell was run" if within and incomplete else ""
+        return ("reproduced" if within and not incomplete else "inconclusive"), reason
     average = claim.kind == "average"
     on_claimed_side = pooled is not None and pooled.n >= MIN_PAIRS and pooled.low > 0
     on_wrong_side = pooled is not None and pooled.n >= MIN_PAIRS and pooled.high < 0
@@ -278,55 +362,3 @@ def _label(claim: Claim, table: pd.DataFrame, pooled: Interval | None, incomplet
         return "reproduced", "" if len(printed) else "the paper prints no number to compare the size with"
     reason = "not every cell was run" if incomplete else "the mean gain is less than half the paper's"
     return "direction only" if on_claimed_side else "inconclusive", reason if all_claimed else ""
-
-
-def _explain(
-    claim: Claim,
-    table: pd.DataFrame,
-    pooled: Interval | None,
-    label: str,
-    reason: str,
-    left_out: list[str],
-    not_run: list[str],
-) -> str:
-    sides = table["side"].value_counts()
-    parts = [
-        f"of {len(table)} cells {sides.get('claimed', 0)} lie on the claimed side, "
-        f"{sides.get('wrong', 0)} on the wrong side and {sides.get('open', 0)} include 0"
-    ]
-    if pooled is not None:
-        parts.append(_pooled_in_words(claim, pooled))
-    printed = table.dropna(subset="paper")
-    if len(printed):
-        parts.append(
-            f"in the {len(printed)} cells that the paper prints it is {100 * printed['gain'].mean():+.1f} points here "
-            f"and {100 * printed['paper'].mean():+.1f} there"
-        )
-    parts += [reason] if reason else []
-    parts += [f"this form cannot have {', '.join(left_out)}"] if left_out else []
-    parts += [f"not or not wholly run: {_places(not_run)}"] if not_run else []
-    return f"{label[0].upper()}{label[1:]}: {'; '.join(parts)}."
-
-
-def _pooled_in_words(claim: Claim, pooled: Interval) -> str:
-    if claim.kind == "spread":
-        what, mean, low, high = "log ratio of deviations", pooled.mean, pooled.low, pooled.high
-        form, unit = "+.2f", ""
-    else:
-        what, mean, low, high = "average gain", 100 * pooled.mean, 100 * pooled.low, 100 * pooled.high
-        form, unit = "+.1f", " points"
-    interval = (
-        f"{low:{form}} to {high:{form}}, n = {pooled.n}" if pooled.n > 1 else "one pair, so no interval"
-    )
-    return f"the {what} in the claimed direction is {mean:{form}}{unit} ({interval})"
-
-
-def _places(not_run: list[str]) -> str:
-    """Return the data sets and types behind entries such as "accuracy: C > D on cifar10 A", each once."""
-    places: dict[str, list[str]] = {}
-    for entry in not_run:
-        dataset, kind = entry.rsplit(" on ", 1)[1].rsplit(" ", 1)
-        places.setdefault(dataset, [])
-        if kind not in places[dataset]:
-            places[dataset].append(kind)
-    return "; ".join(f"{dataset} {', '.join(sorted(kinds))}" for dataset, kinds in places.items())

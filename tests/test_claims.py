@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from imbal_core.claims import LABELS, RULES, judge, ledger
-from imbal_core.papers import Cell, Claim, Contrast, Form, load_paper
+from imbal_core.claims import LABELS, OTHER_RULES, RULES, judge, ledger, settle
+from imbal_core.papers import KINDS, Cell, Claim, Contrast, Form, list_papers, load_paper
 from imbal_core.statistics import bonferroni, pitman_morgan
 
 
@@ -30,14 +30,14 @@ NOISE = np.array([-0.002, 0.001, 0.0, 0.002, -0.001])
 CELLS = [("cifar10", "A"), ("cifar10", "B")]
 
 
-def claim_of(contrasts, kind="every cell", reported=None):
+def claim_of(contrasts, kind="every cell", reported=None, **more):
     forms = {
         "frozen": Form("vgg16", ["D", "F", "C", "OD"], ["cifar10"]),
         "from scratch": Form("all_cnn", ["D", "C"], ["cifar10"]),
     }
     return Claim(
         "T-1", "test", "statement", "quote", "here", "read", kind, contrasts,
-        [Cell(*cell) for cell in CELLS], "", forms, reported or {},
+        [Cell(*cell) for cell in CELLS], "", forms, reported or {}, **more,
     )  # fmt: skip
 
 
@@ -241,5 +241,161 @@ def test_every_claim_of_the_paper_can_be_judged():
     assert verdicts["D-3"].label == "not attempted" and "OF > F" in verdicts["D-3"].explanation
 
 
+# Equivalence
+
+AS_WELL = claim_of([Contrast("C", "D", "accuracy", 0)], kind="equivalence", margin=0.01)
+
+
+@pytest.mark.parametrize(
+    ("frame", "label"),
+    [
+        (gains(0.001, -0.002), "reproduced"),
+        (gains(0.003, 0.003), "reproduced"),  # clearly different from 0, yet within the margin
+        (gains(0.001, 0.03), "contradicted"),  # one cell is better by more than the margin
+        (gains(0.001, -0.03), "contradicted"),
+        (gains(0.001, 0.01), "inconclusive"),  # across the margin
+        (gains(0.001, 0.002, noise=20 * NOISE), "inconclusive"),  # too few seeds to see it
+        (gains(0.001), "inconclusive"),  # B was not run
+        (gains(0.001, -0.002, n=2), "inconclusive"),
+        (gains(0.001, 0.03, n=2), "inconclusive"),
+    ],
+)
+def test_equally_good_means_within_the_margin(frame, label):
+    verdict = judge(AS_WELL, frame)
+    assert verdict.label == label, verdict.explanation
+
+
+def test_an_equivalence_is_judged_by_simultaneous_intervals_of_the_difference():
+    verdict = judge(AS_WELL, gains(-0.002, 0.003))
+    assert verdict.cells["gain"].tolist() == pytest.approx([-0.002, 0.003])
+    half = stats.t.ppf(1 - 0.05 / 2 / 2, 4) * NOISE.std(ddof=1) / math.sqrt(5)
+    assert verdict.cells["low"].tolist() == pytest.approx([-0.002 - half, 0.003 - half])
+    assert verdict.cells["high"].tolist() == pytest.approx([-0.002 + half, 0.003 + half])
+    assert "2 lie within 1 points of 0, 0 outside" in verdict.explanation
+    assert "average difference is +0.1 points" in verdict.explanation
+    # just within, just across: the interval decides, not the mean
+    assert judge(AS_WELL, gains(0.0, 0.0099 - half)).label == "reproduced"
+    assert judge(AS_WELL, gains(0.0, 0.0101 - half)).label == "inconclusive"
+    assert judge(AS_WELL, gains(0.0, 0.0101 + half)).label == "contradicted"
+
+
+# Identity
+
+SAME = Claim("T-2", "test", "statement", "", "here", "computed", "identity", [], [], margin=1e-6)
+
+
+def test_an_identity_is_settled_by_a_computation():
+    assert settle(SAME, 0.0).label == settle(SAME, 1e-6).label == "reproduced"
+    wrong = settle(SAME, 2e-6)
+    assert wrong.label == "contradicted" and "2.0e-06, beyond the 1e-06" in wrong.explanation
+    missing = settle(SAME, None)
+    assert missing.label == "not attempted" and missing.cells.empty
+    for verdict in (settle(SAME, 0.0), wrong, missing):
+        assert (verdict.claim, verdict.n, verdict.form, verdict.pooled) == ("T-2", 0, None, None)
+
+
+def test_records_and_computations_are_not_mixed_up():
+    with pytest.raises(ValueError, match="is an identity: settle it"):
+        judge(SAME, gains(0.01, 0.01))
+    with pytest.raises(ValueError, match="judge it by records"):
+        settle(CENTERS_WIN, 0.0)
+    for deviation in (math.nan, -1.0):
+        with pytest.raises(ValueError, match="expected a number of at least 0"):
+            settle(SAME, deviation)
+
+
+def test_the_ledger_has_one_verdict_for_an_identity():
+    frame = gains(0.04, 0.02)
+    verdicts = ledger([SAME, CENTERS_WIN], frame, deviations={"T-2": 1e-8})
+    assert [v.label for v in verdicts] == ["reproduced", "reproduced", "not attempted"]
+    assert ledger([SAME], frame)[0].label == "not attempted"
+
+
+# Other statements
+
+
+def test_a_gain_can_be_compared_with_that_at_another_imbalance():
+    peak = claim_of([Contrast("C", "D", "accuracy", 1, versus="B")])
+    here = Claim(**{**peak.__dict__, "cells": [Cell("cifar10", "A")]})
+    noise = [NOISE, -NOISE]
+    parts = [
+        gains(0.05, noise=noise[0]),
+        gains(0.0, 0.02, noise=noise[1])[lambda rows: rows["imbalance"] == "B"],
+    ]
+    verdict = judge(here, pd.concat(parts))
+    assert verdict.cells["gain"].tolist() == pytest.approx([0.03])
+    half = stats.t.ppf(0.975, 4) * (2 * NOISE).std(ddof=1) / math.sqrt(5)
+    assert verdict.cells["low"].tolist() == pytest.approx([0.03 - half])
+    assert verdict.label == "reproduced" and verdict.cells["contrast"][0].endswith("C > D, against B")
+    alone = judge(here, parts[0])
+    assert alone.label == "not attempted" and len(alone.not_run) == 1
+
+
+def test_a_form_is_not_asked_for_imbalances_that_it_is_not_meant_to_have():
+    frame = gains(0.04)  # type A alone
+    assert judge(CENTERS_WIN, frame).label == "direction only"
+    forms = {"frozen": Form("vgg16", ["D", "C"], ["cifar10"], ["A"])}
+    small = Claim(**{**CENTERS_WIN.__dict__, "forms": forms})
+    verdict = judge(small, frame)
+    assert verdict.label == "reproduced" and verdict.not_run == ()
+
+
+def test_cells_with_names_of_several_words_are_listed_by_data_set():
+    cells = [Cell("cifar10", "exponential 100"), Cell("cifar10", "step 10"), Cell("cifar100", "step 10")]
+    forms = {"frozen": Form("vgg16", ["D", "C"], ["cifar10", "cifar100"])}
+    claim = Claim(**{**CENTERS_WIN.__dict__, "cells": cells, "forms": forms})
+    frame = gains(0.04).assign(imbalance="exponential 100")
+    assert "not or not wholly run: cifar10 step 10; cifar100 step 10." in judge(claim, frame).explanation
+
+
+def test_a_claim_without_a_contrast_is_not_attempted_and_says_why():
+    verdict = judge(claim_of([]), gains(0.04, 0.02))
+    assert verdict.label == "not attempted" and "no comparison of records is stated" in verdict.explanation
+
+
+def test_a_gain_that_the_paper_prints_without_a_cell_is_compared_with_the_average():
+    def lift(reported):
+        return claim_of([Contrast("C", "D", "f1", 1, reported={"vgg16": reported})])
+
+    frame = gains(0.04, 0.02, metric="f1")
+    assert judge(lift(0.05), frame).label == "reproduced"
+    small = judge(lift(0.07), frame)
+    assert small.label == "direction only" and "less than half" in small.explanation
+    assert "without naming a cell, it is +3.0 points here and +7.0 there" in small.explanation
+    other = gains(0.04, 0.02, metric="f1", form="from scratch")
+    assert judge(lift(0.07), other).label == "reproduced"  # another network, of which it prints nothing
+
+
+def test_a_unit_other_than_points_is_printed_as_it_is():
+    sooner = claim_of([Contrast("C", "D", "epochs", -1)], unit="epochs")
+    verdict = judge(sooner, gains(-4, -2, metric="epochs"))
+    assert verdict.label == "reproduced"
+    assert "is +3.0 epochs (" in verdict.explanation and "points" not in verdict.explanation
+
+
+@pytest.mark.parametrize("name", list_papers())
+def test_every_claim_of_every_paper_gets_a_verdict_without_records(name):
+    empty = gains(0.04).iloc[:0]
+    claims = load_paper(name).claims
+    verdicts = ledger(claims.values(), empty)
+    assert {v.claim for v in verdicts} == set(claims)
+    assert {v.label for v in verdicts} == {"not attempted"}
+
+
+def test_the_claims_on_complement_cross_entropy_can_be_judged():
+    claims = load_paper("kim_2021").claims
+    generator, data = np.random.default_rng(0), []
+    for cell in [("cifar10", "exponential 100"), ("cifar10", "step 10")]:
+        for metric in ("accuracy", "p_true", "recall_few", "recall_gap"):
+            base = generator.normal(0.5, 0.01, 5)
+            values = {"CE": base, "CCE (paper)": base + 0.02 + NOISE, "COT": base + 0.02, 
+                      "CCE (released)": base - 0.02}  # fmt: skip
+            data += rows(values, cell=cell, metric=metric, form="small network")
+    verdicts = ledger(claims.values(), pd.DataFrame(data), deviations={"B-5": 0.0})
+    labels = {v.claim: v.label for v in verdicts if v.form in ("small network", None)}
+    assert labels == dict.fromkeys(claims, "reproduced")
+
+
 def test_the_rules_can_be_printed():
     assert {label for label, _ in RULES} == set(LABELS)
+    assert set(OTHER_RULES) < set(KINDS)

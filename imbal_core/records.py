@@ -10,18 +10,16 @@ import contextlib
 import json
 import os
 import secrets
-import stat
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imbal_core.config import RunConfig
 from imbal_core.files import create_atomically, write_atomically
+from imbal_core.record_archives import offered_files
 from imbal_core.record_format import SCHEMA, Record, RecordError, parse_record, plain_values, run_key
 
 if TYPE_CHECKING:
@@ -43,8 +41,6 @@ __all__ = [
     "run_key",
 ]
 
-# A record is some 10 to 500 kB; this bounds what a hostile archive can unpack to.
-MAX_RECORD_BYTES = 16 * 2**20
 _T = TypeVar("_T")
 
 
@@ -328,7 +324,7 @@ class RecordStore:
             If ``path`` is neither a zip archive nor a folder.
         """
         report = AddReport()
-        for name, offered in _offered(Path(path)):
+        for name, offered in offered_files(Path(path)):
             try:
                 if isinstance(offered, RecordError):
                     raise offered
@@ -424,44 +420,3 @@ def _first_difference(one: Any, other: Any, where: str) -> str:
             if left != right:
                 return _first_difference(left, right, f"{where}[{index}]")
     return f"{where} is {str(one)[:60]} in the file and {str(other)[:60]} in the new one"
-
-
-def _offered(path: Path) -> Iterator[tuple[str, bytes | RecordError]]:
-    """Yield name and content of each file in a folder or zip archive, or why it was not opened."""
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            name = file.relative_to(path)
-            if file.is_symlink():
-                yield name.as_posix(), RecordError("is a link; links are not followed")
-            elif file.is_file():
-                yield name.as_posix(), _within_limit(file.stat().st_size) or file.read_bytes()
-        return
-    if not zipfile.is_zipfile(path):
-        raise RecordError(f"{path} is neither a folder nor a zip archive of records (or it does not exist)")
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if not member.is_dir():
-                yield member.filename, _refuse_member(member) or _read_member(archive, member)
-
-
-def _within_limit(size: int) -> RecordError | None:
-    if size > MAX_RECORD_BYTES:
-        return RecordError(f"has {size:,} bytes; a record has at most {MAX_RECORD_BYTES:,}")
-    return None
-
-
-def _refuse_member(member: zipfile.ZipInfo) -> RecordError | None:
-    name = PurePosixPath(member.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in str(name):
-        return RecordError("its name leads outside the archive")
-    if stat.S_ISLNK(member.external_attr >> 16):
-        return RecordError("is a link; links are not followed")
-    return _within_limit(member.file_size)
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | RecordError:
-    try:
-        with archive.open(member) as file:
-            return file.read(MAX_RECORD_BYTES)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
-        return RecordError(f"cannot be unpacked ({error})")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imbal_core import records
+from imbal_core import record_archives, records
 from imbal_core.config import RunConfig
 from imbal_core.records import (
     ContradictionError,
@@ -625,7 +625,7 @@ def test_a_damaged_or_huge_member_is_refused_by_name(store, tmp_path, monkeypatc
     content = bytearray(path.read_bytes())
     content[200] ^= 0xFF
     path.write_bytes(content)
-    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 4000)
+    monkeypatch.setattr(record_archives, "MAX_RECORD_BYTES", 4000)
     report = store.add(path)
     assert report.added == [make_record(2).key]
     assert [name for name, _ in report.refused] == ["damaged.json", "huge.json"]

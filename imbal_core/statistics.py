@@ -297,7 +297,9 @@ def _power_of_pairs(n: int, effect: float, confidence: float) -> float:
     shift = math.sqrt(n) * effect
     if shift > 8 * quantile:  # certain, and beyond what the noncentral distribution is computed for
         return 1.0
-    return float(stats.nct.sf(quantile, n - 1, shift) + stats.nct.cdf(-quantile, n - 1, shift))
+    wrong_sign = stats.nct.cdf(-quantile, n - 1, shift)
+    # far in that tail scipy gives NaN for what is 0 in all digits that are added here
+    return float(stats.nct.sf(quantile, n - 1, shift) + np.nan_to_num(wrong_sign))
 
 
 def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -152,7 +152,7 @@ def test_seeds_for_power_agree_with_published_tables(effect, pairs):
     assert seeds_for_power(0.02, 0.02 * effect) == pairs, "only the ratio counts"
 
 
-@pytest.mark.parametrize(("effect", "power"), [(1.0, 0.8), (2.0, 0.9)])
+@pytest.mark.parametrize(("effect", "power"), [(1.0, 0.8), (2.0, 0.9), (1.0, 0.5), (0.3, 0.1)])
 def test_that_many_seeds_reject_as_often_as_asked_and_one_fewer_does_not(effect, power):
     pairs = seeds_for_power(1.0, effect, power=power)
     rng = np.random.default_rng(0)
@@ -169,6 +169,11 @@ def test_seeds_for_power_are_two_without_noise_and_follow_the_normal_law_for_man
     assert seeds_for_power(0.0, 0.01) == seeds_for_power(1e-9, 0.01) == 2
     # (1.959964 + 0.841621)^2 = 7.848880 per squared ratio, from tables of the normal distribution
     assert seeds_for_power(1.0, 0.01) == pytest.approx(7.848880e4, rel=1e-3)
+
+
+def test_a_difference_of_several_deviations_needs_three_seeds():
+    # the statistic of three pairs is centred at twice the quantile: far in the other tail scipy gives NaN
+    assert seeds_for_power(1.0, 2 * stats.t.ppf(0.975, 2) / math.sqrt(3)) == 3
 
 
 def test_the_interval_of_a_deviation_has_the_factors_of_printed_tables():

@@ -14,6 +14,7 @@ from imbal_core import chapters
 from imbal_core.batch import Failure, GridReport
 from imbal_core.chapters import Chapter, number, open_chapter, table, verdict_table
 from imbal_core.chapters import category_centers as tables
+from imbal_core.chapters import category_centers_protocol as protocol
 from imbal_core.claims import Verdict
 from imbal_core.figures import gains
 from imbal_core.imbalance import zhang_counts
@@ -154,7 +155,7 @@ def test_the_tables_of_a_chapter_without_records_are_empty(paper):
     assert tables.available(long) == []
     assert tables.prefer(long, ("paper", "laptop")).empty
     assert {verdict.label for verdict in tables.verdicts(paper, long)} == {"not attempted"}
-    assert tables.protocol_table(paper, records).columns.tolist() == ["item", "paper", "why"]
+    assert protocol.protocol_table(paper, records).columns.tolist() == ["item", "paper", "why"]
     for shown in (tables.ablations(long), tables.best_remedy(long), tables.gain_cells(long, paper, [])):
         assert shown.empty
 
@@ -445,12 +446,12 @@ def test_labels_of_cifar100_are_averaged_in_tens_before_the_interval():
 @pytest.mark.parametrize(("name", "num_classes"), [("I", 10), ("II", 100)])
 def test_the_counts_that_are_drawn_are_those_of_the_paper(paper, name, num_classes):
     drawn = {kind: zhang_counts(num_classes, kind) for kind in "ABC"}
-    found = tables.counts_table(paper, drawn, name)
+    found = protocol.counts_table(paper, drawn, name)
     assert found["here"].tolist() == ["the same"] * 10
     assert found.loc[9, "type C"] == ("4,000 + 1,000" if num_classes == 10 else "400 + 100")
     train, valid = (int(counts[0]) for counts in drawn["A"])
     drawn["A"][0][0] += 1
-    wrong = tables.counts_table(paper, drawn, name)
+    wrong = protocol.counts_table(paper, drawn, name)
     assert wrong.loc[0, "here"] == f"type A {train + 1} + {valid}"
     assert wrong.loc[1:, "here"].tolist() == ["the same"] * 9
 
@@ -495,7 +496,7 @@ def test_the_glance_takes_every_number_from_the_records():
 def test_the_protocol_table_describes_each_form_from_its_configurations(paper):
     configs = build_grid(STUDY, "laptop")
     records = pd.DataFrame([config.to_dict() for config in configs], dtype=object)
-    found = tables.protocol_table(paper, records).set_index("item")
+    found = protocol.protocol_table(paper, records).set_index("item")
     assert [c for c in found.columns if c.startswith("here")] == [
         "here, fine-tuned",
         "here, from scratch",
@@ -510,14 +511,14 @@ def test_the_protocol_table_describes_each_form_from_its_configurations(paper):
     assert "0.001" in found.loc["learning rate", "paper"] and "0.005" in found.loc["learning rate", "paper"]
     assert (found["why"].str.len() > 0).all() and (found != "").all().all()
     slower = [dataclasses.replace(c, epochs=c.epochs + 1) for c in configs if study.form(c) == "from scratch"]
-    both = tables.protocol_table(
+    both = protocol.protocol_table(
         paper, pd.DataFrame([c.to_dict() for c in [*configs, *slower]], dtype=object)
     ).set_index("item")
     assert both.loc["epochs", "here, from scratch"].count(" or ") == 1
 
 
 def test_the_twelve_open_points_are_listed_and_two_are_tested(paper):
-    found = tables.ambiguity_table(paper)
+    found = protocol.ambiguity_table(paper)
     assert found[""].tolist() == list(range(1, 13))
     assert (found["tested"] != "no").sum() == 2
     assert (found["our choice"].str.len() > 0).all()

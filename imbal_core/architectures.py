@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from imbal_core.networks import FULLY_CONNECTED, LAST_CONVOLUTION, Network
 from imbal_core.weights import load_state, rename_keys
 
-__all__ = ["VGG", "AllCNN", "CifarResNet", "ResNet34", "SmallCNN", "TimmNetwork"]
+__all__ = ["VGG", "AllCNN", "CifarResNet", "ResNet34", "SmallCNN", "SmallImageResNet34", "TimmNetwork"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -183,6 +183,28 @@ class ResNet34(Network):
         """Load torchvision's weights."""
         body = {key if key.startswith("fc.") else f"body.{key}": value for key, value in state.items()}
         load_state(self, rename_keys(body, {"fc": "head"}), ("head",), source)
+
+
+class SmallImageResNet34(Network):
+    """ResNet-34 for images of 32 pixels: a 3x3 stem with stride 1 and no pooling after it (21.3 M for K = 10).
+
+    Tap: the pooled 512-vector. The form of Kim et al. 2021, repository Complement-Cross-Entropy,
+    ``resnet_for_tiny.py``.
+    """
+
+    def __init__(self, num_classes: int, image_size: int) -> None:
+        super().__init__(num_classes, image_size=image_size, taps=(LAST_CONVOLUTION,))
+        self.body = torchvision.models.resnet34(num_classes=num_classes)
+        self.body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.body.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.body.maxpool = nn.Identity()
+        self.head = self.body.fc
+        self.body.fc = nn.Identity()
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the pooled last map (N, 512), and the logits."""
+        pooled = self.body(x)
+        return {LAST_CONVOLUTION: pooled, "logits": self.head(pooled)}
 
 
 class TimmNetwork(Network):

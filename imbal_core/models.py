@@ -15,7 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imbal_core.architectures import VGG, AllCNN, CifarResNet, ResNet34, SmallCNN, TimmNetwork
+from imbal_core.architectures import (
+    VGG,
+    AllCNN,
+    CifarResNet,
+    ResNet34,
+    SmallCNN,
+    SmallImageResNet34,
+    TimmNetwork,
+)
 from imbal_core.datasets import data_root
 from imbal_core.heads import add_final_batch_norm, remove_final_batch_norm, use_normed_head
 from imbal_core.names import unknown_name
@@ -47,6 +55,7 @@ _ENTRIES: dict[str, _Entry] = {
     "vgg16": _Entry(lambda *a, **k: VGG(*a, architecture="vgg16", **k), 224, 32, True),
     "vgg19": _Entry(lambda *a, **k: VGG(*a, architecture="vgg19", **k), 224, 32, True),
     "resnet34": _Entry(ResNet34, 224, 32, False),
+    "resnet34_small": _Entry(SmallImageResNet34, 32, 8, False),
 }
 
 

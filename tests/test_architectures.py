@@ -112,6 +112,21 @@ def test_all_cnn_has_the_shapes_of_table_iv() -> None:
     assert kernels == [3, 3, 3, 3, 3, 3, 3, 1, 1]
 
 
+def test_small_image_resnet34_keeps_the_resolution_that_the_stem_of_torchvisions_gives_away() -> None:
+    network = make("resnet34_small", 10)
+    reference = torchvision.models.resnet34(num_classes=10)
+    stems = [sum(p.numel() for p in model.conv1.parameters()) for model in (reference, network.body)]
+    assert stems == [3 * 64 * 49, 3 * 64 * 9]
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (reference, network)]
+    assert sizes[0] - sizes[1] == stems[0] - stems[1]
+    maps: list[tuple[int, ...]] = []
+    for layer in (network.body.layer1, network.body.layer4):
+        layer.register_forward_hook(lambda _, __, out: maps.append(tuple(out.shape)))
+    with torch.inference_mode():
+        network.eval()(images(1))
+    assert maps == [(1, 64, 32, 32), (1, 512, 4, 4)]
+
+
 @pytest.mark.parametrize(
     ("name", "num_classes", "taps"),
     [
@@ -121,6 +136,7 @@ def test_all_cnn_has_the_shapes_of_table_iv() -> None:
         ("all_cnn", 10, {"last convolution": 360}),
         ("all_cnn", 100, {"last convolution": 3600}),
         ("resnet34", 7, {"last convolution": 512}),
+        ("resnet34_small", 7, {"last convolution": 512}),
     ],
 )
 @torch.inference_mode()

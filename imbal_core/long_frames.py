@@ -1,0 +1,65 @@
+"""Records as long frames: one row per run, readout and metric, the form in which claims are judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from imbal_core.config import RunConfig
+
+__all__ = ["IDENTITY", "Describe", "epoch_frame", "identified"]
+
+#: The columns that say which run a row is of.
+IDENTITY = ("key", "profile", "form", "model", "dataset", "imbalance", "split_seed", "train_seed")
+
+#: From a run to what its study calls it: "arm", "form" and "imbalance", the words of the book.
+Describe = Callable[[RunConfig], Mapping[str, str]]
+
+
+def identified(
+    records: pd.DataFrame, describe: Describe
+) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """Yield (the columns of `IDENTITY`, the arm, the measurements) for every record.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As `imbal_core.chapters.Chapter.frame` returns it.
+    describe : callable
+    """
+    names = [field.name for field in dataclasses.fields(RunConfig)]
+    for row in records.to_dict("records"):
+        config = RunConfig.from_dict({name: row[name] for name in names})
+        words = describe(config)
+        identity = {
+            "key": row["key"],
+            "profile": config.profile,
+            "form": words["form"],
+            "model": config.model,
+            "dataset": config.dataset,
+            "imbalance": words["imbalance"],
+            "split_seed": config.split_seed,
+            "train_seed": config.train_seed,
+        }
+        yield identity, words["arm"], row["measurements"]
+
+
+def epoch_frame(records: pd.DataFrame, describe: Describe) -> pd.DataFrame:
+    """Return the history of every run: the columns of `IDENTITY`, readout (the arm), epoch (from 1), metric, value.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As `imbal_core.chapters.Chapter.frame` returns it.
+    describe : callable
+    """
+    rows = [
+        {**identity, "readout": arm, "epoch": epoch, "metric": metric, "value": value}
+        for identity, arm, measured in identified(records, describe)
+        for metric, values in measured["history"].items()
+        for epoch, value in enumerate(values, 1)
+    ]
+    return pd.DataFrame(rows, columns=[*IDENTITY, "readout", "epoch", "metric", "value"])

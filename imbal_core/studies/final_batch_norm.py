@@ -1,0 +1,371 @@
+"""A batch-normalisation layer after the last layer, for a rare class (Kocaman, Shir and Bäck, 2020).
+
+Every run trains one network on healthy and diseased leaves, 1,000 to 10, and tests it on as many of each. The
+layer, a weighted loss and both together are the paper's arms; more arms and readouts ask by what mechanism the
+layer works: is it more than a shift of the threshold, and does it matter at inference?
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import softmax
+
+from imbal_core import long_frames, metrics
+from imbal_core.loss_functions import adjust_logits
+from imbal_core.networks import LOGITS_BEFORE_FINAL_BATCH_NORM
+from imbal_core.post_hoc import fit_temperature, shifted_threshold
+from imbal_core.trained import TrainedRun, train_run
+from imbal_core.training import RunConfig
+
+if TYPE_CHECKING:
+    from imbal_core.batch import PreparedRun
+
+__all__ = [
+    "ARMS",
+    "BASE_BATCH_SIZE",
+    "MECHANISM_ARMS",
+    "NETWORKS",
+    "PLANTS",
+    "arm",
+    "epoch_frame",
+    "form",
+    "frame",
+    "grid",
+    "measure",
+]
+
+PLANTS = ("apple", "pepper", "tomato")
+#: The paper's arms -> what they change in a plain run.
+ARMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "final BN": {"final_batch_norm": True},
+    "weighted loss": {"loss": "inverse-frequency"},
+    "final BN + weighted loss": {"final_batch_norm": True, "loss": "inverse-frequency"},
+}
+#: Arms that take the layer apart, or do without it what it may do.
+MECHANISM_ARMS: dict[str, dict[str, Any]] = {
+    "final BN, no affine": {"final_batch_norm": True, "final_batch_norm_affine": False},
+    "final BN, momentum 0.1": {"final_batch_norm": True, "final_batch_norm_momentum": 0.1},
+    "logit adjustment": {"loss": "logit-adjustment"},
+    "label smoothing": {"loss": "label-smoothing"},
+}
+#: What the book calls the networks.
+NETWORKS = {
+    "small_cnn": "small network",
+    "timm:tf_efficientnet_lite0": "EfficientNet-Lite0",
+    "vgg19": "VGG19",
+    "resnet34": "ResNet34",
+}
+BASE_BATCH_SIZE = 64
+RARE = 1  # the label of the rare class
+F1_LEVEL = 0.5  # the F1 whose first epoch counts as reached
+_PAPER_RATIO = "rare-1000-10-150-7"
+_SOFTMAX = "softmax"
+
+
+def _runs(base: RunConfig, arms: Iterable[Mapping[str, Any]], seeds: Iterable[int]) -> list[RunConfig]:
+    return [
+        dataclasses.replace(base, split_seed=seed, train_seed=seed, **changes)
+        for seed in seeds
+        for changes in arms
+    ]
+
+
+def _smoke() -> list[RunConfig]:
+    base = RunConfig(
+        study="final_batch_norm",
+        profile="smoke",
+        dataset="mnist5k-8",
+        imbalance="rare-990-10-150-7",
+        model="small_cnn",
+        epochs=6,
+        learning_rate=0.01,
+        schedule="one-cycle",
+        batch_size=BASE_BATCH_SIZE,
+    )
+    return _runs(base, ARMS.values(), range(2))
+
+
+def _laptop() -> list[RunConfig]:
+    """Return the runs that two CPU cores finish: the paper's arms first, then what explains them."""
+    base = RunConfig(
+        study="final_batch_norm",
+        profile="laptop",
+        dataset="plantvillage-apple",
+        imbalance=_PAPER_RATIO,
+        model="timm:tf_efficientnet_lite0",
+        pretrained=True,
+        image_size=128,
+        epochs=6,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+        schedule="one-cycle",
+        batch_size=BASE_BATCH_SIZE,
+        augment="flip",
+    )
+    both = (ARMS["plain"], ARMS["final BN"])
+    seeds = range(3)
+    runs = []
+    for seed in seeds:
+        for plant in PLANTS:
+            of_plant = dataclasses.replace(base, dataset=f"plantvillage-{plant}")
+            runs += _runs(of_plant, ARMS.values(), [seed])
+    runs += _runs(dataclasses.replace(base, split_groups=True), both, seeds)
+    runs += _runs(base, MECHANISM_ARMS.values(), seeds)
+    for rare in (100, 33, 3):
+        runs += _runs(dataclasses.replace(base, imbalance=f"rare-1000-{rare}-150-7"), both, seeds)
+    for batch_size in (16, 256):
+        runs += _runs(dataclasses.replace(base, batch_size=batch_size), both, seeds)
+    return runs
+
+
+def _paper() -> list[RunConfig]:
+    """Return the paper's networks at 224 pixels; optimiser, rate, batch and augmentation are our choice."""
+    base = RunConfig(
+        study="final_batch_norm",
+        profile="paper",
+        dataset="plantvillage-apple",
+        imbalance=_PAPER_RATIO,
+        model="vgg19",
+        pretrained=True,
+        image_size=224,
+        epochs=10,
+        learning_rate=1e-3,
+        schedule="one-cycle",
+        batch_size=BASE_BATCH_SIZE,
+        augment="flip",
+        precision="bf16",
+    )
+    both = (ARMS["plain"], ARMS["final BN"])
+    bases = [
+        dataclasses.replace(base, model=model, dataset=f"plantvillage-{plant}")
+        for model in ("vgg19", "resnet34")
+        for plant in PLANTS
+    ]
+    runs = [run for one in bases for run in _runs(one, ARMS.values(), range(10))]
+    runs += [
+        run for one in bases for run in _runs(dataclasses.replace(one, split_groups=True), both, range(10))
+    ]
+    return runs + [run for one in bases for run in _runs(one, MECHANISM_ARMS.values(), range(10))]
+
+
+def grid(profile: str) -> list[RunConfig]:
+    """Return every run of the study at one scale, in the order in which they are worth having.
+
+    Parameters
+    ----------
+    profile : {"smoke", "laptop", "paper"}
+    """
+    return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
+
+
+def arm(config: RunConfig) -> str:
+    """Return the arm that a run belongs to.
+
+    Raises
+    ------
+    ValueError
+        If no arm has this loss and this final layer.
+    """
+    names = ("loss", "final_batch_norm", "final_batch_norm_affine", "final_batch_norm_momentum")
+    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig) if field.name in names}
+    found = {name: getattr(config, name) for name in names}
+    for name, changes in {**ARMS, **MECHANISM_ARMS}.items():
+        if not config.loss_options and found == {**defaults, **changes}:
+            return name
+    raise ValueError(f"no arm of final_batch_norm has {found} with {dict(config.loss_options)}")
+
+
+def form(config: RunConfig) -> str:
+    """Return the network, and what else differs from the paper's arms: the batch size, a grouped split."""
+    parts = [NETWORKS.get(config.model, config.model)]
+    if config.batch_size != BASE_BATCH_SIZE:
+        parts.append(f"batch {config.batch_size}")
+    if config.split_groups:
+        parts.append("leaf-grouped split")
+    return ", ".join(parts)
+
+
+def measure(
+    prepared: PreparedRun,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Return the measurements of one run.
+
+    Parameters
+    ----------
+    prepared : PreparedRun
+        Two classes, the second rare.
+    device : torch.device
+    checkpoint : Path, optional
+        Where training leaves its state after each epoch.
+    progress : bool, default=True
+        Show a bar over the epochs.
+
+    Returns
+    -------
+    dict
+        ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with F1, precision and recall
+        of the rare class, mean confidence and cross entropy on validation and test images; ``readouts``:
+        "softmax"; with the layer "removed at inference", the logits before it; without it "logit adjusted" by
+        the training counts and "temperature", fitted on validation images; and with either "threshold moved" to
+        the best F1 on validation images. Each has confusion (2 x 2 counts, true class by row), auroc, auprc, ece,
+        confidence, and counts of the confidence histogram and the reliability bins. ``threshold`` and
+        ``temperature`` are what validation chose.
+    """
+    run = train_run(
+        prepared,
+        device=device,
+        checkpoint=checkpoint,
+        progress=progress,
+        score=_epoch_scores,
+        score_on=("valid", "test"),
+    )
+    config = prepared.config
+    before = LOGITS_BEFORE_FINAL_BATCH_NORM
+    found = run.predict("test", (before,) if config.final_batch_norm else ())
+    labels, logits = run.sides["test"][1], found["logits"].astype(np.float64)
+    measurements = run.measurements()
+    readouts = {_SOFTMAX: _scores(labels, logits)}
+    if config.final_batch_norm:
+        readouts["removed at inference"] = _scores(labels, found[before].astype(np.float64))
+    else:
+        counts = torch.as_tensor(prepared.train_counts)
+        readouts["logit adjusted"] = _scores(labels, adjust_logits(torch.from_numpy(logits), counts).numpy())
+    if len(run.sides["valid"][1]):
+        measurements |= _chosen_on_validation(run, labels, logits, readouts)
+    measurements["readouts"] = readouts
+    return measurements
+
+
+def _chosen_on_validation(
+    run: TrainedRun, labels: np.ndarray, logits: np.ndarray, readouts: dict[str, dict[str, Any]]
+) -> dict[str, float]:
+    """Add the readouts that validation images set, and return the threshold and the temperature."""
+    held_out = run.predict("valid")["logits"].astype(np.float64)
+    targets = run.sides["valid"][1]
+    threshold = shifted_threshold(_margin(held_out), targets == RARE)
+    shift = np.zeros(2)
+    shift[RARE] = threshold
+    readouts["threshold moved"] = _scores(labels, logits - shift)
+    temperature = fit_temperature(held_out, targets)
+    readouts["temperature"] = _scores(labels, logits / temperature)
+    return {"threshold": threshold, "temperature": temperature}
+
+
+def _margin(logits: np.ndarray) -> np.ndarray:
+    """Return the logit of the rare class minus that of the other, (N,)."""
+    return logits[:, RARE] - logits[:, 1 - RARE]
+
+
+def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    wide = logits.astype(np.float64)
+    confusion = metrics.confusion_counts(labels, wide.argmax(1), 2)
+    probabilities = softmax(wide, axis=1)
+    true = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(float).tiny, None)
+    return {
+        "f1_minority": float(metrics.f1_per_class(confusion)[RARE]),
+        "precision_minority": float(metrics.per_class_precision(confusion)[RARE]),
+        "recall_minority": float(metrics.per_class_recall(confusion)[RARE]),
+        "confidence": float(probabilities.max(1).mean()),
+        "cross_entropy": float(-np.log(true).mean()),
+    }
+
+
+def _scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
+    """Return what is recorded of one readout of the test images."""
+    probabilities = softmax(logits, axis=1)
+    bins = metrics.reliability_bins(probabilities, labels)
+    return {
+        "confusion": metrics.confusion_counts(labels, logits.argmax(1), 2).tolist(),
+        "auroc": metrics.auroc(labels == RARE, _margin(logits)),
+        "auprc": metrics.auprc(labels == RARE, _margin(logits)),
+        "ece": float(metrics.expected_calibration_error(probabilities, labels)),
+        "confidence": float(probabilities.max(1).mean()),
+        "confidence_histogram": metrics.confidence_histogram(probabilities).tolist(),
+        "reliability": {name: np.asarray(values).tolist() for name, values in bins.items()},
+    }
+
+
+def frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of all arms and readouts in long form.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As `imbal_core.chapters.Chapter.frame` returns it.
+
+    Returns
+    -------
+    DataFrame
+        Columns key, profile, form (see `form`), model, dataset, imbalance ("1000:10"), split_seed, train_seed,
+        readout (an arm, or "ARM, READOUT"), metric and value. Metrics: f1_minority, f1_majority, recall_minority,
+        recall_majority, precision_minority, accuracy, auroc, auprc, ece, confidence (fractions); of an arm
+        itself also epochs_to_f1, the first epoch with a test F1 of the rare class of `F1_LEVEL` or more, one more
+        than all epochs if it was never reached. Two more readouts of an arm have f1_minority only: "epoch of best
+        F1" and "epoch of lowest loss", both chosen on validation images, the first such epoch of several.
+    """
+    rows = []
+    for identity, name, measured in long_frames.identified(records, _describe):
+        for readout, scores in measured["readouts"].items():
+            values = _values(scores)
+            if readout == _SOFTMAX:
+                values["epochs_to_f1"] = _epochs_to(measured["history"]["test_f1_minority"])
+            full = name if readout == _SOFTMAX else f"{name}, {readout}"
+            rows += [{**identity, "readout": full, "metric": m, "value": float(v)} for m, v in values.items()]
+        for readout, epoch in _chosen_epochs(measured["history"]).items():
+            value = measured["history"]["test_f1_minority"][epoch]
+            rows.append(
+                {**identity, "readout": f"{name}, {readout}", "metric": "f1_minority", "value": value}
+            )
+    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
+
+
+def _values(scores: Mapping[str, Any]) -> dict[str, float]:
+    confusion = np.asarray(scores["confusion"])
+    f1, recall = metrics.f1_per_class(confusion), metrics.per_class_recall(confusion)
+    return {
+        "f1_minority": f1[RARE],
+        "f1_majority": f1[1 - RARE],
+        "recall_minority": recall[RARE],
+        "recall_majority": recall[1 - RARE],
+        "precision_minority": metrics.per_class_precision(confusion)[RARE],
+        "accuracy": metrics.accuracy(confusion),
+        **{name: scores[name] for name in ("auroc", "auprc", "ece", "confidence")},
+    }
+
+
+def _epochs_to(f1: list[float]) -> int:
+    reached = [epoch for epoch, value in enumerate(f1, 1) if value >= F1_LEVEL]
+    return reached[0] if reached else len(f1) + 1
+
+
+def _chosen_epochs(history: Mapping[str, list[float]]) -> dict[str, int]:
+    """Return the epochs, from 0, that validation images choose; none without them."""
+    if "valid_f1_minority" not in history:
+        return {}
+    return {
+        "epoch of best F1": int(np.argmax(history["valid_f1_minority"])),
+        "epoch of lowest loss": int(np.argmin(history["valid_loss"])),
+    }
+
+
+def epoch_frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the history of every run, see `imbal_core.long_frames.epoch_frame`."""
+    return long_frames.epoch_frame(records, _describe)
+
+
+def _describe(config: RunConfig) -> dict[str, str]:
+    majority, rare = config.imbalance.split("-")[1:3]
+    return {"arm": arm(config), "form": form(config), "imbalance": f"{majority}:{rare}"}

@@ -21,6 +21,7 @@ __all__ = [
     "METHODS",
     "Drawing",
     "gains",
+    "imbalance_name",
     "legend_below",
     "panels",
     "paper_and_here",
@@ -36,6 +37,19 @@ METHODS: dict[str, tuple[str, str, str, str]] = {
     "OC": ("over-sampling, centers, last convolution", "#0072B2", "s", ":"),
     "OF": ("over-sampling, centers, fully connected", "#009E73", "^", ":"),
     "LA": ("softmax layer, logits adjusted", "#D55E00", "D", "--"),
+    "CE": ("cross entropy", "#4d4d4d", "o", "-"),
+    "CCE (paper)": ("levels the wrong classes", "#AA4499", "s", "-"),
+    "CCE (released)": ("sharpens the wrong classes", "#E69F00", "^", "-"),
+    "COT": ("two updates per batch", "#56B4E9", "v", "-"),
+    "Focal": ("hard images count more", "#7A5C1E", "P", ":"),
+    "Class-balanced": ("rare classes count more", "#7A5C1E", "X", "-."),
+    "LDAM-DRW": ("margins, late weights", "#7A5C1E", "p", "-"),
+    "Balanced softmax": ("class counts in the loss", "#D55E00", "h", "-"),
+    "Logit adjustment": ("class shares in the loss", "#D55E00", "d", "-."),
+    "CE, logit adjusted": ("after training", "#D55E00", "D", "--"),
+    "CE, tau-normalised": ("after training", "#332288", "<", ":"),
+    "CE, classifier re-trained": ("after training", "#332288", ">", "--"),
+    "CE, category centers": ("after training", "#009E73", "^", "-"),
 }
 
 _THEME: Any = {
@@ -91,12 +105,19 @@ class Drawing:
         )
 
 
-def panels(columns: int, *, width: float, height: float, share_y: bool = True) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure (not known to pyplot, so nothing keeps it alive) and its panels in one row."""
+def panels(
+    columns: int, *, width: float, height: float, share_y: bool = True, rows: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure (not known to pyplot, so nothing keeps it alive) and its panels, row by row."""
     with sns.axes_style("ticks"), sns.plotting_context("notebook"), matplotlib.rc_context(_THEME):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, columns, sharey=share_y, squeeze=False)[0]
-    return figure, list(axes)
+        axes = figure.subplots(rows, columns, sharey=share_y, squeeze=False)
+    return figure, list(axes.flat)
+
+
+def imbalance_name(imbalance: str) -> str:
+    """Return how an imbalance is called above a panel: Zhang's letters are types."""
+    return f"type {imbalance}" if len(imbalance) == 1 else imbalance
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
@@ -258,8 +279,8 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
     Parameters
     ----------
     recalls : DataFrame
-        Columns imbalance, label (as printed on the axis), train_count, method (a key of :data:`METHODS`), mean,
-        low and high (fractions), in the order in which labels are drawn.
+        Columns imbalance ("A" is called type A), label (as printed on the axis), train_count, method (a key of
+        :data:`METHODS`), mean, low and high (fractions), in the order in which labels are drawn.
     title, caption : str
     """
     kinds = list(dict.fromkeys(recalls["imbalance"]))
@@ -303,7 +324,7 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
                 ax.fill_between(
                     xs, 100 * rows["low"], 100 * rows["high"], color=color, alpha=0.12, linewidth=0
                 )
-        ax.set_title(f"type {kind}")
+        ax.set_title(imbalance_name(kind))
         ax.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, map(str, labels))) > 2 else 0)
         ax.set_xlabel("label (grey bars: training images)")
         ax.set_ylim(0, 100)
@@ -313,8 +334,9 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
     extremes = []
     for (kind, method), rows in recalls.groupby(["imbalance", "method"], sort=False):
         low, high = rows.iloc[rows["mean"].argmin()], rows.iloc[rows["mean"].argmax()]
+        name = imbalance_name(str(kind))
         extremes.append(
-            f"Type {kind}, {method}: from {100 * low['mean']:.0f} % ({low['label']}) to "
+            f"{name[0].upper()}{name[1:]}, {method}: from {100 * low['mean']:.0f} % ({low['label']}) to "
             f"{100 * high['mean']:.0f} % ({high['label']})."
         )
     return Drawing(figure, f"Recall of each label, {title}. " + " ".join(extremes), recalls, caption)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from imbal_core.figures import METHODS, Drawing, gains, panels, paper_and_here, recall_by_label
+from imbal_core.studies.complement_cross_entropy import ARMS, POST_HOC
 
 NAN = math.nan
 
@@ -129,18 +130,38 @@ def test_nothing_is_left_in_pyplot_or_its_settings(draw):
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_family_keeps_its_colour_and_families_differ():
-    families = [{"D", "OD"}, {"C", "OC"}, {"F", "OF"}, {"LA"}]
+def test_a_remedy_keeps_its_colour_and_remedies_differ():
+    families = [
+        {"D", "OD", "CE"},
+        {"C", "OC"},
+        {"F", "OF", "CE, category centers"},
+        {"LA", "CE, logit adjusted", "Logit adjustment", "Balanced softmax"},
+        {"CCE (paper)"},
+        {"CCE (released)"},
+        {"COT"},
+        {"Focal", "Class-balanced", "LDAM-DRW"},
+        {"CE, tau-normalised", "CE, classifier re-trained"},
+    ]
     assert set().union(*families) == set(METHODS)
     colours = [{METHODS[method][1] for method in family} for family in families]
     assert all(len(shared) == 1 for shared in colours)
     assert len(set().union(*colours)) == len(families)
-    styles = {(colour, line) for _, colour, _, line in METHODS.values()}
-    assert len(styles) == len(METHODS), "over-sampling differs from its plain twin by the line"
-    assert (
-        len({marker for method, (_, _, marker, _) in METHODS.items() if method in "DCF" or method == "LA"})
-        == 4
-    )
+    same = {"CE": "D", "CE, category centers": "F", "CE, logit adjusted": "LA"}
+    styles = {METHODS[method][1:] for method in METHODS if method not in same}
+    assert len(styles) == len(METHODS) - len(same), "one of a family differs by line or marker"
+    assert all(METHODS[name][1:] == METHODS[twin][1:] for name, twin in same.items())
+
+
+def test_arms_of_one_study_differ_in_their_markers():
+    for study in (("D", "C", "F", "LA"), ARMS, POST_HOC):
+        assert len({METHODS[method][2] for method in study}) == len(study)
+
+
+def test_an_imbalance_of_zhang_is_called_a_type_and_others_keep_their_name():
+    renamed = recalls().replace({"imbalance": {"B": "step 10"}})
+    drawing = recall_by_label(renamed)
+    assert [ax.get_title() for ax in drawing.figure.axes if ax.get_title()] == ["type A", "step 10"]
+    assert "Type A, D: from" in drawing.alt and "Step 10, D: from" in drawing.alt
 
 
 def test_gains_draw_each_mean_in_its_panel_with_its_interval():

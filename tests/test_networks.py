@@ -5,19 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from sample_networks import images, make
 
-from imbal_core.models import build_model
-from imbal_core.networks import LinearHead, Network
-
-
-def make(name: str, num_classes: int = 10, seed: int = 0, **options: object) -> Network:
-    torch.manual_seed(seed)
-    return build_model(name, num_classes, **options)  # type: ignore[arg-type]
-
-
-def images(count: int = 2, size: int = 32, seed: int = 1) -> Tensor:
-    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+from imbal_core.networks import LinearHead
 
 
 def test_unknown_tap_is_named_with_the_valid_ones() -> None:

@@ -176,16 +176,7 @@ def gains(
                 label=f"{kind}, here with 95 % interval",
             )
             if mine["paper"].notna().any():
-                ax.scatter(
-                    100 * mine["paper"],
-                    heights,
-                    marker=marker,
-                    facecolors="white",
-                    edgecolors=color,
-                    s=52,
-                    zorder=3,
-                    label=f"{kind}, paper",
-                )
+                _as_printed(ax, mine["paper"], heights, color, marker, size=52, label=f"{kind}, paper")
         for index, row in enumerate(rows):
             if reference and f"{name}|{row}" in reference:
                 ax.plot(
@@ -210,6 +201,29 @@ def gains(
         for r in contrasts.to_dict("records")
     )
     return Drawing(figure, alt, contrasts, caption)
+
+
+def _as_printed(
+    ax: Axes,
+    fractions: pd.Series | float,
+    heights: np.ndarray | int,
+    color: str,
+    marker: str,
+    *,
+    size: float,
+    label: str | None,
+) -> None:
+    """Draw what a paper prints: hollow marks, at percent."""
+    ax.scatter(
+        100 * fractions,
+        heights,
+        marker=marker,
+        facecolors="white",
+        edgecolors=color,
+        s=size,
+        zorder=3,
+        label=label,
+    )
 
 
 def _offset(position: int, count: int, spread: float = 0.56) -> float:
@@ -246,18 +260,9 @@ def paper_and_here(cells: pd.DataFrame, *, title: str = "", caption: str = "") -
                     markersize=7,
                     label="here, mean and 95 % interval" if method == methods[0] else None,
                 )
-            if not np.isfinite(row["paper"]):
-                continue
-            ax.scatter(
-                100 * row["paper"],
-                index,
-                marker=marker,
-                facecolors="white",
-                edgecolors=color,
-                s=60,
-                zorder=3,
-                label="paper, one number" if method == methods[0] else None,
-            )
+            if np.isfinite(row["paper"]):
+                label = "paper, one number" if method == methods[0] else None
+                _as_printed(ax, row["paper"], index, color, marker, size=60, label=label)
         ax.set_title(f"type {kind}")
         ax.set_xlabel("accuracy (%)")
         ax.set_yticks(range(len(methods)), methods)

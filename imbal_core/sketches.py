@@ -47,6 +47,19 @@ def _scatter(ax: Axes, groups: Sequence[np.ndarray], names: Sequence[str]) -> No
         )
 
 
+def _star(ax: Axes, center: np.ndarray, name: str, color: str, *, size: float) -> None:
+    ax.scatter(
+        center[0],
+        center[1],
+        marker="*",
+        s=size,
+        color=color,
+        edgecolors="black",
+        zorder=4,
+        label=f"{name}: center",
+    )
+
+
 def _plain_axes(axes: Sequence[Axes], groups: Sequence[np.ndarray]) -> None:
     both = np.concatenate(groups)
     low, high = np.quantile(both, [0.005, 0.995], axis=0)
@@ -95,16 +108,7 @@ def center_geometry(points: Sequence[np.ndarray], names: Sequence[str], *, capti
             ha="center",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
         )
-        ax.scatter(
-            center[0],
-            center[1],
-            marker="*",
-            s=330,
-            color=color,
-            edgecolors="black",
-            zorder=4,
-            label=f"{name}: center",
-        )
+        _star(ax, center, name, color, size=330)
     ax.scatter(query[0], query[1], marker="X", s=110, color="black", zorder=5, label="query image")
     legend_below(figure, [ax], columns=3)
     table = pd.DataFrame(
@@ -163,16 +167,7 @@ def boundary_and_centers(
         ax.plot(*soft, color=METHODS["D"][1], linewidth=2, label="boundary of the softmax layer")
         ax.plot(*near, color=METHODS["C"][1], linewidth=2, label="boundary between the centers")
         for name, center, color in zip(names, (few.mean(0), second.mean(0)), _PAIR, strict=True):
-            ax.scatter(
-                center[0],
-                center[1],
-                marker="*",
-                s=260,
-                color=color,
-                edgecolors="black",
-                zorder=4,
-                label=f"{name}: center",
-            )
+            _star(ax, center, name, color, size=260)
         ax.set_title(f"{len(few)} {names[0]} : {len(second)} {names[1]}")
         row: dict[str, object] = {f"{names[0]} images": len(few)}
         for name, (xs, _) in (("softmax", soft), ("centers", near)):

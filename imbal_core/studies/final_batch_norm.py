@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import softmax
 
-from imbal_core import long_frames, metrics
+from imbal_core import long_frames
+from imbal_core.heads import FinalBatchNorm
 from imbal_core.loss_functions import adjust_logits
 from imbal_core.networks import LOGITS_BEFORE_FINAL_BATCH_NORM
 from imbal_core.post_hoc import fit_temperature, shifted_threshold
+from imbal_core.rare_class_scores import RARE, epoch_scores, long_scores, rare_margin, readout_scores
+from imbal_core.splits import Split, shared_groups
 from imbal_core.trained import TrainedRun, train_run
 from imbal_core.training import RunConfig
 
@@ -38,6 +40,7 @@ __all__ = [
     "form",
     "frame",
     "grid",
+    "leaf_leakage",
     "measure",
 ]
 
@@ -64,7 +67,6 @@ NETWORKS = {
     "resnet34": "ResNet34",
 }
 BASE_BATCH_SIZE = 64
-RARE = 1  # the label of the rare class
 F1_LEVEL = 0.5  # the F1 whose first epoch counts as reached
 _PAPER_RATIO = "rare-1000-10-150-7"
 _SOFTMAX = "softmax"
@@ -219,17 +221,17 @@ def measure(
         ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with F1, precision and recall
         of the rare class, mean confidence and cross entropy on validation and test images; ``readouts``:
         "softmax"; with the layer "removed at inference", the logits before it; without it "logit adjusted" by
-        the training counts and "temperature", fitted on validation images; and with either "threshold moved" to
-        the best F1 on validation images. Each has confusion (2 x 2 counts, true class by row), auroc, auprc, ece,
-        confidence, and counts of the confidence histogram and the reliability bins. ``threshold`` and
-        ``temperature`` are what validation chose.
+        the training counts; and with either "temperature" and "threshold moved", fitted and moved to the best F1
+        on validation images. Each is that of `imbal_core.rare_class_scores.readout_scores`. ``threshold`` and
+        ``temperature`` are what validation chose. ``layer``: what the final layer has learnt, a number per class.
+        ``shared_groups``: see `leaf_leakage`; of a data set that knows which leaf an image shows.
     """
     run = train_run(
         prepared,
         device=device,
         checkpoint=checkpoint,
         progress=progress,
-        score=_epoch_scores,
+        score=epoch_scores,
         score_on=("valid", "test"),
     )
     config = prepared.config
@@ -237,16 +239,65 @@ def measure(
     found = run.predict("test", (before,) if config.final_batch_norm else ())
     labels, logits = run.sides["test"][1], found["logits"].astype(np.float64)
     measurements = run.measurements()
-    readouts = {_SOFTMAX: _scores(labels, logits)}
+    readouts = {_SOFTMAX: readout_scores(labels, logits)}
     if config.final_batch_norm:
-        readouts["removed at inference"] = _scores(labels, found[before].astype(np.float64))
+        readouts["removed at inference"] = readout_scores(labels, found[before].astype(np.float64))
+        measurements["layer"] = _layer(run)
     else:
         counts = torch.as_tensor(prepared.train_counts)
-        readouts["logit adjusted"] = _scores(labels, adjust_logits(torch.from_numpy(logits), counts).numpy())
+        readouts["logit adjusted"] = readout_scores(
+            labels, adjust_logits(torch.from_numpy(logits), counts).numpy()
+        )
     if len(run.sides["valid"][1]):
         measurements |= _chosen_on_validation(run, labels, logits, readouts)
     measurements["readouts"] = readouts
+    if prepared.train.groups is not None:
+        measurements["shared_groups"] = leaf_leakage(
+            prepared.split, prepared.train.labels, prepared.train.groups
+        )
     return measurements
+
+
+def leaf_leakage(split: Split, labels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """Return how many test images show a leaf that is also in training.
+
+    Parameters
+    ----------
+    split : Split
+        One whose test images are drawn from the pool.
+    labels : ndarray of int, shape (N,)
+        Of the pool.
+    groups : ndarray of str, shape (N,)
+        The leaf of each image of the pool.
+
+    Returns
+    -------
+    dict
+        As `imbal_core.splits.shared_groups`, less what is undefined without validation images; and
+        ``test_by_class``, the share among the test images of each class.
+    """
+    shares: dict[str, Any] = {k: v for k, v in shared_groups(split, groups).items() if np.isfinite(v)}
+    of_class = [split.test[labels[split.test] == k] for k in range(2)]
+    shares["test_by_class"] = [
+        shared_groups(Split(split.train, split.valid, test), groups)["test"] for test in of_class
+    ]
+    return shares
+
+
+def _layer(run: TrainedRun) -> dict[str, list[float]]:
+    """Return running mean and variance, scale and shift of the final layer."""
+    norm = run.network.final_batch_norm
+    assert isinstance(norm, FinalBatchNorm) and norm.running_mean is not None and norm.running_var is not None
+    count = norm.num_features
+    weight = torch.ones(count) if norm.weight is None else norm.weight
+    bias = torch.zeros(count) if norm.bias is None else norm.bias
+    parts = {
+        "running_mean": norm.running_mean,
+        "running_var": norm.running_var,
+        "weight": weight,
+        "bias": bias,
+    }
+    return {name: values.detach().double().tolist() for name, values in parts.items()}
 
 
 def _chosen_on_validation(
@@ -255,47 +306,13 @@ def _chosen_on_validation(
     """Add the readouts that validation images set, and return the threshold and the temperature."""
     held_out = run.predict("valid")["logits"].astype(np.float64)
     targets = run.sides["valid"][1]
-    threshold = shifted_threshold(_margin(held_out), targets == RARE)
+    threshold = shifted_threshold(rare_margin(held_out), targets == RARE)
     shift = np.zeros(2)
     shift[RARE] = threshold
-    readouts["threshold moved"] = _scores(labels, logits - shift)
+    readouts["threshold moved"] = readout_scores(labels, logits - shift)
     temperature = fit_temperature(held_out, targets)
-    readouts["temperature"] = _scores(labels, logits / temperature)
+    readouts["temperature"] = readout_scores(labels, logits / temperature)
     return {"threshold": threshold, "temperature": temperature}
-
-
-def _margin(logits: np.ndarray) -> np.ndarray:
-    """Return the logit of the rare class minus that of the other, (N,)."""
-    return logits[:, RARE] - logits[:, 1 - RARE]
-
-
-def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    wide = logits.astype(np.float64)
-    confusion = metrics.confusion_counts(labels, wide.argmax(1), 2)
-    probabilities = softmax(wide, axis=1)
-    true = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(float).tiny, None)
-    return {
-        "f1_minority": float(metrics.f1_per_class(confusion)[RARE]),
-        "precision_minority": float(metrics.per_class_precision(confusion)[RARE]),
-        "recall_minority": float(metrics.per_class_recall(confusion)[RARE]),
-        "confidence": float(probabilities.max(1).mean()),
-        "cross_entropy": float(-np.log(true).mean()),
-    }
-
-
-def _scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
-    """Return what is recorded of one readout of the test images."""
-    probabilities = softmax(logits, axis=1)
-    bins = metrics.reliability_bins(probabilities, labels)
-    return {
-        "confusion": metrics.confusion_counts(labels, logits.argmax(1), 2).tolist(),
-        "auroc": metrics.auroc(labels == RARE, _margin(logits)),
-        "auprc": metrics.auprc(labels == RARE, _margin(logits)),
-        "ece": float(metrics.expected_calibration_error(probabilities, labels)),
-        "confidence": float(probabilities.max(1).mean()),
-        "confidence_histogram": metrics.confidence_histogram(probabilities).tolist(),
-        "reliability": {name: np.asarray(values).tolist() for name, values in bins.items()},
-    }
 
 
 def frame(records: pd.DataFrame) -> pd.DataFrame:
@@ -311,7 +328,7 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns key, profile, form (see `form`), model, dataset, imbalance ("1000:10"), split_seed, train_seed,
         readout (an arm, or "ARM, READOUT"), metric and value. Metrics: f1_minority, f1_majority, recall_minority,
-        recall_majority, precision_minority, accuracy, auroc, auprc, ece, confidence (fractions); of an arm
+        recall_majority, precision_minority, accuracy, auroc, auprc, f1_best, ece, confidence (fractions); of an arm
         itself also epochs_to_f1, the first epoch with a test F1 of the rare class of `F1_LEVEL` or more, one more
         than all epochs if it was never reached. Two more readouts of an arm have f1_minority only: "epoch of best
         F1" and "epoch of lowest loss", both chosen on validation images, the first such epoch of several.
@@ -319,7 +336,7 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for identity, name, measured in long_frames.identified(records, _describe):
         for readout, scores in measured["readouts"].items():
-            values = _values(scores)
+            values = long_scores(scores)
             if readout == _SOFTMAX:
                 values["epochs_to_f1"] = _epochs_to(measured["history"]["test_f1_minority"])
             full = name if readout == _SOFTMAX else f"{name}, {readout}"
@@ -330,20 +347,6 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
                 {**identity, "readout": f"{name}, {readout}", "metric": "f1_minority", "value": value}
             )
     return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
-
-
-def _values(scores: Mapping[str, Any]) -> dict[str, float]:
-    confusion = np.asarray(scores["confusion"])
-    f1, recall = metrics.f1_per_class(confusion), metrics.per_class_recall(confusion)
-    return {
-        "f1_minority": f1[RARE],
-        "f1_majority": f1[1 - RARE],
-        "recall_minority": recall[RARE],
-        "recall_majority": recall[1 - RARE],
-        "precision_minority": metrics.per_class_precision(confusion)[RARE],
-        "accuracy": metrics.accuracy(confusion),
-        **{name: scores[name] for name in ("auroc", "auprc", "ece", "confidence")},
-    }
 
 
 def _epochs_to(f1: list[float]) -> int:

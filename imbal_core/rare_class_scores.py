@@ -1,0 +1,107 @@
+"""Scores of a classifier of two classes, the second one rare: what a record keeps, and what is read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from imbal_core import metrics
+from imbal_core.post_hoc import shifted_threshold
+
+__all__ = ["RARE", "epoch_scores", "long_scores", "rare_margin", "readout_scores"]
+
+RARE = 1  # the label of the rare class
+
+
+def rare_margin(logits: np.ndarray) -> np.ndarray:
+    """Return the logit of the rare class minus that of the other, (N,), of logits (N, 2)."""
+    return logits[:, RARE] - logits[:, 1 - RARE]
+
+
+def epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Return what is kept of every epoch.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (N,)
+    logits : ndarray of shape (N, 2)
+
+    Returns
+    -------
+    dict
+        ``f1_minority``, ``precision_minority``, ``recall_minority``, ``confidence`` (mean of the largest
+        probability), fractions; ``cross_entropy`` in nats.
+    """
+    wide = logits.astype(np.float64)
+    confusion = metrics.confusion_counts(labels, wide.argmax(1), 2)
+    probabilities = softmax(wide, axis=1)
+    true = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(float).tiny, None)
+    return {
+        "f1_minority": float(metrics.f1_per_class(confusion)[RARE]),
+        "precision_minority": float(metrics.per_class_precision(confusion)[RARE]),
+        "recall_minority": float(metrics.per_class_recall(confusion)[RARE]),
+        "confidence": float(probabilities.max(1).mean()),
+        "cross_entropy": float(-np.log(true).mean()),
+    }
+
+
+def readout_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
+    """Return what is recorded of one readout of the test images.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (N,)
+    logits : ndarray of float64, shape (N, 2)
+
+    Returns
+    -------
+    dict
+        ``confusion``, 2 x 2 counts, true class by row; ``auroc``, ``auprc``; ``f1_best``, the highest F1 of the
+        rare class at any threshold, chosen on these very images and so an upper bound; ``ece``,
+        ``confidence``; ``confidence_histogram``, images per bin; ``reliability``, see
+        `imbal_core.metrics.reliability_bins`. All in JSON's types.
+    """
+    probabilities = softmax(logits, axis=1)
+    bins = metrics.reliability_bins(probabilities, labels)
+    rare, margin = labels == RARE, rare_margin(logits)
+    cut = (margin > shifted_threshold(margin, rare)).astype(np.int64)
+    return {
+        "confusion": metrics.confusion_counts(labels, logits.argmax(1), 2).tolist(),
+        "auroc": metrics.auroc(rare, margin),
+        "auprc": metrics.auprc(rare, margin),
+        "f1_best": float(metrics.f1_per_class(metrics.confusion_counts(labels, cut, 2))[RARE]),
+        "ece": float(metrics.expected_calibration_error(probabilities, labels)),
+        "confidence": float(probabilities.max(1).mean()),
+        "confidence_histogram": metrics.confidence_histogram(probabilities).tolist(),
+        "reliability": {name: np.asarray(values).tolist() for name, values in bins.items()},
+    }
+
+
+def long_scores(recorded: Mapping[str, Any]) -> dict[str, float]:
+    """Return the scores of a readout by metric, fractions.
+
+    Parameters
+    ----------
+    recorded : mapping
+        Of `readout_scores`.
+
+    Returns
+    -------
+    dict
+        f1_minority, f1_majority, recall_minority, recall_majority, precision_minority, accuracy, auroc, auprc,
+        f1_best, ece, confidence.
+    """
+    confusion = np.asarray(recorded["confusion"])
+    f1, recall = metrics.f1_per_class(confusion), metrics.per_class_recall(confusion)
+    return {
+        "f1_minority": float(f1[RARE]),
+        "f1_majority": float(f1[1 - RARE]),
+        "recall_minority": float(recall[RARE]),
+        "recall_majority": float(recall[1 - RARE]),
+        "precision_minority": float(metrics.per_class_precision(confusion)[RARE]),
+        "accuracy": metrics.accuracy(confusion),
+        **{name: float(recorded[name]) for name in ("auroc", "auprc", "f1_best", "ece", "confidence")},
+    }

@@ -21,11 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from imbal_core.batch import prepare
 from imbal_core.datasets import ImageDataset, data_root, prepared_path
 from imbal_core.files import write_atomically
+from imbal_core.mosaics import decode_mosaic, encode_mosaic, mosaic_layout
 from imbal_core.records import RecordStore
 from imbal_core.training import RunConfig
 from imbal_core.weights import find_weights
@@ -35,9 +35,6 @@ __all__ = ["BundleContents", "BundleError", "open_bundle", "pack"]
 FORMAT = "imbal-bundle"
 SCHEMA = 1
 MANIFEST = "manifest.json"
-# A mosaic of about 3 MB of pixels: large enough for the compressor, small enough to fill parts evenly.
-MOSAIC_BYTES = 3_000_000
-WEBP_SIDE = 16_383
 
 
 class BundleError(ValueError):
@@ -169,13 +166,12 @@ def _pack_images(
         labels, labels=dataset.labels, present=np.packbits(present), class_names=np.array(dataset.class_names)
     )
     members = [_Member(f"{prefix}/labels.npz", labels.getvalue())]
-    columns = max(1, min(round(MOSAIC_BYTES**0.5 / 3**0.5 / width), WEBP_SIDE // width))
-    rows = max(1, min(most, MOSAIC_BYTES) // (columns * height * width * 3))
+    columns, rows = mosaic_layout(height, width, most)
     mosaics = []
     for number, start in enumerate(range(0, len(indices), columns * rows)):
         images = dataset.images[indices[start : start + columns * rows]]
-        member = _Member(f"{prefix}/{number:05d}.webp", _encode(images, columns))
-        if not np.array_equal(_decode(member.data, (len(images), *images.shape[1:]), columns), images):
+        member = _Member(f"{prefix}/{number:05d}.webp", encode_mosaic(images, columns))
+        if not np.array_equal(decode_mosaic(member.data, (len(images), *images.shape[1:]), columns), images):
             raise BundleError(
                 f"{dataset.name} {dataset.split}: mosaic {number} changed when it was compressed"
             )
@@ -193,33 +189,6 @@ def _pack_images(
         "mosaics": mosaics,
     }
     return entry, members
-
-
-def _encode(images: np.ndarray, columns: int) -> bytes:
-    """Return images, uint8 (N, H, W, 3), as one lossless WebP mosaic, filled up with black."""
-    count, height, width, _ = images.shape
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    grid = np.zeros((rows * columns, height, width, 3), dtype=np.uint8)
-    grid[:count] = images
-    mosaic = (
-        grid.reshape(rows, columns, height, width, 3)
-        .swapaxes(1, 2)
-        .reshape(rows * height, columns * width, 3)
-    )
-    buffer = io.BytesIO()
-    Image.fromarray(mosaic).save(buffer, "WEBP", lossless=True, quality=75, method=2)
-    return buffer.getvalue()
-
-
-def _decode(data: bytes, shape: tuple[int, ...], columns: int) -> np.ndarray:
-    """Return the images, uint8 ``shape`` = (N, H, W, 3), of a mosaic."""
-    count, height, width, _ = shape
-    columns = min(columns, count)
-    with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
-        mosaic = np.asarray(picture.convert("RGB"))
-    tiles = mosaic.reshape(-1, height, columns, width, 3).swapaxes(1, 2)
-    return tiles.reshape(-1, height, width, 3)[:count]
 
 
 def _pack_file(target: str, data: bytes, most: int) -> tuple[dict[str, Any], list[_Member]]:
@@ -422,7 +391,7 @@ def _unpack_images(
     for mosaic in entry["mosaics"]:
         stop = start + mosaic["images"]
         shape = (mosaic["images"], *entry["shape"][1:])
-        images[indices[start:stop]] = _decode(read(mosaic["member"]), shape, entry["columns"])
+        images[indices[start:stop]] = decode_mosaic(read(mosaic["member"]), shape, entry["columns"])
         start = stop
     if _sha256(images[indices].tobytes()) != entry["pixels"]:
         raise BundleError(f"{what}: the decoded images are not those that were packed")

@@ -50,6 +50,18 @@ METHODS: dict[str, tuple[str, str, str, str]] = {
     "CE, tau-normalised": ("after training", "#332288", "<", ":"),
     "CE, classifier re-trained": ("after training", "#332288", ">", "--"),
     "CE, category centers": ("after training", "#009E73", "^", "-"),
+    "plain": ("cross entropy", "#4d4d4d", "o", "-"),
+    "final BN": ("batch norm on the logits", "#882255", "s", "-"),
+    "weighted loss": ("rare class counts more", "#7A5C1E", "^", "--"),
+    "final BN + weighted loss": ("both", "#882255", "P", "--"),
+    "final BN, removed at inference": ("trained with the layer", "#882255", "v", ":"),
+    "final BN, no affine": ("without scale and shift", "#882255", "<", "-."),
+    "final BN, momentum 0.1": ("faster running statistics", "#882255", ">", "-."),
+    "plain, logit adjusted": ("after training", "#D55E00", "D", "--"),
+    "plain, threshold moved": ("after training", "#D55E00", "X", ":"),
+    "logit adjustment": ("class shares in the loss", "#D55E00", "d", "-."),
+    "plain, temperature": ("after training", "#999933", "p", "--"),
+    "label smoothing": ("soft targets", "#999933", "h", "-"),
 }
 
 _THEME: Any = {

@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 
 from imbal_core.figures import METHODS, Drawing, gains, panels, paper_and_here, recall_by_label
+from imbal_core.studies import final_batch_norm
 from imbal_core.studies.complement_cross_entropy import ARMS, POST_HOC
 
 NAN = math.nan
+#: What moves the boundary of a plain network, before or after training.
+SHIFTS = {"plain, logit adjusted", "plain, threshold moved", "logit adjustment"}
 
 
 def contrasts():
@@ -132,28 +135,39 @@ def test_nothing_is_left_in_pyplot_or_its_settings(draw):
 
 def test_a_remedy_keeps_its_colour_and_remedies_differ():
     families = [
-        {"D", "OD", "CE"},
+        {"D", "OD", "CE", "plain"},
         {"C", "OC"},
         {"F", "OF", "CE, category centers"},
-        {"LA", "CE, logit adjusted", "Logit adjustment", "Balanced softmax"},
+        {"LA", "CE, logit adjusted", "Logit adjustment", "Balanced softmax", *SHIFTS},
         {"CCE (paper)"},
         {"CCE (released)"},
         {"COT"},
-        {"Focal", "Class-balanced", "LDAM-DRW"},
+        {"Focal", "Class-balanced", "LDAM-DRW", "weighted loss"},
         {"CE, tau-normalised", "CE, classifier re-trained"},
+        {name for name in METHODS if name.startswith("final BN")},
+        {"plain, temperature", "label smoothing"},
     ]
     assert set().union(*families) == set(METHODS)
     colours = [{METHODS[method][1] for method in family} for family in families]
     assert all(len(shared) == 1 for shared in colours)
     assert len(set().union(*colours)) == len(families)
-    same = {"CE": "D", "CE, category centers": "F", "CE, logit adjusted": "LA"}
+    same = {
+        "CE": "D",
+        "plain": "D",
+        "CE, category centers": "F",
+        "CE, logit adjusted": "LA",
+        "plain, logit adjusted": "LA",
+        "logit adjustment": "Logit adjustment",
+    }
     styles = {METHODS[method][1:] for method in METHODS if method not in same}
     assert len(styles) == len(METHODS) - len(same), "one of a family differs by line or marker"
     assert all(METHODS[name][1:] == METHODS[twin][1:] for name, twin in same.items())
 
 
 def test_arms_of_one_study_differ_in_their_markers():
-    for study in (("D", "C", "F", "LA"), ARMS, POST_HOC):
+    readouts = ("plain, temperature", "final BN, removed at inference")
+    mechanism = {*final_batch_norm.ARMS, *final_batch_norm.MECHANISM_ARMS, *SHIFTS, *readouts}
+    for study in (("D", "C", "F", "LA"), ARMS, POST_HOC, mechanism):
         assert len({METHODS[method][2] for method in study}) == len(study)
 
 

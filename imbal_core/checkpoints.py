@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -11,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from imbal_core.files import write_atomically
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
@@ -26,17 +26,9 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], identity: str) -> Non
     identity : str
         Of the run; `read_checkpoint` asks for the same.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save({"identity": identity, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomically(path, lambda file: torch.save({"identity": identity, **state}, file))
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         message = (
             f"checkpoint {path.name} not written ({error}); an interruption would cost this run's epochs."
         )

@@ -6,6 +6,7 @@ A fraction of nothing, such as the precision of a class that was never predicted
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +20,7 @@ __all__ = [
     "auprc",
     "auroc",
     "balanced_accuracy",
+    "class_scores",
     "confidence_histogram",
     "confusion_counts",
     "expected_calibration_error",
@@ -155,6 +157,29 @@ def f1_per_class(confusion: ArrayLike) -> np.ndarray:
     """
     counts = _confusion(confusion)
     return _fraction(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
+
+
+def class_scores(
+    labels: ArrayLike | Tensor, predictions: ArrayLike | Tensor, num_classes: int
+) -> dict[str, Any]:
+    """Return what a record holds of one readout: accuracy, and recall and precision of each class.
+
+    Parameters
+    ----------
+    labels, predictions, num_classes
+        As for `confusion_counts`.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, a float; ``recall`` and ``precision``, lists of K floats. Fractions.
+    """
+    confusion = confusion_counts(labels, predictions, num_classes)
+    return {
+        "accuracy": float(accuracy(confusion)),
+        "recall": per_class_recall(confusion).tolist(),
+        "precision": per_class_precision(confusion).tolist(),
+    }
 
 
 def balanced_accuracy(confusion: ArrayLike) -> float:

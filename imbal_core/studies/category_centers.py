@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from imbal_core import metrics
+from imbal_core import long_frames, metrics
 from imbal_core.centers import CategoryCenters
 from imbal_core.imbalance import zhang_counts
 from imbal_core.trained import TrainedRun, train_run
@@ -208,7 +208,8 @@ def measure(
     labels = run.sides["test"][1]
     measurements = run.measurements()
     measurements["readouts"] = {
-        name: _scores(labels, predicted, num_classes) for name, predicted in _predictions(run).items()
+        name: metrics.class_scores(labels, predicted, num_classes)
+        for name, predicted in _predictions(run).items()
     }
     if config.frozen and num_classes == 10 and config.split_seed == 0 and config.imbalance == "zhang-a":
         measurements["feature_sketch"] = _feature_sketch(
@@ -253,15 +254,6 @@ def _predictions(run: TrainedRun) -> dict[str, np.ndarray]:
         for name, (tap, estimator) in readers.items():
             parts.setdefault(name, []).append(np.asarray(estimator.predict(batch[tap].numpy())))
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-def _scores(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, Any]:
-    confusion = metrics.confusion_counts(labels, predicted, num_classes)
-    return {
-        "accuracy": float(metrics.accuracy(confusion)),
-        "recall": metrics.per_class_recall(confusion).tolist(),
-        "precision": metrics.per_class_precision(confusion).tolist(),
-    }
 
 
 def _feature_sketch(features: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -314,7 +306,7 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
             "precision": np.mean(scores["precision"]),
         }
         rows += [{**record, "readout": readout, "metric": metric, "value": v} for metric, v in values.items()]
-    return pd.DataFrame(rows, columns=[*_COLUMNS, "readout", "metric", "value"])
+    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
 
 
 def label_frame(records: pd.DataFrame) -> pd.DataFrame:
@@ -335,29 +327,19 @@ def label_frame(records: pd.DataFrame) -> pd.DataFrame:
         for record, readout, scores, counts in _readouts(records)
         for label, recall in enumerate(scores["recall"])
     ]
-    return pd.DataFrame(rows, columns=[*_COLUMNS, "readout", "label", "train_count", "recall"])
-
-
-_COLUMNS = ["key", "profile", "form", "model", "dataset", "imbalance", "split_seed", "train_seed"]
+    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "label", "train_count", "recall"])
 
 
 def _readouts(records: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], np.ndarray]]:
     """Yield (identity of the run, readout, scores, training counts) for every readout of every record."""
-    for row in records.to_dict("records"):
-        config = RunConfig.from_dict({field.name: row[field.name] for field in dataclasses.fields(RunConfig)})
-        identity = {
-            "key": row["key"],
-            "profile": config.profile,
-            "form": form(config),
-            "model": config.model,
-            "dataset": config.dataset,
-            "imbalance": config.imbalance[-1].upper(),
-            "split_seed": config.split_seed,
-            "train_seed": config.train_seed,
-        }
-        prefix = "O" if config.sampler == "over-sample" else ""
-        counts = np.asarray(row["measurements"]["train_counts"])
-        for name, scores in row["measurements"]["readouts"].items():
-            if config.frozen and prefix and name != "D":
+    for identity, prefix, measured in long_frames.identified(records, _describe):
+        counts = np.asarray(measured["train_counts"])
+        for name, scores in measured["readouts"].items():
+            if identity["form"] == "frozen" and prefix and name != "D":
                 continue  # frozen features, so these centers are those of the plain run
             yield identity, prefix + name, scores, counts
+
+
+def _describe(config: RunConfig) -> dict[str, str]:
+    prefix = "O" if config.sampler == "over-sample" else ""
+    return {"arm": prefix, "form": form(config), "imbalance": config.imbalance[-1].upper()}

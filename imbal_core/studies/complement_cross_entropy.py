@@ -246,7 +246,7 @@ def measure(
         readouts |= post_hoc
         measurements["tau"] = tau
     measurements["readouts"] = {
-        name: _scores(labels, predicted, num_classes) for name, predicted in readouts.items()
+        name: metrics.class_scores(labels, predicted, num_classes) for name, predicted in readouts.items()
     }
     targets = torch.from_numpy(labels)
     wide = torch.from_numpy(logits).double()
@@ -295,15 +295,6 @@ def _post_hoc(run: TrainedRun, test: Mapping[str, np.ndarray]) -> tuple[float | 
             predicted[POST_HOC[2]] = classifier(inputs).argmax(1).cpu().numpy()
         predicted[POST_HOC[3]] = np.asarray(CategoryCenters().fit(features, labels).predict(test[tap]))
     return tau, predicted
-
-
-def _scores(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, Any]:
-    confusion = metrics.confusion_counts(labels, predicted, num_classes)
-    return {
-        "accuracy": float(metrics.accuracy(confusion)),
-        "recall": metrics.per_class_recall(confusion).tolist(),
-        "precision": metrics.per_class_precision(confusion).tolist(),
-    }
 
 
 def frame(records: pd.DataFrame) -> pd.DataFrame:

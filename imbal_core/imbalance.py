@@ -58,6 +58,7 @@ _NAMES = (
     "exponential-RATIO",
     "step-RATIO",
     "rare-MAJORITY-MINORITY",
+    "rare-MAJORITY-MINORITY-VALID_MAJORITY-VALID_MINORITY",
 )
 
 
@@ -170,7 +171,7 @@ def binary_rare_counts(n_majority: int, n_minority: int) -> np.ndarray:
 
 
 def counts_from_name(
-    name: str, pool_counts: Sequence[int] | np.ndarray, *, scale: float = 1.0
+    name: str, pool_counts: Sequence[int] | np.ndarray, *, scale: float = 1.0, valid_share: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the training and validation counts that a name asks of a pool of images.
 
@@ -179,12 +180,15 @@ def counts_from_name(
     name : str
         ``"zhang-a"``, ``"zhang-b"``, ``"zhang-c"``; ``"exponential-RATIO"`` and ``"step-RATIO"`` with the
         smallest class of the pool as n_max; ``"balanced"``: as many of each class as the smallest one has;
-        ``"natural"``: all images as they are; ``"rare-MAJORITY-MINORITY"`` for two classes. Only Zhang's
-        types set validation images aside.
+        ``"natural"``: all images as they are; ``"rare-1000-10"`` for two classes, majority and minority.
+        Zhang's types set validation images aside, and so does ``"rare-1000-10-150-7"``: 150 and 7 of them.
     pool_counts : array of int, shape (K,)
         Images of each class in the pool.
     scale : float, default=1.0
         Factor on the counts (on n_max for exponential and step).
+    valid_share : float, default=0.0
+        Validation images of each class as a share of its training images and in addition to them, rounded
+        (half up), at least 1. Only for an imbalance that sets none aside itself.
 
     Returns
     -------
@@ -193,23 +197,35 @@ def counts_from_name(
     Raises
     ------
     ValueError
-        If the name is unknown, or a class has fewer images than asked for.
+        If the name is unknown, a class has fewer images than both sides ask for, or `valid_share` would be
+        ignored.
     """
     pool = np.asarray(pool_counts, dtype=np.int64)
     zhang = re.fullmatch("zhang-([abc])", name)
     tail = re.fullmatch(r"(exponential|step)-(\d+(?:\.\d+)?)", name)
-    rare = re.fullmatch(r"rare-(\d+)-(\d+)", name)
+    rare = re.fullmatch(r"rare-(\d+)-(\d+)(?:-(\d+)-(\d+))?", name)
     smallest = int(pool.min())
+    if rare and len(pool) != 2:
+        raise ValueError(f"imbalance {name!r} is for 2 classes, the pool has {len(pool)}")
+    if not 0 <= valid_share < 1:
+        raise ValueError(f"valid_share must lie in [0, 1), got {valid_share:g}")
+    if valid_share and (zhang or rare and rare[3]):
+        raise ValueError(
+            f"valid_share={valid_share:g}: imbalance {name!r} sets its own validation images aside; leave it 0"
+        )
     if zhang:
         train, valid = zhang_counts(len(pool), zhang[1].upper(), scale=scale)
+    elif rare and rare[3]:
+        train, valid = (
+            _scaled(binary_rare_counts(int(majority), int(minority)), scale, at_least=1)
+            for majority, minority in (rare.group(1, 2), rare.group(3, 4))
+        )
     else:
         if tail:
             n_max = int(_scaled(np.array([smallest]), scale, at_least=1)[0])
             count = exponential_counts if tail[1] == "exponential" else step_counts
             train = count(n_max, len(pool), float(tail[2]))
         elif rare:
-            if len(pool) != 2:
-                raise ValueError(f"imbalance {name!r} is for 2 classes, the pool has {len(pool)}")
             train = _scaled(binary_rare_counts(int(rare[1]), int(rare[2])), scale, at_least=1)
         elif name == "balanced":
             train = _scaled(np.full(len(pool), smallest), scale, at_least=1)
@@ -217,7 +233,7 @@ def counts_from_name(
             train = _scaled(pool, scale, at_least=1)
         else:
             raise unknown_name("imbalance", name, _NAMES)
-        valid = np.zeros_like(train)
+        valid = _scaled(train, valid_share, at_least=1) if valid_share else np.zeros_like(train)
     check_pool(pool, train, valid, f"imbalance {name!r} at scale {scale:g}: ")
     return train, valid
 
@@ -248,12 +264,15 @@ def _scaled(counts: np.ndarray, scale: float, *, at_least: int) -> np.ndarray:
     return np.maximum(np.floor(counts * scale + 0.5).astype(np.int64), at_least)
 
 
-def check_pool(pool: np.ndarray, train: np.ndarray, valid: np.ndarray, what: str) -> None:
-    """Raise ValueError, beginning with `what`, if a class has fewer images than both sides ask for."""
-    short = np.flatnonzero(train + valid > pool)
+def check_pool(
+    pool: np.ndarray, train: np.ndarray, valid: np.ndarray, what: str, *, test: np.ndarray | None = None
+) -> None:
+    """Raise ValueError, beginning with `what`, if a class has fewer images than all sides ask for."""
+    short = np.flatnonzero(train + valid + (0 if test is None else test) > pool)
     if len(short):
         k = int(short[0])
+        of_test = "" if test is None else f" + {test[k]} test"
         raise ValueError(
-            f"{what}class {k} needs {train[k]} training + {valid[k]} validation images, the pool has "
+            f"{what}class {k} needs {train[k]} training + {valid[k]} validation{of_test} images, the pool has "
             f"{pool[k]} ({len(short)} of {len(pool)} classes are short); ask for fewer or lower the scale"
         )

@@ -127,6 +127,25 @@ def test_binary_rare_counts_put_the_majority_first():
         (lambda: counts_from_name("zhang-d", [500] * 10), "unknown imbalance 'zhang-d'.*'zhang-a'"),
         (lambda: counts_from_name("exponential", [500] * 10), "did you mean 'exponential-RATIO'"),
         (lambda: counts_from_name("rare-10-1", [500] * 10), "for 2 classes, the pool has 10"),
+        (lambda: counts_from_name("rare-10-1-5-1", [500] * 10), "for 2 classes, the pool has 10"),
+        (lambda: counts_from_name("rare-10-1-5", [500] * 2), "unknown imbalance 'rare-10-1-5'"),
+        (
+            lambda: counts_from_name("rare-10-1-5-1", [14, 9]),
+            r"class 0 needs 10 training \+ 5 validation images, the pool has 14",
+        ),
+        (
+            lambda: counts_from_name("rare-10-1-5-1", [50, 9], valid_share=0.1),
+            "valid_share=0.1: imbalance 'rare-10-1-5-1' sets its own validation images aside",
+        ),
+        (lambda: counts_from_name("zhang-a", [5000] * 10, valid_share=0.1), "sets its own validation images"),
+        (
+            lambda: counts_from_name("natural", [20, 20], valid_share=0.1),
+            r"class 0 needs 20 training \+ 2 validation images, the pool has 20 .*lower the scale",
+        ),
+        (
+            lambda: counts_from_name("natural", [20, 20], valid_share=-0.1),
+            r"valid_share must lie in \[0, 1\), got -0.1",
+        ),
         (
             lambda: counts_from_name("zhang-a", [400] * 10, scale=0.1),
             r"'zhang-a' at scale 0.1: class 5 needs 400 training \+ 100 validation images, the pool has 400 "
@@ -150,3 +169,18 @@ def test_counts_from_name_reads_every_kind_of_name():
     train, valid = counts_from_name("natural", [7, 3, 9])
     assert train.tolist() == [7, 3, 9] and valid.tolist() == [0, 0, 0]
     assert counts_from_name("balanced", [7, 3, 9])[0].tolist() == [3, 3, 3]
+
+
+def test_a_rare_class_may_have_validation_images_of_its_own():
+    train, valid = counts_from_name("rare-1000-10-150-7", [1645, 1526])
+    assert (train.tolist(), valid.tolist()) == ([1000, 10], [150, 7])
+    train, valid = counts_from_name("rare-1000-10-150-7", [1645, 1526], scale=0.02)
+    assert (train.tolist(), valid.tolist()) == ([20, 1], [3, 1])
+    assert valid.dtype == np.int64
+
+
+def test_a_share_of_validation_images_is_rounded_half_up_to_at_least_one():
+    train, valid = counts_from_name("exponential-100", [5000] * 10, scale=0.8, valid_share=0.1)
+    assert train.tolist() == exponential_counts(4000, 10, 100).tolist()
+    assert valid.tolist() == [max(1, int(0.1 * n + 0.5)) for n in train]
+    assert counts_from_name("rare-15-4", [40, 40], valid_share=0.1)[1].tolist() == [2, 1]

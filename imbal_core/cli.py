@@ -106,6 +106,7 @@ def data() -> None:
     imbal data                                     list the data sets
     imbal data cifar10                             download and prepare one
     imbal data cifar10 --from cifar-10-python.tar.gz
+    imbal data plantvillage                        download leaves (2.2 GB), and list what is odd about them
     imbal data folder:my_images                    check a folder with one sub-folder per class
     imbal data splits cifar10 --imbalance exponential-100 --seeds 0-2 --out splits
     """
@@ -118,6 +119,10 @@ def data_show(
         Path | None,
         typer.Option("--from", help="An archive or a folder with the files, instead of a download."),
     ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(help="Of PlantVillage's archive: what it must have, instead of what is recorded."),
+    ] = None,
     list_all: Annotated[
         bool, typer.Option("--list", help="List the data sets and whether they are here.")
     ] = False,
@@ -127,19 +132,28 @@ def data_show(
     \b
     imbal data cifar10
     imbal data cifar10 --from cifar-10-python.tar.gz
+    imbal data plantvillage --from PlantVillage-Dataset/raw/color
+    imbal data plantvillage-apple:Black_rot
     """
     from imbal_core.datasets import data_root, list_datasets, load_dataset, prepared_path
+    from imbal_core.plantvillage import is_plantvillage
 
     if name is None or list_all:
         typer.echo(f"data root: {data_root()}")
         for known in list_datasets():
-            here = all(prepared_path(known, split).is_file() for split in ("train", "test"))
-            typer.echo(f"  {known:15} {'prepared' if here else 'not here yet'}")
-        typer.echo("  folder:PATH     your own images, one sub-folder per class")
+            sides = ("train",) if is_plantvillage(known) else ("train", "test")
+            here = all(prepared_path(known, split).is_file() for split in sides)
+            typer.echo(f"  {known:19} {'prepared' if here else 'not here yet'}")
+        typer.echo("  folder:PATH         your own images, one sub-folder per class")
         return
+    if name == "plantvillage" or is_plantvillage(name):
+        _show_plantvillage(data_root(), name, source, sha256)
+        return
+    if sha256 is not None:
+        raise ValueError(f"--sha256: only PlantVillage's archive is checked by it, not {name}")
     own = name.startswith("folder:")
     if not own and name not in list_datasets():
-        raise unknown_name("dataset", name, [*list_datasets(), "folder:PATH"])
+        raise unknown_name("dataset", name, [*list_datasets(), "plantvillage", "folder:PATH"])
     if source is not None:
         _copy_into(data_root(), name, source)
     train = load_dataset(name, "train", download=source is None)
@@ -147,6 +161,33 @@ def data_show(
     # a folder without train/ and test/ has no test images, and a run says so; here it is no error
     if not own or (Path(name.removeprefix("folder:")).expanduser() / "test").is_dir():
         _show_dataset(load_dataset(name, "test", download=source is None))
+
+
+def _show_plantvillage(root: Path, name: str, source: Path | None, sha256: str | None) -> None:
+    """Take PlantVillage into the data root where that is asked for or needed; show one plant, or all there are."""
+    from imbal_core.datasets import load_dataset
+    from imbal_core.plantvillage import PLANT_FOLDERS, describe, prepared_name
+    from imbal_core.plantvillage_files import download_plantvillage, install_plantvillage
+
+    if name != "plantvillage":
+        prepared_name(name, 128)  # names a mistyped disease before anything is copied
+    color = root / "plantvillage" / "color"
+    if source is not None:
+        install_plantvillage(source, root, sha256=sha256)
+    elif not color.exists():
+        download_plantvillage(root, sha256=sha256)
+    elif sha256 is not None:
+        raise ValueError(
+            f"--sha256: nothing is downloaded, the images are in {color}; remove it to start anew"
+        )
+    names = [name]
+    if name == "plantvillage":
+        here = [p for p, prefix in PLANT_FOLDERS.items() if (color / f"{prefix}___healthy").is_dir()]
+        names = [f"plantvillage-{plant}" for plant in here or PLANT_FOLDERS]
+    for plant in names:
+        _show_dataset(load_dataset(plant, "train"))
+        for line in describe(plant, root):
+            typer.echo(f"  {line}")
 
 
 def _copy_into(root: Path, name: str, source: Path) -> None:
@@ -186,6 +227,9 @@ def data_splits(
     ],
     out: Annotated[Path, typer.Option(help="The folder to write to.", metavar="DIR")],
     seeds: Annotated[str, typer.Option(help="Split seeds: 0, or 0-2, or 0,3,7.")] = "0",
+    by_group: Annotated[
+        bool, typer.Option(help="Keep the images of one group, such as a leaf, on one side.")
+    ] = False,
 ) -> None:
     """Write the image indices of splits as JSON files, for others to cite and to use with plain torchvision.
 
@@ -193,11 +237,11 @@ def data_splits(
     imbal data splits cifar10 --imbalance zhang-a --imbalance exponential-100 --seeds 0-2 --out splits
     """
     from imbal_core.datasets import load_dataset
-    from imbal_core.splits import export_splits
+    from imbal_core.split_files import export_splits
 
     numbers = _parse_seeds(seeds)
     dataset = load_dataset(name, "train")
-    for path in export_splits(dataset, name, imbalance, numbers, out):
+    for path in export_splits(dataset, name, imbalance, numbers, out, by_group=by_group):
         typer.echo(path)
 
 

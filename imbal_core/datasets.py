@@ -3,7 +3,7 @@
 The data root holds every fixed-size data set in its prepared form, ``<name>/train.npz`` and
 ``<name>/test.npz`` (``images``, ``labels``, ``class_names``), written once from torchvision's own files. A
 folder of images is decoded once per image size; its prepared form lies in the data root too, never in the
-user's folder.
+user's folder. PlantVillage is one pool of images per plant, see `imbal_core.plantvillage`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ import numpy as np
 
 from imbal_core.image_folders import FOLDER_IMAGE_SIZE, FOLDER_PREFIX, load_folder
 from imbal_core.names import unknown_name
+from imbal_core.plantvillage import (
+    PLANTVILLAGE_IMAGE_SIZE,
+    PLANTVILLAGE_NAMES,
+    TEST_PER_CLASS,
+    is_plantvillage,
+    load_plantvillage,
+    prepared_name,
+)
+from imbal_core.plantvillage_files import download_plantvillage
 from imbal_core.prepared import DatasetError, check_arrays, read_prepared, write_npz
 from imbal_core.sources import SOURCES, read_source
 
@@ -27,6 +36,7 @@ __all__ = [
     "DatasetError",
     "ImageDataset",
     "data_root",
+    "decoded_size",
     "fingerprint",
     "list_datasets",
     "load_dataset",
@@ -45,7 +55,8 @@ class ImageDataset:
     name : str
         As given to `load_dataset`.
     split : {"train", "test"}
-        Which side it is. Validation images are drawn from ``"train"`` by `imbal_core.splits.draw_split`.
+        Which side it is. Validation images are drawn from ``"train"`` by `imbal_core.splits.draw_split`, and
+        so are test images where `test_per_class` is set.
     images : ndarray of uint8, shape (N, H, W, 3)
         RGB.
     labels : ndarray of int64, shape (N,)
@@ -55,6 +66,11 @@ class ImageDataset:
     fingerprint : str
         SHA-256 of the whole side, see `fingerprint`. It stays the whole side's in the data of a bundle, where
         images that no run needs are left black.
+    groups : ndarray of str, shape (N,), or None
+        What each image shows (a leaf), for grouped splits; None if that is not known of any image. An image of
+        which it is not known is a group of its own.
+    test_per_class : int or None
+        Test images of each class that a split draws from this pool; None of a data set with a test side.
     """
 
     name: str
@@ -63,6 +79,8 @@ class ImageDataset:
     labels: np.ndarray
     class_names: tuple[str, ...]
     fingerprint: str
+    groups: np.ndarray | None = None
+    test_per_class: int | None = None
 
     @property
     def num_classes(self) -> int:
@@ -83,7 +101,7 @@ def data_root(root: Path | str | None = None) -> Path:
 
 def list_datasets() -> list[str]:
     """Return the names that `load_dataset` knows, ``folder:PATH`` aside."""
-    return sorted(SOURCES)
+    return sorted([*SOURCES, *PLANTVILLAGE_NAMES])
 
 
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
@@ -116,16 +134,17 @@ def load_dataset(
     ----------
     name : str
         One of `list_datasets`, or ``"folder:PATH"`` for a folder with one sub-folder of images per class, or
-        with ``train/`` and ``test/`` that each hold such sub-folders.
+        with ``train/`` and ``test/`` that each hold such sub-folders. A PlantVillage plant has two classes,
+        healthy and diseased; ``"plantvillage-apple:Apple_scab"`` is healthy against one disease.
     split : {"train", "test"}
-        Which side. A folder without ``test/`` has only ``"train"``.
+        Which side. A folder without ``test/`` has only ``"train"``, and so has a PlantVillage plant.
     root : path, optional
         The data root, see `data_root`.
     download : bool, default=False
         Whether images that are not in the data root may be downloaded.
     image_size : int, optional
-        Side in pixels to which a folder's images are cut (centred square) and scaled; 64 if not given. The
-        other data sets have their own size, and any other is refused.
+        Side in pixels to which a folder's images are cut (centred square) and scaled; 64 if not given, 128
+        for PlantVillage. The other data sets have their own size, and any other is refused.
 
     Returns
     -------
@@ -145,12 +164,14 @@ def load_dataset(
     two builds of Pillow.
     """
     folder_name = name.startswith(FOLDER_PREFIX)
-    if not folder_name and name not in SOURCES:
+    if not folder_name and not is_plantvillage(name) and name not in SOURCES:
         raise unknown_name("dataset", name, [*list_datasets(), f"{FOLDER_PREFIX}PATH"], DatasetError)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS, DatasetError)
     path = prepared_path(name, split, root=root, image_size=image_size)
     bundled = _bundled_entry(path)
+    if is_plantvillage(name):
+        return _load_pool(name, split, path, image_size, data_root(root), download, bundled)
     if folder_name:
         arrays = load_folder(name, split, path, image_size or FOLDER_IMAGE_SIZE, trusted=bundled is not None)
     elif path.exists():
@@ -164,6 +185,38 @@ def load_dataset(
     return ImageDataset(name, split, images, labels, class_names, found)
 
 
+def _load_pool(
+    name: str,
+    split: str,
+    path: Path,
+    image_size: int | None,
+    root: Path,
+    download: bool,
+    bundled: dict[str, Any] | None,
+) -> ImageDataset:
+    """Return the pool of a plant, downloaded first where it is missing and may be."""
+    if split == "test":
+        raise DatasetError(
+            f"{name} has no test side: it is one pool, from which a split draws {TEST_PER_CLASS} test images "
+            "per class (draw_split with test_counts); load 'train'"
+        )
+    if download and bundled is None and not (root / "plantvillage" / "color").exists():
+        download_plantvillage(root)
+    images, labels, class_names, groups = load_plantvillage(
+        name, path, image_size or PLANTVILLAGE_IMAGE_SIZE, root, trusted=bundled is not None
+    )
+    found = _checked_fingerprint(name, split, path, images, labels, bundled)
+    return ImageDataset(name, split, images, labels, class_names, found, groups, TEST_PER_CLASS)
+
+
+def decoded_size(name: str, image_size: int | None) -> int | None:
+    """Return `image_size` for a data set that is decoded from files at any size, and None for all others.
+
+    The others have a size of their own and are scaled later, batch by batch.
+    """
+    return image_size if name.startswith(FOLDER_PREFIX) or is_plantvillage(name) else None
+
+
 def prepared_path(
     name: str, split: str, *, root: Path | str | None = None, image_size: int | None = None
 ) -> Path:
@@ -172,10 +225,13 @@ def prepared_path(
     The arguments are those of `load_dataset`. A folder's place depends on its path as written, not on where
     the present machine resolves it to, so that the prepared form can travel without the folder.
     """
-    if name.startswith(FOLDER_PREFIX):
-        size = FOLDER_IMAGE_SIZE if image_size is None else image_size
+    if name.startswith(FOLDER_PREFIX) or is_plantvillage(name):
+        default = PLANTVILLAGE_IMAGE_SIZE if is_plantvillage(name) else FOLDER_IMAGE_SIZE
+        size = default if image_size is None else image_size
         if isinstance(size, bool) or not isinstance(size, int) or not 8 <= size <= 1024:
             raise DatasetError(f"image_size must be an integer from 8 to 1024 pixels, got {size!r}")
+        if is_plantvillage(name):
+            return data_root(root) / "plantvillage" / prepared_name(name, size)
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
         return data_root(root) / "folders" / digest / f"prepared-{size}-{split}.npz"
     if image_size not in (None, 32):
@@ -232,7 +288,7 @@ def _checked_fingerprint(
     name: str, split: str, path: Path, images: np.ndarray, labels: np.ndarray, bundled: dict[str, Any] | None
 ) -> str:
     """Return the fingerprint of the whole side; raise if it is neither the pinned one nor the bundle's."""
-    pinned = None if name.startswith(FOLDER_PREFIX) else SOURCES[name].fingerprints.get(split)
+    pinned = SOURCES[name].fingerprints.get(split) if name in SOURCES else None
     if bundled is None:
         found = fingerprint(images, labels)
         expected = {pinned or found}

@@ -19,7 +19,14 @@ from tqdm.auto import tqdm
 
 from imbal_core.prepared import DatasetError, read_prepared, write_npz
 
-__all__ = ["FOLDER_IMAGE_SIZE", "FOLDER_PREFIX", "load_folder"]
+__all__ = [
+    "FOLDER_IMAGE_SIZE",
+    "FOLDER_PREFIX",
+    "decode_all",
+    "listing_digest",
+    "load_folder",
+    "visible_files",
+]
 
 FOLDER_PREFIX = "folder:"
 FOLDER_IMAGE_SIZE = 64
@@ -38,13 +45,13 @@ def load_folder(
         return read_prepared(path, "unpack the bundle again")
     folder = Path(name.removeprefix(FOLDER_PREFIX)).expanduser()
     class_names, files, labels = _list_images(folder, split)
-    listing = _listing_digest(files)
+    listing = listing_digest(files)
     if path.exists():
         # A damaged or old cache is no error: the images themselves are at hand.
         with contextlib.suppress(DatasetError):
             images, cached_labels, cached_names = read_prepared(path, "", listing=listing)
             return images, cached_labels, cached_names
-    images = _decode_all(files, size)
+    images = decode_all(files, size)
     try:
         write_npz(
             path, images=images, labels=labels, class_names=np.array(class_names), listing=np.array(listing)
@@ -96,7 +103,7 @@ def _list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[Path],
     files: list[Path] = []
     counts: list[int] = []
     for entry in classes:
-        found = _visible_files(entry)
+        found = visible_files(entry)
         if not found:
             raise DatasetError(f"{entry}: the class folder is empty; add images or remove it")
         files += found
@@ -112,7 +119,8 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _visible_files(folder: Path) -> list[Path]:
+def visible_files(folder: Path) -> list[Path]:
+    """Return all files in and below a folder by name, without hidden ones and what a desktop leaves there."""
     found = []
     for place, subfolders, names in os.walk(folder):
         subfolders[:] = [sub for sub in subfolders if not sub.startswith(".")]
@@ -120,7 +128,8 @@ def _visible_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 
 
-def _listing_digest(files: Sequence[Path]) -> str:
+def listing_digest(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of places, sizes and times of files, which changes when one of them is touched."""
     digest = hashlib.sha256()
     for file in files:
         state = file.stat()
@@ -128,8 +137,8 @@ def _listing_digest(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _decode_all(files: Sequence[Path], size: int) -> np.ndarray:
-    """Decode all files, (N, size, size, 3); one error names those that fail."""
+def decode_all(files: Sequence[Path], size: int) -> np.ndarray:
+    """Return all files decoded, uint8 (N, size, size, 3); one DatasetError names those that fail."""
     images = np.empty((len(files), size, size, 3), np.uint8)
     bad = []
     # Pillow decodes outside the interpreter's lock, so threads are enough.

@@ -1,4 +1,4 @@
-"""Splits that draw given class counts from a pool of images, and their index files.
+"""Splits that draw given class counts from a pool of images.
 
 A split depends on nothing but the labels, the counts and the seed: images are ordered by a hash, not by a
 random generator, so the same split comes out on every platform and with every version of NumPy.
@@ -7,20 +7,17 @@ random generator, so the same split comes out on every platform and with every v
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imbal_core.datasets import ImageDataset
+from imbal_core.datasets import DatasetError, ImageDataset
 from imbal_core.imbalance import check_pool, counts_from_name
 
-__all__ = ["Split", "draw_split", "export_splits"]
+__all__ = ["Split", "dataset_groups", "draw_split", "shared_groups", "split_counts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +29,8 @@ class Split:
     train, valid : ndarray of int64
         Indices into the training pool, ascending, disjoint.
     test : ndarray of int64
-        Indices into the test set: all of it, untouched.
+        Indices into the test set: all of it, untouched. Or, of a data set without one, indices into the pool,
+        ascending, disjoint from the other two.
     """
 
     train: np.ndarray
@@ -56,6 +54,7 @@ def draw_split(
     *,
     seed: int,
     num_test: int = 0,
+    test_counts: Sequence[int] | np.ndarray | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     num_classes: int | None = None,
 ) -> Split:
@@ -71,8 +70,11 @@ def draw_split(
         Of the split; two seeds give unrelated splits.
     num_test : int, default=0
         Size of the test set, which is used whole.
+    test_counts : array of int, shape (K,), optional
+        Test images per class, drawn from the pool like the others, for a data set without a test set of its
+        own; then `num_test` must be 0.
     groups : sequence of int or str, shape (N,), optional
-        What each image shows (a leaf, a patient). No group is then on both sides.
+        What each image shows (a leaf, a patient). No group is then on two sides.
     num_classes : int, optional
         K; ``labels.max() + 1`` if not given.
 
@@ -83,7 +85,8 @@ def draw_split(
     Raises
     ------
     ValueError
-        If the counts do not fit the labels or the groups; the message names the class and the numbers.
+        If the counts do not fit the labels or the groups, the message names the class and the numbers; or
+        if `num_test` and `test_counts` are both given.
 
     Notes
     -----
@@ -92,6 +95,10 @@ def draw_split(
     one split are never validation images of another as long as both together fit into the pool. With groups
     the rank is that of the group, then of the image, and validation chooses its groups first; nesting then
     holds if each group lies in one class.
+
+    Test images drawn from the pool take the very last ranks, and with groups they choose before the others.
+    They depend on the seed, `test_counts` and the groups alone: the splits of one seed share their test
+    images, whatever the training and validation counts, and stay nested as above.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0 or labels.min() < 0:
@@ -103,107 +110,116 @@ def draw_split(
     valid_wanted = _checked_counts(
         "valid_counts", np.zeros(num_classes, np.int64) if valid_counts is None else valid_counts, num_classes
     )
+    test_wanted = None
+    if test_counts is not None:
+        test_wanted = _checked_counts("test_counts", test_counts, num_classes)
+        if num_test:
+            raise ValueError(f"num_test={num_test} and test_counts exclude each other; give one of them")
     if labels.max() >= num_classes:
         raise ValueError(f"labels go up to {labels.max()}, but num_classes={num_classes}")
-    check_pool(np.bincount(labels, minlength=num_classes), train_wanted, valid_wanted, "")
-    of_image = _checked_groups(groups, len(labels))
-    ranked = [_ranked(np.flatnonzero(labels == k), of_image, seed) for k in range(num_classes)]
-    valid: list[int] = []
-    for order, wanted in zip(ranked, valid_wanted, strict=True):
-        valid += order[len(order) - wanted :]
-    held_back = set(valid) if of_image is None else {of_image[i] for i in valid}
-    train: list[int] = []
-    for k, (order, wanted) in enumerate(zip(ranked, train_wanted, strict=True)):
-        free = [i for i in order if (i if of_image is None else of_image[i]) not in held_back]
-        if len(free) < wanted:
-            raise ValueError(
-                f"class {k}: {wanted} training images asked for, but only {len(free)} of {len(order)} share "
-                "no group with a validation image; ask for fewer"
-            )
-        train += free[:wanted]
-    return Split(
-        np.sort(np.array(train, np.int64)),
-        np.sort(np.array(valid, np.int64)),
-        np.arange(num_test, dtype=np.int64),
-    )
+    pool = np.bincount(labels, minlength=num_classes)
+    check_pool(pool, train_wanted, valid_wanted, "", test=test_wanted)
+    group_of = _checked_groups(groups, len(labels))
+    ranks_of = None if groups is None else group_of
+    ranked = [_ranked(np.flatnonzero(labels == k), ranks_of, seed) for k in range(num_classes)]
+    taken: set[str] = set()
+    before: list[str] = []
+
+    def draw(side: str, wanted: np.ndarray, *, last: bool) -> np.ndarray:
+        """Return the last or first images of each class whose group no other side has."""
+        drawn: list[int] = []
+        for k, (order, number) in enumerate(zip(ranked, wanted, strict=True)):
+            free = [i for i in order if group_of[i] not in taken]
+            if len(free) < number:
+                raise ValueError(
+                    f"class {k}: {number} {side} images asked for, but only {len(free)} of {len(order)} share "
+                    f"no group with a {' or '.join(before)} image; ask for fewer"
+                )
+            drawn += free[len(free) - number :] if last else free[:number]
+        taken.update(group_of[i] for i in drawn)
+        before.append(side)
+        return np.sort(np.array(drawn, np.int64))
+
+    if test_wanted is None:
+        test = np.arange(num_test, dtype=np.int64)
+    else:
+        test = draw("test", test_wanted, last=True)
+    valid = draw("validation", valid_wanted, last=True)
+    train = draw("training", train_wanted, last=False)
+    return Split(train, valid, test)
 
 
-def export_splits(
-    dataset: ImageDataset,
-    name: str,
-    imbalances: Sequence[str],
-    seeds: Sequence[int],
-    out_dir: Path | str,
-    *,
-    scale: float = 1.0,
-    num_test: int = 0,
-) -> list[Path]:
-    """Write one JSON index file per imbalance and seed, for others to cite and use; return their paths.
+def split_counts(
+    dataset: ImageDataset, imbalance: str, *, scale: float = 1.0, valid_share: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return how many images of each class train, validate and test, for `draw_split`.
 
     Parameters
     ----------
     dataset : ImageDataset
-        The training pool.
-    name : str
-        What the files call the data set, such as ``"cifar10"``; the beginning of their names.
-    imbalances, seeds : sequence
-        Names for `counts_from_name`, and split seeds.
-    out_dir : path
-        Created when missing. Files of the same name are replaced.
-    scale : float, default=1.0
-        See `counts_from_name`.
-    num_test : int, default=0
-        Size of the test set, so that the hash is that of the runs that test on it.
+        The training pool. Of one that sets ``test_per_class``, so many images of each class are put aside for
+        testing before the imbalance is applied to the rest.
+    imbalance, scale, valid_share
+        See `imbal_core.imbalance.counts_from_name`.
 
     Returns
     -------
-    list of Path
+    train_counts, valid_counts : ndarray of int64, shape (K,)
+    test_counts : ndarray of int64, shape (K,), or None
+        None for a data set with a test set of its own.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or a class has fewer images than all sides ask for.
     """
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^\w.-]+", "_", name)
-    torchvision_class = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}.get(
-        dataset.name
-    )
-    if torchvision_class:
-        images = f"torchvision.datasets.{torchvision_class}(root, train=True)"
-    elif dataset.name == "svhn":
-        images = "torchvision.datasets.SVHN(root, split='train')"
-    else:
-        images = "the images of imbal_core.datasets.load_dataset(dataset, 'train')"
-    written = []
-    for imbalance in imbalances:
-        train_counts, valid_counts = counts_from_name(imbalance, dataset.class_counts, scale=scale)
-        for seed in seeds:
-            split = draw_split(
-                dataset.labels,
-                train_counts,
-                valid_counts,
-                seed=seed,
-                num_test=num_test,
-                num_classes=dataset.num_classes,
-            )
-            content = {
-                "dataset": name,
-                "fingerprint": dataset.fingerprint,
-                "class_names": list(dataset.class_names),
-                "imbalance": imbalance,
-                "scale": scale,
-                "seed": int(seed),
-                "train_counts": train_counts.tolist(),
-                "valid_counts": valid_counts.tolist(),
-                "num_test": num_test,
-                "sha256": split.sha256,
-                "use": f"torch.utils.data.Subset({images}, split['train']), and the same with "
-                "split['valid']; the test set is used whole",
-                "train": split.train.tolist(),
-                "valid": split.valid.tolist(),
-            }
-            scaled = "" if scale == 1 else f"-x{scale:g}"
-            path = folder / f"{stem}-{imbalance}{scaled}-seed{seed}.json"
-            path.write_text(json.dumps(content) + "\n", encoding="utf-8")
-            written.append(path)
-    return written
+    pool = dataset.class_counts
+    test_counts = None
+    if dataset.test_per_class is not None:
+        test_counts = np.full(dataset.num_classes, dataset.test_per_class, np.int64)
+        nothing = np.zeros_like(pool)
+        check_pool(pool, nothing, nothing, f"{dataset.name}: ", test=test_counts)
+        pool = pool - test_counts
+    train_counts, valid_counts = counts_from_name(imbalance, pool, scale=scale, valid_share=valid_share)
+    return train_counts, valid_counts, test_counts
+
+
+def dataset_groups(dataset: ImageDataset) -> np.ndarray:
+    """Return the groups of a data set; raise DatasetError if it has none."""
+    if dataset.groups is None:
+        raise DatasetError(
+            f"a grouped split was asked for, but of no image of {dataset.name!r} is it known what it shares "
+            "with others (the leaf, the patient); draw a split without groups"
+        )
+    return dataset.groups
+
+
+def shared_groups(split: Split, groups: Sequence[Any] | np.ndarray) -> dict[str, float]:
+    """Return how much of the test and validation sides shows a group that is also in training.
+
+    Parameters
+    ----------
+    split : Split
+        One whose test images are drawn from the pool.
+    groups : sequence of int or str, shape (N,)
+        The group of each image of the pool. An image whose group is unknown, and has a name of its own, counts
+        as not shared; so the shares are lower bounds where groups are missing.
+
+    Returns
+    -------
+    dict
+        ``"test"`` and ``"valid"``: share of that side's images whose group is also in training, from 0 to 1
+        (nan without images); ``"test_groups"`` and ``"test_groups_shared"``: number of groups on the test
+        side, and of those that are also in training.
+    """
+    group_of = _checked_groups(groups, len(groups))
+    in_train = {group_of[i] for i in split.train}
+    shares = {
+        name: float(np.mean([group_of[i] in in_train for i in side])) if len(side) else float("nan")
+        for name, side in (("test", split.test), ("valid", split.valid))
+    }
+    tested = {group_of[i] for i in split.test}
+    return {**shares, "test_groups": len(tested), "test_groups_shared": len(tested & in_train)}
 
 
 def _checked_counts(what: str, counts: Sequence[int] | np.ndarray, num_classes: int) -> np.ndarray:
@@ -215,9 +231,10 @@ def _checked_counts(what: str, counts: Sequence[int] | np.ndarray, num_classes: 
     return array.astype(np.int64)
 
 
-def _checked_groups(groups: Sequence[Any] | np.ndarray | None, size: int) -> list[str] | None:
+def _checked_groups(groups: Sequence[Any] | np.ndarray | None, size: int) -> list[str]:
+    """Return the group of each image as text; without groups, each image is one."""
     if groups is None:
-        return None
+        return [str(i) for i in range(size)]
     values = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
     if len(values) != size:
         raise ValueError(f"groups must name one group per image: expected {size}, got {len(values)}")

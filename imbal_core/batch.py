@@ -22,11 +22,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from imbal_core.datasets import ImageDataset, data_root, load_dataset
-from imbal_core.imbalance import counts_from_name
+from imbal_core.datasets import ImageDataset, data_root, decoded_size, load_dataset
 from imbal_core.provenance import provenance
 from imbal_core.records import Record, RecordStore, run_key
-from imbal_core.splits import Split, draw_split
+from imbal_core.splits import Split, dataset_groups, draw_split, split_counts
 from imbal_core.studies import get_study
 from imbal_core.training import RunConfig, default_device
 
@@ -59,7 +58,8 @@ class PreparedRun:
     train : ImageDataset
         The whole training pool; ``split.train`` and ``split.valid`` index into it.
     test : ImageDataset
-        The untouched test images.
+        The images that ``split.test`` indexes: the untouched test side, or the pool itself, `train`, for a data
+        set without one.
     split : Split
     train_counts, valid_counts : ndarray of shape (K,), int64
         Images per class in the split.
@@ -139,18 +139,25 @@ def prepare(config: RunConfig, *, root: Path | str | None = None) -> PreparedRun
     imbal_core.datasets.DatasetError
         When the images are missing or damaged.
     ValueError
-        When a class has fewer images than the imbalance asks for.
+        When a class has fewer images than the imbalance asks for, or ``split_groups`` is set and the data set
+        has no groups.
     """
     folder = data_root(root)
-    # only a folder of images has no size of its own; the others are resized on the device, batch by batch
-    size = config.image_size if config.dataset.startswith("folder:") else None
+    size = decoded_size(config.dataset, config.image_size)
     train = _load(config.dataset, "train", str(folder), size)
-    test = _load(config.dataset, "test", str(folder), size)
-    train_counts, valid_counts = counts_from_name(
-        config.imbalance, train.class_counts, scale=config.imbalance_scale
+    pooled = train.test_per_class is not None
+    test = train if pooled else _load(config.dataset, "test", str(folder), size)
+    train_counts, valid_counts, test_counts = split_counts(
+        train, config.imbalance, scale=config.imbalance_scale, valid_share=config.valid_share
     )
     split = draw_split(
-        train.labels, train_counts, valid_counts, seed=config.split_seed, num_test=len(test.labels)
+        train.labels,
+        train_counts,
+        valid_counts,
+        seed=config.split_seed,
+        num_test=0 if pooled else len(test.labels),
+        test_counts=test_counts,
+        groups=dataset_groups(train) if config.split_groups else None,
     )
     fingerprints = {"train": train.fingerprint, "test": test.fingerprint}
     key = run_key(config, fingerprints, split.sha256)

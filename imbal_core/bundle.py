@@ -2,8 +2,8 @@
 
 A bundle is one zip, or several where a size limit asks for it. Every part holds a ``manifest.json`` that
 names the bundle, all its members and their sha256. The images travel as lossless WebP mosaics, and only those
-that some split of the grid draws, and the test images. Labels travel complete, because a split is drawn from
-them: so a run has the same split and the same key on the lent machine as at home.
+that some split of the grid draws, and the test images. Labels and groups travel complete, because a split is
+drawn from them: so a run has the same split and the same key on the lent machine as at home.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from imbal_core.batch import prepare
-from imbal_core.datasets import ImageDataset, data_root, prepared_path
+from imbal_core.datasets import ImageDataset, data_root, decoded_size, prepared_path
 from imbal_core.files import write_atomically
 from imbal_core.mosaics import decode_mosaic, encode_mosaic, mosaic_layout
 from imbal_core.records import RecordStore
@@ -133,7 +133,7 @@ def _needed_images(
     for config in configs:
         run = prepare(config, root=root)
         drawn = np.concatenate([run.split.train, run.split.valid])
-        size = config.image_size if config.dataset.startswith("folder:") else None
+        size = decoded_size(config.dataset, config.image_size)
         for dataset, indices in ((run.train, drawn), (run.test, run.split.test)):
             path = prepared_path(config.dataset, dataset.split, root="/", image_size=size)
             entry = (dataset, np.zeros(len(dataset.labels), dtype=bool))
@@ -162,9 +162,10 @@ def _pack_images(
     height, width = dataset.images.shape[1:3]
     indices = np.flatnonzero(present)
     labels = io.BytesIO()
-    np.savez_compressed(
-        labels, labels=dataset.labels, present=np.packbits(present), class_names=np.array(dataset.class_names)
-    )
+    kept: dict[str, Any] = {"labels": dataset.labels, "class_names": np.array(dataset.class_names)}
+    if dataset.groups is not None:
+        kept["groups"] = dataset.groups
+    np.savez_compressed(labels, present=np.packbits(present), **kept)
     members = [_Member(f"{prefix}/labels.npz", labels.getvalue())]
     columns, rows = mosaic_layout(height, width, most)
     mosaics = []
@@ -384,7 +385,8 @@ def _unpack_images(
 ) -> dict[str, str]:
     """Write one split in the prepared form and return its entry in ``partial.json``."""
     with np.load(io.BytesIO(read(entry["labels"])), allow_pickle=False) as arrays:
-        labels, bits, class_names = arrays["labels"], arrays["present"], arrays["class_names"]
+        kept = {name: arrays[name] for name in ("labels", "class_names", "groups") if name in arrays.files}
+        labels, bits = kept["labels"], arrays["present"]
     indices = np.flatnonzero(np.unpackbits(bits, count=len(labels)))
     images = np.zeros(entry["shape"], dtype=np.uint8)
     start = 0
@@ -395,7 +397,7 @@ def _unpack_images(
         start = stop
     if _sha256(images[indices].tobytes()) != entry["pixels"]:
         raise BundleError(f"{what}: the decoded images are not those that were packed")
-    np.savez(path, images=images, labels=labels, class_names=class_names)
+    np.savez(path, images=images, **kept)
     present = "all" if len(indices) == len(labels) else entry["present"]["sha256"]
     return {"fingerprint": entry["fingerprint"], "present": present}
 

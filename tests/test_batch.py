@@ -13,12 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from leaf_photos import write_leaves, write_plant
 
 from imbal_core import batch, training
 from imbal_core.datasets import DatasetError, load_dataset
 from imbal_core.imbalance import zhang_counts
 from imbal_core.records import Record, RecordStore, run_key
-from imbal_core.splits import draw_split
+from imbal_core.splits import draw_split, shared_groups
 from imbal_core.studies import category_centers as study
 from imbal_core.training import RunConfig
 
@@ -112,6 +113,59 @@ def test_prepare_gives_the_split_of_draw_split_and_the_key_of_the_record(tiny_co
     prints = {"train": pool.fingerprint, "test": test.fingerprint}
     assert prepared.key == run_key(config, prints, expected.sha256)
     assert prepared.root == root
+
+
+@pytest.fixture(scope="module")
+def leaves(tmp_path_factory):
+    """A data root with 180 healthy and 3 x 60 diseased apple leaves; only of the last 60 the leaf is unknown."""
+    root = tmp_path_factory.mktemp("leaves")
+    files = write_plant(root / "plantvillage" / "color", "apple", healthy=180, diseased=60)
+    write_leaves(root, files[:300], per_leaf=2)
+    return root
+
+
+def leaf_config(tiny_config, **changes):
+    pool = {"dataset": "plantvillage-apple", "imbalance": "rare-20-2-6-3", "imbalance_scale": 1.0}
+    return tiny_config(**(pool | changes))
+
+
+def test_a_pool_is_tested_on_images_that_the_split_draws_from_it(tiny_config, leaves):
+    runs = [
+        batch.prepare(leaf_config(tiny_config, **changes), root=leaves)
+        for changes in ({}, {"imbalance_scale": 0.5}, {"image_size": 16}, {"split_seed": 1})
+    ]
+    first = runs[0]
+    assert first.test is first.train and first.train.images.shape == (360, 8, 8, 3)
+    sides = (first.split.train, first.split.valid, first.split.test)
+    assert [np.bincount(first.train.labels[side]).tolist() for side in sides] == [[20, 2], [6, 3], [150, 150]]
+    assert len(set(np.concatenate(sides))) == 331
+    assert runs[1].split.test.tolist() == first.split.test.tolist() != runs[3].split.test.tolist()
+    assert set(runs[1].split.train) < set(first.split.train)
+    assert runs[2].train.images.shape == (360, 16, 16, 3) and runs[2].split.sha256 == first.split.sha256
+    assert len({run.key for run in runs}) == 4
+
+
+def test_split_groups_keeps_a_leaf_on_one_side(tiny_config, leaves):
+    grouped, plain = (
+        batch.prepare(leaf_config(tiny_config, split_groups=split_groups), root=leaves)
+        for split_groups in (True, False)
+    )
+    assert shared_groups(grouped.split, grouped.train.groups)["test"] == 0
+    assert shared_groups(plain.split, plain.train.groups)["test"] > 0
+    assert grouped.key != plain.key
+
+
+def test_split_groups_without_groups_is_refused(tiny_config, tiny_data):
+    with pytest.raises(DatasetError, match="a grouped split was asked for, but of no image of 'folder:"):
+        batch.prepare(tiny_config(split_groups=True), root=tiny_data[1])
+
+
+def test_a_share_of_validation_images_is_set_aside(tiny_config, tiny_data):
+    config = tiny_config(imbalance="step-10", imbalance_scale=0.5, valid_share=0.2)
+    prepared = batch.prepare(config, root=tiny_data[1])
+    assert prepared.train_counts.tolist() == [13] * 5 + [1] * 5
+    assert prepared.valid_counts.tolist() == [3] * 5 + [1] * 5
+    assert len(prepared.split.valid) == 20
 
 
 def test_arms_of_one_seed_share_the_split_and_other_seeds_do_not(tiny_config, tiny_data):

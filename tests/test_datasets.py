@@ -54,7 +54,15 @@ def test_the_data_root_is_the_argument_then_the_environment_then_the_cache(monke
 
 def test_the_documented_datasets_are_listed():
     plants = ["plantvillage-apple", "plantvillage-pepper", "plantvillage-tomato"]
-    assert list_datasets() == ["cifar10", "cifar100", "fashion_mnist", "mnist5k", *plants, "svhn"]
+    assert list_datasets() == [
+        "cifar10",
+        "cifar100",
+        "fashion_mnist",
+        "mnist5k",
+        "mnist5k-8",
+        *plants,
+        "svhn",
+    ]
 
 
 def test_a_mistyped_dataset_or_split_gets_the_nearest_name(root):

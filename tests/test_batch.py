@@ -15,12 +15,11 @@ import pytest
 import torch
 from leaf_photos import write_leaves, write_plant
 
-from imbal_core import batch, training
+from imbal_core import batch, trained, training
 from imbal_core.datasets import DatasetError, load_dataset
 from imbal_core.imbalance import zhang_counts
 from imbal_core.records import Record, RecordStore, run_key
 from imbal_core.splits import draw_split, shared_groups
-from imbal_core.studies import category_centers as study
 from imbal_core.training import RunConfig
 
 CPU = torch.device("cpu")
@@ -196,20 +195,20 @@ def test_an_interrupted_run_resumes_and_leaves_the_same_record(
     record, store, tiny_config, tiny_data, one_thread, monkeypatch
 ):
     config, root = tiny_config(), tiny_data[1]
-    real_fit, real_indices = study.fit, training.epoch_indices
+    real_fit, real_indices = trained.fit, training.epoch_indices
 
     def interrupted(*arguments, **options):
         real_fit(*arguments, **options, stop_after_epoch=1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "fit", interrupted)
+    monkeypatch.setattr(trained, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         batch.execute(config, store, root=root, device=CPU, progress=False)
     checkpoint = store.scratch / "checkpoints" / f"{batch.prepare(config, root=root).key}.pt"
     assert checkpoint.exists() and store.read() == []
 
     epochs = []
-    monkeypatch.setattr(study, "fit", real_fit)
+    monkeypatch.setattr(trained, "fit", real_fit)
     monkeypatch.setattr(training, "epoch_indices", lambda *a, **k: epochs.append(1) or real_indices(*a, **k))
     resumed = batch.execute(config, store, root=root, device=CPU, progress=False)
     assert len(epochs) == 1, "only the second of two epochs is left to train"

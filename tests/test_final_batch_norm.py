@@ -96,7 +96,7 @@ def test_the_paper_profile_has_both_networks_three_plants_and_ten_seeds():
 def test_the_smoke_profile_is_the_same_skew_on_digits_from_scratch():
     grid = build_grid(NAME, "smoke")
     assert {(c.dataset, c.imbalance, c.model, c.pretrained) for c in grid} == {
-        ("mnist5k-8", "rare-990-10-150-7", "small_cnn", False)
+        ("mnist5k-8", "rare-1000-10-150-7", "small_cnn", False)
     }
     assert Counter(study.arm(c) for c in grid) == dict.fromkeys(study.ARMS, 2)
 
@@ -236,9 +236,32 @@ def test_threshold_and_temperature_are_chosen_on_validation_images(arms, arm):
     check_readout(found["readouts"]["temperature"], labels, logits / found["temperature"])
 
 
+@pytest.mark.parametrize("arm", ["plain", "final BN"])
+def test_every_score_can_be_had_again_from_the_margins(arms, arm):
+    """Two probabilities are a function of their margin: so are confusion, ranking and confidence."""
+    run, found = arms[arm]
+    recorded = {"softmax": found["readouts"]["softmax"]}
+    if arm == "final BN":
+        recorded["removed at inference"] = found["readouts"]["removed at inference"]
+    assert set(found["margins"]) == set(recorded)
+    for readout, scores in recorded.items():
+        sides = found["margins"][readout]
+        assert [len(values) for values in sides["valid"]] == [20, 8]
+        healthy, diseased = (np.array(values) for values in sides["test"])
+        assert scores["confusion"] == [
+            [(healthy <= 0).sum(), (healthy > 0).sum()],
+            [(diseased <= 0).sum(), (diseased > 0).sum()],
+        ]
+        pairs = diseased[:, None] - healthy[None]
+        assert scores["auroc"] == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean(), abs=1e-3)
+        sure = 1 / (1 + np.exp(-np.abs(np.concatenate([healthy, diseased]))))
+        assert scores["confidence"] == pytest.approx(sure.mean(), abs=1e-4)
+
+
 def test_without_validation_images_nothing_is_chosen(two_classes):
     _, found = measured(two_classes(imbalance="rare-60-9", epochs=1))
     assert set(found["readouts"]) == {"softmax", "logit adjusted"}
+    assert set(found["margins"]["softmax"]) == {"test"}
     assert "threshold" not in found and not any(name.startswith("valid") for name in found["history"])
     json.dumps(found, allow_nan=False)
 

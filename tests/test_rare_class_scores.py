@@ -6,7 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from imbal_core.rare_class_scores import epoch_scores, long_scores, rare_margin, readout_scores
+from imbal_core.rare_class_scores import (
+    class_margins,
+    epoch_scores,
+    long_scores,
+    rare_margin,
+    readout_scores,
+)
 
 
 @pytest.fixture(params=[0, 1, 2])
@@ -39,6 +45,16 @@ def test_an_epoch_is_scored_image_by_image(example):
     assert found["confidence"] == pytest.approx(np.mean([max(p, 1 - p) for *_, p in images]), rel=1e-5)
     nats = [-math.log(p if label else 1 - p) for label, _, p in images]
     assert found["cross_entropy"] == pytest.approx(np.mean(nats), rel=1e-5)
+
+
+def test_the_margins_of_a_class_are_those_of_its_images_in_their_order(example):
+    labels, logits, images = example
+    found = class_margins(labels, logits.astype(np.float32))
+    for k in range(2):
+        own = [margin for label, margin, _ in images if label == k]
+        assert found[k] == pytest.approx(own, rel=6e-4), "four digits"
+    assert max(len(repr(abs(value)).strip("0.").replace(".", "")) for side in found for value in side) <= 4
+    json.dumps(found)
 
 
 def test_the_loss_of_a_hopeless_image_stays_finite():

@@ -8,7 +8,7 @@ layer works: is it more than a shift of the threshold, and does it matter at inf
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,14 @@ from imbal_core.heads import FinalBatchNorm
 from imbal_core.loss_functions import adjust_logits
 from imbal_core.networks import LOGITS_BEFORE_FINAL_BATCH_NORM
 from imbal_core.post_hoc import fit_temperature, shifted_threshold
-from imbal_core.rare_class_scores import RARE, epoch_scores, long_scores, rare_margin, readout_scores
+from imbal_core.rare_class_scores import (
+    RARE,
+    class_margins,
+    epoch_scores,
+    long_scores,
+    rare_margin,
+    readout_scores,
+)
 from imbal_core.splits import Split, shared_groups
 from imbal_core.trained import TrainedRun, train_run
 from imbal_core.training import RunConfig
@@ -32,11 +39,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ARMS",
     "BASE_BATCH_SIZE",
+    "BASE_IMBALANCE",
     "MECHANISM_ARMS",
     "NETWORKS",
     "PLANTS",
     "arm",
     "epoch_frame",
+    "epochs_to",
     "form",
     "frame",
     "grid",
@@ -67,9 +76,10 @@ NETWORKS = {
     "resnet34": "ResNet34",
 }
 BASE_BATCH_SIZE = 64
+BASE_IMBALANCE = "1000:10"  # as `frame` calls it
 F1_LEVEL = 0.5  # the F1 whose first epoch counts as reached
 _PAPER_RATIO = "rare-1000-10-150-7"
-_SOFTMAX = "softmax"
+_SOFTMAX, _REMOVED = "softmax", "removed at inference"
 
 
 def _runs(base: RunConfig, arms: Iterable[Mapping[str, Any]], seeds: Iterable[int]) -> list[RunConfig]:
@@ -85,7 +95,7 @@ def _smoke() -> list[RunConfig]:
         study="final_batch_norm",
         profile="smoke",
         dataset="mnist5k-8",
-        imbalance="rare-990-10-150-7",
+        imbalance=_PAPER_RATIO,
         model="small_cnn",
         epochs=6,
         learning_rate=0.01,
@@ -223,7 +233,9 @@ def measure(
         "softmax"; with the layer "removed at inference", the logits before it; without it "logit adjusted" by
         the training counts; and with either "temperature" and "threshold moved", fitted and moved to the best F1
         on validation images. Each is that of `imbal_core.rare_class_scores.readout_scores`. ``threshold`` and
-        ``temperature`` are what validation chose. ``layer``: what the final layer has learnt, a number per class.
+        ``temperature`` are what validation chose. ``margins``: of "softmax" and "removed at inference" and of each
+        side, "test" and "valid", see `imbal_core.rare_class_scores.class_margins`. ``layer``: what the final layer
+        has learnt, a number per class.
         ``shared_groups``: see `leaf_leakage`; of a data set that knows which leaf an image shows.
     """
     run = train_run(
@@ -234,22 +246,26 @@ def measure(
         score=epoch_scores,
         score_on=("valid", "test"),
     )
-    config = prepared.config
-    before = LOGITS_BEFORE_FINAL_BATCH_NORM
-    found = run.predict("test", (before,) if config.final_batch_norm else ())
-    labels, logits = run.sides["test"][1], found["logits"].astype(np.float64)
+    taps = {_SOFTMAX: "logits"}
+    if prepared.config.final_batch_norm:
+        taps[_REMOVED] = LOGITS_BEFORE_FINAL_BATCH_NORM
+    found = {side: _logits(run, side, taps) for side in ("test", "valid") if len(run.sides[side][1])}
+    labels, logits = run.sides["test"][1], found["test"][_SOFTMAX]
     measurements = run.measurements()
-    readouts = {_SOFTMAX: readout_scores(labels, logits)}
-    if config.final_batch_norm:
-        readouts["removed at inference"] = readout_scores(labels, found[before].astype(np.float64))
+    measurements["margins"] = {
+        name: {side: class_margins(run.sides[side][1], found[side][name]) for side in found} for name in taps
+    }
+    readouts = {name: readout_scores(labels, found["test"][name]) for name in taps}
+    if _REMOVED in taps:
         measurements["layer"] = _layer(run)
     else:
         counts = torch.as_tensor(prepared.train_counts)
         readouts["logit adjusted"] = readout_scores(
             labels, adjust_logits(torch.from_numpy(logits), counts).numpy()
         )
-    if len(run.sides["valid"][1]):
-        measurements |= _chosen_on_validation(run, labels, logits, readouts)
+    if "valid" in found:
+        held_out = (run.sides["valid"][1], found["valid"][_SOFTMAX])
+        measurements |= _chosen_on_validation(held_out, labels, logits, readouts)
     measurements["readouts"] = readouts
     if prepared.train.groups is not None:
         measurements["shared_groups"] = leaf_leakage(
@@ -284,6 +300,12 @@ def leaf_leakage(split: Split, labels: np.ndarray, groups: np.ndarray) -> dict[s
     return shares
 
 
+def _logits(run: TrainedRun, side: str, taps: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Return float64 logits (N, 2) of one side for each readout, by what the network calls them."""
+    found = run.predict(side, [tap for tap in taps.values() if tap != "logits"])
+    return {name: found[tap].astype(np.float64) for name, tap in taps.items()}
+
+
 def _layer(run: TrainedRun) -> dict[str, list[float]]:
     """Return running mean and variance, scale and shift of the final layer."""
     norm = run.network.final_batch_norm
@@ -301,16 +323,18 @@ def _layer(run: TrainedRun) -> dict[str, list[float]]:
 
 
 def _chosen_on_validation(
-    run: TrainedRun, labels: np.ndarray, logits: np.ndarray, readouts: dict[str, dict[str, Any]]
+    held_out: tuple[np.ndarray, np.ndarray],
+    labels: np.ndarray,
+    logits: np.ndarray,
+    readouts: dict[str, dict[str, Any]],
 ) -> dict[str, float]:
-    """Add the readouts that validation images set, and return the threshold and the temperature."""
-    held_out = run.predict("valid")["logits"].astype(np.float64)
-    targets = run.sides["valid"][1]
-    threshold = shifted_threshold(rare_margin(held_out), targets == RARE)
+    """Add the readouts that validation images, labels and logits, set; return threshold and temperature."""
+    targets, chosen_on = held_out
+    threshold = shifted_threshold(rare_margin(chosen_on), targets == RARE)
     shift = np.zeros(2)
     shift[RARE] = threshold
     readouts["threshold moved"] = readout_scores(labels, logits - shift)
-    temperature = fit_temperature(held_out, targets)
+    temperature = fit_temperature(chosen_on, targets)
     readouts["temperature"] = readout_scores(labels, logits / temperature)
     return {"threshold": threshold, "temperature": temperature}
 
@@ -338,7 +362,7 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
         for readout, scores in measured["readouts"].items():
             values = long_scores(scores)
             if readout == _SOFTMAX:
-                values["epochs_to_f1"] = _epochs_to(measured["history"]["test_f1_minority"])
+                values["epochs_to_f1"] = epochs_to(measured["history"]["test_f1_minority"])
             full = name if readout == _SOFTMAX else f"{name}, {readout}"
             rows += [{**identity, "readout": full, "metric": m, "value": float(v)} for m, v in values.items()]
         for readout, epoch in _chosen_epochs(measured["history"]).items():
@@ -349,9 +373,9 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
 
 
-def _epochs_to(f1: list[float]) -> int:
-    reached = [epoch for epoch, value in enumerate(f1, 1) if value >= F1_LEVEL]
-    return reached[0] if reached else len(f1) + 1
+def epochs_to(f1: Sequence[float], level: float = F1_LEVEL) -> int:
+    """Return the first epoch, from 1, with at least that F1; one more than all where there is none."""
+    return next((epoch for epoch, value in enumerate(f1, 1) if value >= level), len(f1) + 1)
 
 
 def _chosen_epochs(history: Mapping[str, list[float]]) -> dict[str, int]:

@@ -20,6 +20,7 @@ __all__ = [
     "MASKED",
     "REDUCTIONS",
     "adjust_logits",
+    "asymmetric",
     "balanced_softmax",
     "checked",
     "cross_entropy",
@@ -119,13 +120,61 @@ def focal(
     """
     logits = checked(logits, targets, alpha if isinstance(alpha, Tensor) else None)
     chosen = targets.unsqueeze(1)
-    odds = (logits.scatter(1, chosen, MASKED).logsumexp(1, keepdim=True) - logits.gather(1, chosen)).squeeze(
-        1
-    )
+    odds = _log_odds_against(logits, chosen)
     # (1 - p_g)^gamma through its logarithm: the gradient of pow is infinite at 1 - p_g = 0 for gamma below 1.
     values = (gamma * F.logsigmoid(odds)).exp() * -F.logsigmoid(-odds)
     factor = alpha.to(logits.dtype)[targets] if isinstance(alpha, Tensor) else alpha
     return reduced(factor * values, reduction)
+
+
+def asymmetric(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma_pos: float = 0.0,
+    gamma_neg: float = 4.0,
+    label_smoothing: float = 0.1,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return the asymmetric loss for one label an image, - sum_j t_j v_j log p_j; its mean divides by N.
+
+    t = (1 - s) onehot(g) + s / K are the smoothed targets. v_g = (1 - p_g)^gamma_pos, and for a wrong class
+    v_j = p_j^gamma_neg, so that of the smoothed targets hardly more than the true class's is left. Gradient:
+    sum_j a_j ([j = k] - p_k) with a_j = -t_j d(v_j log p_j) / d(log p_j).
+
+    Parameters
+    ----------
+    logits, targets : Tensor of shape (N, K), float, and (N,), int64
+    gamma_pos : float, default=0.0
+        Focusing exponent of the true class, as gamma of `focal`.
+    gamma_neg : float, default=4.0
+        That of the wrong classes; 0 for both gives label smoothing.
+    label_smoothing : float, default=0.1
+        s, a fraction; at 0 the wrong classes have no part, and gamma_pos 0 gives CE.
+    reduction : {"mean", "sum", "none"}, default="mean"
+
+    Returns
+    -------
+    Tensor
+        A scalar, or shape (N,) for "none".
+
+    Raises
+    ------
+    ValueError
+        If shapes or types are not those above, or the reduction is unknown.
+
+    References
+    ----------
+    Ridnik, T. et al. (2021). "Asymmetric Loss For Multi-Label Classification". The form for one label, and the
+    defaults, are ``ASLSingleLabel`` of its repository Alibaba-MIIL/ASL, as dd1github/EOS has it.
+    """
+    logits = checked(logits, targets)
+    chosen, share = targets.unsqueeze(1), label_smoothing / logits.shape[1]
+    odds = _log_odds_against(logits, chosen)
+    true = (gamma_pos * F.logsigmoid(odds)).exp() * -F.logsigmoid(-odds)
+    log_p = logits.log_softmax(1)
+    wrong = ((gamma_neg * log_p).exp() * -log_p).scatter(1, chosen, 0.0).sum(1)
+    return reduced((1 - label_smoothing + share) * true + share * wrong, reduction)
 
 
 def ldam(
@@ -300,3 +349,9 @@ def reduced(values: Tensor, reduction: str) -> Tensor:
     if reduction not in REDUCTIONS:
         raise unknown_name("reduction", reduction, REDUCTIONS)
     return values if reduction == "none" else values.mean() if reduction == "mean" else values.sum()
+
+
+def _log_odds_against(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return log((1 - p) / p) of the chosen class of each row, shape (N,); ``chosen`` has shape (N, 1)."""
+    others = logits.scatter(1, chosen, MASKED).logsumexp(1)
+    return others - logits.gather(1, chosen).squeeze(1)

@@ -31,6 +31,7 @@ from imbal_core.names import unknown_name
 
 __all__ = [
     "LDAM",
+    "Asymmetric",
     "BalancedSoftmax",
     "ClassBalanced",
     "ComplementCrossEntropy",
@@ -141,6 +142,45 @@ class Focal(Loss):
         """Return the loss of a batch."""
         alpha = self.alpha if self.factor is None else self.factor
         return functions.focal(logits, targets, gamma=self.gamma, alpha=alpha, reduction=self.reduction)
+
+
+class Asymmetric(Loss):
+    """Asymmetric loss (ASL) for one label an image: `loss_functions.asymmetric`.
+
+    Parameters
+    ----------
+    gamma_pos : float, default=0.0
+        Focusing exponent of the true class, at least 0.
+    gamma_neg : float, default=4.0
+        That of the wrong classes, at least 0.
+    smoothing : float, default=0.1
+        s, in [0, 1).
+    reduction : {"mean", "sum", "none"}, default="mean"
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma_pos: float = 0.0,
+        gamma_neg: float = 4.0,
+        smoothing: float = 0.1,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction=reduction)
+        self.gamma_pos = checked_number("gamma_pos", gamma_pos, 0.0)
+        self.gamma_neg = checked_number("gamma_neg", gamma_neg, 0.0)
+        self.smoothing = checked_number("smoothing", smoothing, 0.0, 1.0)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a batch."""
+        return functions.asymmetric(
+            logits,
+            targets,
+            gamma_pos=self.gamma_pos,
+            gamma_neg=self.gamma_neg,
+            label_smoothing=self.smoothing,
+            reduction=self.reduction,
+        )
 
 
 class InverseFrequency(Loss):
@@ -413,6 +453,7 @@ _LOSSES: dict[str, Callable[..., Loss]] = {
     "balanced-softmax": BalancedSoftmax,
     "logit-adjustment": LogitAdjustment,
     "label-smoothing": LabelSmoothing,
+    "asl": Asymmetric,
 }
 
 

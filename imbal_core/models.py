@@ -50,6 +50,7 @@ class _Entry:
 _ENTRIES: dict[str, _Entry] = {
     "resnet20": _Entry(lambda *a: CifarResNet(*a, depth=20), 32, 4, False),
     "resnet32": _Entry(lambda *a: CifarResNet(*a, depth=32), 32, 4, False),
+    "resnet56": _Entry(lambda *a: CifarResNet(*a, depth=56), 32, 4, False),
     "small_cnn": _Entry(SmallCNN, 32, 4, True),
     "all_cnn": _Entry(AllCNN, 32, 9, True),
     "vgg16": _Entry(lambda *a, **k: VGG(*a, architecture="vgg16", **k), 224, 32, True),

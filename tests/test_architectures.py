@@ -47,7 +47,7 @@ def vgg16() -> Network:
     return make("vgg16", 10).eval()
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet32", 5)])
+@pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet32", 5), ("resnet56", 9)])
 def test_cifar_resnets_have_the_published_number_of_parameters(name: str, blocks: int) -> None:
     stages = [(16, 16), (16, 32), (32, 64)]
     convolutions = 3 * 16 * 9 + sum(
@@ -57,7 +57,7 @@ def test_cifar_resnets_have_the_published_number_of_parameters(name: str, blocks
     expected = convolutions + normalisations + 64 * 10 + 10
     count = sum(parameter.numel() for parameter in make(name).parameters())
     assert count == expected
-    assert f"{count / 1e6:.2f}" == {"resnet20": "0.27", "resnet32": "0.46"}[name]
+    assert f"{count / 1e6:.2f}" == {"resnet20": "0.27", "resnet32": "0.46", "resnet56": "0.85"}[name]
 
 
 def test_small_cnn_is_small() -> None:

@@ -16,7 +16,14 @@ from imbal_core.class_weights import (
     ldam_margins,
 )
 from imbal_core.complement import complement_cross_entropy, complement_entropy, complement_objective
-from imbal_core.loss_functions import adjust_logits, balanced_softmax, cross_entropy, focal, logit_adjustment
+from imbal_core.loss_functions import (
+    adjust_logits,
+    asymmetric,
+    balanced_softmax,
+    cross_entropy,
+    focal,
+    logit_adjustment,
+)
 from imbal_core.losses import LDAM, ComplementCrossEntropy, build_loss, list_losses
 
 # COT has two objectives and no single loss: its second one stands for it where a loss is called.
@@ -93,6 +100,12 @@ def oracle(name, z, g, n, o):
     if name == "label-smoothing":
         s, p = o.get("smoothing", 0.1), softmax(z)
         return -sum(((1 - s) * (j == g) + s / k) * math.log(p[j]) for j in range(k)), 1.0
+    if name == "asl":
+        s, p = o.get("smoothing", 0.1), softmax(z)
+        gammas = o.get("gamma_pos", 0.0), o.get("gamma_neg", 4.0)
+        factors = [(1 - p[j]) ** gammas[0] if j == g else p[j] ** gammas[1] for j in range(k)]
+        shares = [(1 - s) * (j == g) + s / k for j in range(k)]
+        return -sum(shares[j] * factors[j] * math.log(p[j]) for j in range(k)), 1.0
     raise AssertionError(name)
 
 
@@ -117,6 +130,8 @@ GRID = [
     ("logit-adjustment", {"tau": 1.5}),
     ("label-smoothing", {}),
     ("label-smoothing", {"smoothing": 0.4}),
+    ("asl", {}),
+    ("asl", {"gamma_pos": 1.5, "gamma_neg": 0.5, "smoothing": 0.3}),
 ]
 
 
@@ -217,6 +232,20 @@ def test_gamma_zero_is_cross_entropy(form):
     torch.testing.assert_close(complement_cross_entropy(logits, targets, form=form, gamma=0.0), expected)
     torch.testing.assert_close(focal(logits, targets, gamma=0.0, alpha=1.0), expected)
     torch.testing.assert_close(logit_adjustment(logits, targets, torch.arange(1, 6), tau=0.0), expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(some_logits)
+def test_asymmetric_loss_without_its_exponents_is_label_smoothing_and_without_smoothing_focal(batch):
+    logits, targets = batch
+    torch.testing.assert_close(
+        asymmetric(logits, targets, gamma_pos=0.0, gamma_neg=0.0, label_smoothing=0.2),
+        F.cross_entropy(logits, targets, label_smoothing=0.2),
+    )
+    torch.testing.assert_close(
+        asymmetric(logits, targets, gamma_pos=1.5, label_smoothing=0.0),
+        focal(logits, targets, gamma=1.5, alpha=1.0),
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -449,6 +478,8 @@ def test_ldam_needs_cosines_and_cce_does_not():
         ("focal", {"reduction": "avg"}, "unknown reduction 'avg'"),
         ("focal", {"gamma": -1.0}, r"gamma must be a number in \[0, inf\), got -1.0"),
         ("focal", {"alpha": [0.5, "x"]}, "alpha must be a number"),
+        ("asl", {"gamma_neg": -1.0}, "gamma_neg must be a number"),
+        ("asl", {"smoothing": 1.0}, r"smoothing must be a number in \[0, 1\)"),
         ("class-balanced", {"beta": 1.0}, r"beta must be a number in \[0, 1\)"),
         ("class-balanced", {"reweight_from": -1}, "reweight_from must be an epoch"),
         ("ldam", {"scale": 0.0}, r"scale must be a number in \(0, inf\)"),

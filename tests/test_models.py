@@ -38,7 +38,9 @@ def test_unknown_model_names_the_nearest() -> None:
 
 
 def test_every_listed_model_is_known_and_named() -> None:
-    assert list_models() == sorted({*LIGHT, "linear", "resnet34", "resnet34_small", "vgg16", "vgg19"})
+    assert list_models() == sorted(
+        {*LIGHT, "linear", "resnet34", "resnet34_small", "resnet56", "vgg16", "vgg19"}
+    )
     assert make("small_cnn").name == "small_cnn"
 
 

@@ -59,6 +59,7 @@ METHODS: dict[str, tuple[str, str, str, str]] = {
     "final BN, momentum 0.1": ("faster running statistics", "#882255", ">", "-."),
     "plain, logit adjusted": ("after training", "#D55E00", "D", "--"),
     "plain, threshold moved": ("after training", "#D55E00", "X", ":"),
+    "plain, balanced threshold": ("after training", "#D55E00", "*", "-."),
     "logit adjustment": ("class shares in the loss", "#D55E00", "d", "-."),
     "plain, temperature": ("after training", "#999933", "p", "--"),
     "label smoothing": ("soft targets", "#999933", "h", "-"),

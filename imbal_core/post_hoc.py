@@ -220,7 +220,9 @@ def retrain_classifier(
     return network
 
 
-def shifted_threshold(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:
+def shifted_threshold(
+    scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, balanced: bool = False
+) -> float:
     """Return the threshold on the score of the rare class that gives the best F1 of that class.
 
     Predict the rare class where ``score > threshold``.
@@ -232,6 +234,8 @@ def shifted_threshold(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor) ->
         better where probabilities round to 0 or 1.
     labels : array-like or Tensor of shape (N,), bool or integer
         True or 1 for a validation image of the rare class, False or 0 for any other.
+    balanced : bool, default=False
+        Weigh the images so that both classes count equally: the F1 that a balanced test set would have.
 
     Returns
     -------
@@ -247,17 +251,20 @@ def shifted_threshold(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor) ->
 
     Notes
     -----
-    F1 depends on the share of rare images, so a threshold found on imbalanced validation images is not the
-    best one for a balanced test set; that is how it would be used.
+    F1 depends on the share of rare images: on few rare ones a false alarm costs more than on many. A threshold
+    found on imbalanced validation images is too high for a balanced test set, unless they are weighed.
     """
     rare, values = checked_scores(labels, scores)
     levels, place = np.unique(values, return_inverse=True)
+    # Whole numbers, so that equally good thresholds have the same F1 to the last digit.
+    counts = ((~rare).sum(), rare.sum()) if balanced else (1.0, 1.0)
+    weights = np.where(rare, *counts).astype(np.float64)
     # Images of each kind with at least that score, from the lowest score on.
     hits, called = (
-        np.bincount(place, weights=weights, minlength=len(levels))[::-1].cumsum()[::-1]
-        for weights in (rare.astype(np.float64), None)
+        np.bincount(place, weights=kind, minlength=len(levels))[::-1].cumsum()[::-1]
+        for kind in (weights * rare, weights)
     )
-    f1 = 2 * hits / (called + rare.sum())
+    f1 = 2 * hits / (called + weights[rare].sum())
     if f1[0] > f1[1:].max(initial=0.0):
         return float(min(levels[0] - levels.dtype.type(0.5), np.nextafter(levels[0], -np.inf)))
     # Cut i lies between levels i and i + 1; best cuts in a row are one interval.

@@ -222,8 +222,14 @@ def test_threshold_and_temperature_are_chosen_on_validation_images(arms, arm):
     run, found = arms[arm]
     valid, true = run.predict("valid")["logits"].astype(np.float64), run.sides["valid"][1]
     margin = valid[:, 1] - valid[:, 0]
-    best = max(f1_score(true, margin > threshold) for threshold in np.append(margin, margin.min() - 1))
-    assert f1_score(true, margin > found["threshold"]) == pytest.approx(best)
+    equal = np.where(true, 1 / true.sum(), 1 / (1 - true).sum())
+    test_labels, test_logits = run.sides["test"][1], run.predict("test")["logits"].astype(np.float64)
+    for name, weights in (("threshold moved", None), ("balanced threshold", equal)):
+        cuts = np.append(margin, margin.min() - 1)
+        best = max(f1_score(true, margin > cut, sample_weight=weights) for cut in cuts)
+        chosen = found["thresholds"][name]
+        assert f1_score(true, margin > chosen, sample_weight=weights) == pytest.approx(best)
+        check_readout(found["readouts"][name], test_labels, test_logits - [0, chosen])
 
     def cross_entropy(temperature):
         probabilities = softmax(valid / temperature, axis=1)
@@ -231,9 +237,7 @@ def test_threshold_and_temperature_are_chosen_on_validation_images(arms, arm):
 
     others = found["temperature"] * np.array([0.98, 1.02])
     assert cross_entropy(found["temperature"]) <= min(map(cross_entropy, others)) + 1e-9
-    labels, logits = run.sides["test"][1], run.predict("test")["logits"].astype(np.float64)
-    check_readout(found["readouts"]["threshold moved"], labels, logits - [0, found["threshold"]])
-    check_readout(found["readouts"]["temperature"], labels, logits / found["temperature"])
+    check_readout(found["readouts"]["temperature"], test_labels, test_logits / found["temperature"])
 
 
 @pytest.mark.parametrize("arm", ["plain", "final BN"])
@@ -262,7 +266,7 @@ def test_without_validation_images_nothing_is_chosen(two_classes):
     _, found = measured(two_classes(imbalance="rare-60-9", epochs=1))
     assert set(found["readouts"]) == {"softmax", "logit adjusted"}
     assert set(found["margins"]["softmax"]) == {"test"}
-    assert "threshold" not in found and not any(name.startswith("valid") for name in found["history"])
+    assert "thresholds" not in found and not any(name.startswith("valid") for name in found["history"])
     json.dumps(found, allow_nan=False)
 
 

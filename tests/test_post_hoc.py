@@ -162,8 +162,10 @@ def test_the_recipe_is_the_published_one_and_keeps_its_proportions(monkeypatch, 
     assert rates[cuts[1] :] == pytest.approx([0.001] * (epochs - cuts[1]))
 
 
-def f1_at(threshold, scores, labels):
-    return f1_score(labels, np.asarray(scores) > threshold, zero_division=0)
+def f1_at(threshold, scores, labels, *, balanced=False):
+    true = np.asarray(labels, dtype=bool)
+    weights = np.where(true, 1 / true.sum(), 1 / (~true).sum()) if balanced else None
+    return f1_score(true, np.asarray(scores) > threshold, sample_weight=weights, zero_division=0)
 
 
 # Few levels, so that ties are common.
@@ -172,18 +174,18 @@ scored = st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=2, max_
 )
 
 
-@given(scored, st.sampled_from([np.float32, np.float64]))
+@given(scored, st.sampled_from([np.float32, np.float64]), st.booleans())
 @settings(max_examples=80, deadline=None)
-def test_the_threshold_is_the_middle_of_the_widest_interval_of_best_thresholds(pairs, dtype):
+def test_the_threshold_is_the_middle_of_the_widest_interval_of_best_thresholds(pairs, dtype, balanced):
     labels = np.array([rare for rare, _ in pairs])
     scores = np.array([score for _, score in pairs], dtype)
     # Scores are whole: F1 is constant between two whole numbers and jumps, if at all, at one.
     levels = range(int(scores.min()), int(scores.max()))
-    inside = {low: f1_at(low + 0.5, scores, labels) for low in levels}
-    everything = f1_at(scores.min() - 1, scores, labels)
-    found = shifted_threshold(scores, labels)
+    inside = {low: f1_at(low + 0.5, scores, labels, balanced=balanced) for low in levels}
+    everything = f1_at(scores.min() - 1, scores, labels, balanced=balanced)
+    found = shifted_threshold(scores, labels, balanced=balanced)
     best = max([everything, *inside.values()])
-    assert f1_at(found, scores, labels) == pytest.approx(best)
+    assert f1_at(found, scores, labels, balanced=balanced) == pytest.approx(best)
     if best > max(inside.values(), default=0) + 1e-12:
         assert found == scores.min() - 0.5
         return
@@ -246,6 +248,10 @@ def test_a_threshold_found_on_validation_images_is_not_that_of_the_test_images()
     found, unfair = shifted_threshold(*valid), shifted_threshold(*test)
     assert f1_at(found, *valid) > f1_at(unfair, *valid)
     assert f1_at(found, *test) < f1_at(unfair, *test)
+    weighed = shifted_threshold(*valid, balanced=True)
+    assert weighed < found, "a false alarm costs less where rare images are many"
+    assert f1_at(found, *test) < f1_at(weighed, *test) <= f1_at(unfair, *test)
+    assert shifted_threshold(*test, balanced=True) == unfair
 
 
 def test_the_correction_for_the_prior_is_the_threshold_at_the_rare_share():

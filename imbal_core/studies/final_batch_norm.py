@@ -231,9 +231,10 @@ def measure(
         ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with F1, precision and recall
         of the rare class, mean confidence and cross entropy on validation and test images; ``readouts``:
         "softmax"; with the layer "removed at inference", the logits before it; without it "logit adjusted" by
-        the training counts; and with either "temperature" and "threshold moved", fitted and moved to the best F1
-        on validation images. Each is that of `imbal_core.rare_class_scores.readout_scores`. ``threshold`` and
-        ``temperature`` are what validation chose. ``margins``: of "softmax" and "removed at inference" and of each
+        the training counts; and with either what validation images choose: "temperature"; "threshold moved" to
+        their best F1; "balanced threshold", that to their best F1 if both classes were equally frequent, as they
+        are in the test. Each is that of `imbal_core.rare_class_scores.readout_scores`. ``thresholds`` and
+        ``temperature`` are what was chosen. ``margins``: of "softmax" and "removed at inference" and of each
         side, "test" and "valid", see `imbal_core.rare_class_scores.class_margins`. ``layer``: what the final layer
         has learnt, a number per class.
         ``shared_groups``: see `leaf_leakage`; of a data set that knows which leaf an image shows.
@@ -327,16 +328,20 @@ def _chosen_on_validation(
     labels: np.ndarray,
     logits: np.ndarray,
     readouts: dict[str, dict[str, Any]],
-) -> dict[str, float]:
-    """Add the readouts that validation images, labels and logits, set; return threshold and temperature."""
+) -> dict[str, Any]:
+    """Add the readouts that validation images, labels and logits, set; return thresholds and temperature."""
     targets, chosen_on = held_out
-    threshold = shifted_threshold(rare_margin(chosen_on), targets == RARE)
-    shift = np.zeros(2)
-    shift[RARE] = threshold
-    readouts["threshold moved"] = readout_scores(labels, logits - shift)
+    thresholds = {
+        name: shifted_threshold(rare_margin(chosen_on), targets == RARE, balanced=balanced)
+        for name, balanced in (("threshold moved", False), ("balanced threshold", True))
+    }
+    for name, threshold in thresholds.items():
+        shift = np.zeros(2)
+        shift[RARE] = threshold
+        readouts[name] = readout_scores(labels, logits - shift)
     temperature = fit_temperature(chosen_on, targets)
     readouts["temperature"] = readout_scores(labels, logits / temperature)
-    return {"threshold": threshold, "temperature": temperature}
+    return {"thresholds": thresholds, "temperature": temperature}
 
 
 def frame(records: pd.DataFrame) -> pd.DataFrame:

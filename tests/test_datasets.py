@@ -58,9 +58,12 @@ def test_the_documented_datasets_are_listed():
         "cifar10",
         "cifar100",
         "fashion_mnist",
+        "inaturalist",
         "mnist5k",
         "mnist5k-8",
+        "places",
         *plants,
+        "scenes6",
         "svhn",
     ]
 
@@ -72,7 +75,7 @@ def test_a_mistyped_dataset_or_split_gets_the_nearest_name(root):
         load_dataset("cifar10", "tets", root=root)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "fashion_mnist", "places", "inaturalist"])
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_missing_data_root_names_both_remedies(root, name, exists):
     if exists:
@@ -90,6 +93,19 @@ def test_an_image_size_that_would_have_no_effect_is_refused(digits):
     with pytest.raises(DatasetError, match="32 pixels a side, so image_size=64 cannot be given"):
         load_dataset("digits10", "train", root=digits, image_size=64)
     assert load_dataset("digits10", "train", root=digits, image_size=32).images.shape == (40, 32, 32, 3)
+
+
+def test_a_data_set_of_another_side_says_which_and_is_checked_for_it(root, monkeypatch):
+    monkeypatch.setitem(sources.SOURCES, "wide10", sources.Source(num_classes=10, side=48))
+    with pytest.raises(DatasetError, match="48 pixels a side, so image_size=32 cannot be given"):
+        load_dataset("wide10", "train", root=root, image_size=32)
+    for side, images in (("train", random_images(30, side=48)), ("test", random_images(30))):
+        save_prepared(root / "wide10" / f"{side}.npz", images=images, labels=np.arange(30) % 10)
+    assert load_dataset("wide10", "train", root=root, image_size=48).images.shape == (30, 48, 48, 3)
+    with pytest.raises(
+        DatasetError, match=r"expected images \(30, 48, 48, 3\) of 10 classes, found \(30, 32"
+    ):
+        load_dataset("wide10", "test", root=root)
 
 
 def test_a_fingerprint_is_the_sha256_of_shape_pixels_and_labels():

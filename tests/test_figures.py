@@ -15,7 +15,7 @@ from imbal_core.studies.complement_cross_entropy import ARMS, POST_HOC
 
 NAN = math.nan
 #: What moves the boundary of a plain network, before or after training.
-SHIFTS = {"plain, logit adjusted", "plain, threshold moved", "logit adjustment"}
+SHIFTS = {"plain, logit adjusted", "plain, threshold moved", "plain, balanced threshold", "logit adjustment"}
 
 
 def contrasts():

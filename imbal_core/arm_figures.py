@@ -30,7 +30,7 @@ def dots(cells: pd.DataFrame, *, title: str = "", caption: str = "", legend: boo
     names, rows, methods = (list(dict.fromkeys(cells[column])) for column in ("panel", "row", "method"))
     spread = methods if legend else methods[:1]
     figure, axes = panels(
-        len(names), width=1.6 + 2.7 * len(names), height=1.5 + 0.27 * len(rows) * max(len(spread), 1.2)
+        len(names), width=1.6 + 2.7 * len(names), height=1.75 + 0.27 * len(rows) * max(len(spread), 1.2)
     )
     for ax, name in zip(axes, names, strict=True):
         part = cells[cells["panel"] == name]
@@ -41,7 +41,7 @@ def dots(cells: pd.DataFrame, *, title: str = "", caption: str = "", legend: boo
                 spread.index(row["method"]) if legend else 0, len(spread)
             )
             _dot(ax, row, height)
-        ax.set_xlabel(name)
+        ax.set_xlabel(name.replace(" minus ", "\nminus "))
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
@@ -104,7 +104,7 @@ def curves(history: pd.DataFrame, *, quantity: str, title: str = "", caption: st
     figure.suptitle(title)
     legend_below(figure, axes, columns=5)
     last = history.groupby(["place", "method"], sort=False).tail(1)
-    alt = f"Lines, {quantity} after every epoch, {title}. " + " ".join(
+    alt = f"Lines, {title or quantity} after every epoch. " + " ".join(
         f"{row['place']}, {row['method']}, epoch {row['epoch']}: {100 * row['mean']:.1f} %."
         for row in last.to_dict("records")
     )

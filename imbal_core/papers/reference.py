@@ -13,7 +13,7 @@ import yaml
 from imbal_core.names import unknown_name
 from imbal_core.papers.facts import Number, PaperError, status_label
 
-__all__ = ["Spread", "parse_reference", "published_spread", "reference_numbers"]
+__all__ = ["Spread", "parse_reference", "published_spread", "published_values", "reference_numbers"]
 
 _FILE = "cifar_lt_reference.yml"
 _FIELDS = ("method", "variant", "source", "imbalance", "repeats", "values")
@@ -106,15 +106,15 @@ def _row(entry: dict[str, Any], imbalance: str, repeats: bool, value: list[Any])
     )  # fmt: skip
 
 
-def published_spread(
+def published_values(
     method: str,
     dataset: str,
     ratio: int,
     *,
     imbalance: str = "exponential",
     table: pd.DataFrame | None = None,
-) -> Spread:
-    """Return the lowest and the highest accuracy that was read for a method, and from how many results.
+) -> list[float]:
+    """Return the accuracies that were read for a method, fractions.
 
     Numbers that are only recalled are left out, and one that two sources print counts once.
 
@@ -132,7 +132,7 @@ def published_spread(
     ------
     ValueError
         If the method, the data set or the imbalance stands nowhere in the table; a ratio without numbers
-        gives a spread of none.
+        gives an empty list.
     """
     table = reference_numbers() if table is None else table
     for column, value in (("method", method), ("dataset", dataset), ("imbalance", imbalance)):
@@ -145,5 +145,18 @@ def published_spread(
         & (table["ratio"] == ratio)
         & (table["status"] == "read")
         & ~table["repeats"].astype(bool)
-    ]["value"]
-    return Spread(float(chosen.min()), float(chosen.max()), len(chosen))
+    ]
+    return [float(value) for value in chosen["value"]]
+
+
+def published_spread(
+    method: str,
+    dataset: str,
+    ratio: int,
+    *,
+    imbalance: str = "exponential",
+    table: pd.DataFrame | None = None,
+) -> Spread:
+    """Return the lowest and the highest of :func:`published_values`, and how many there are."""
+    values = published_values(method, dataset, ratio, imbalance=imbalance, table=table)
+    return Spread(min(values, default=math.nan), max(values, default=math.nan), len(values))

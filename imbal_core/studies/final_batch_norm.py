@@ -98,7 +98,8 @@ def _smoke() -> list[RunConfig]:
         imbalance=_PAPER_RATIO,
         model="small_cnn",
         epochs=6,
-        learning_rate=0.01,
+        optimizer="adamw",
+        learning_rate=0.006,
         schedule="one-cycle",
         batch_size=BASE_BATCH_SIZE,
     )

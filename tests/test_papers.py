@@ -297,7 +297,7 @@ def test_both_versions_of_a_claim_are_held_where_they_differ():
         assert arxiv.quote != journal.quote
     assert "number and magnitudes" in claims["C-2a"].quote and "number and" not in claims["C-2b"].quote
     assert "augmentation" in claims["C-5a"].quote and "augmentation" not in claims["C-5b"].quote
-    assert {name for name, claim in claims.items() if claim.contrasts} == {"C-4", "C-7"}
+    assert all(claim.contrasts for claim in claims.values())
 
 
 # All papers

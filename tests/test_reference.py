@@ -5,7 +5,13 @@ import math
 import pytest
 
 from imbal_core.papers import PaperError
-from imbal_core.papers.reference import Spread, parse_reference, published_spread, reference_numbers
+from imbal_core.papers.reference import (
+    Spread,
+    parse_reference,
+    published_spread,
+    published_values,
+    reference_numbers,
+)
 
 # Typed a second time: percent at exponential imbalance, "100 50 10" for CIFAR-10 | the same for CIFAR-100. "-" is none,
 # "*" recalled.
@@ -62,6 +68,12 @@ def test_the_spread_of_cross_entropy_counts_each_result_once(table):
     assert spread == Spread(0.7036, 0.7317, 7) == published_spread("CE", "cifar10", 100, table=table)
     assert spread.holds(0.7036) and spread.holds(0.72) and not spread.holds(0.7035) and not spread.holds(0.74)
     assert published_spread("CE", "cifar10", 100, imbalance="step") == Spread(0.6269, 0.6269, 1)
+
+
+def test_the_values_behind_a_spread_are_all_that_were_read(table):
+    values = published_values("Balanced softmax", "cifar100", 100, table=table)
+    assert sorted(values) == pytest.approx([0.4299, 0.451, 0.4647])
+    assert published_values("CE", "cifar10", 10, table=table) == []
 
 
 def test_recalled_numbers_do_not_widen_the_spread(table):

@@ -58,8 +58,8 @@ def sign_check(paper: Paper) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns loss and, for each prediction, "in the file" and "now"; the last row is the released expression,
-        written from its formula, which the file does not hold.
+        A row per loss; for each prediction the columns "in the file" and "now". The last row is the released
+        expression, written from its formula, which the file does not hold.
     """
     printed = paper.tables["sign check"].frame()
     losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -69,13 +69,13 @@ def sign_check(paper: Paper) -> pd.DataFrame:
         _RELEASED: released_expression,
     }
     target = torch.zeros(1, dtype=torch.int64)
-    columns: dict[tuple[str, str], list[str]] = {("loss", ""): list(losses)}
+    columns: dict[tuple[str, str], list[str]] = {}
     for name in printed.columns[1:]:
         p = torch.tensor([[float(text) for text in re.findall(r"[.\d]+", name)]], dtype=torch.float64)
         held = dict(zip(printed["loss"], printed[name], strict=True))
         columns[name, "in the file"] = [f"{held[loss]:.4f}" if loss in held else "" for loss in losses]
         columns[name, "now"] = [f"{float(function(p.log(), target)):.4f}" for function in losses.values()]
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, index=pd.Index(losses, name="loss"))
 
 
 def confident_images(leads: Sequence[float] = (5, 10, 15, 20, 50), *, classes: int = 10) -> pd.DataFrame:

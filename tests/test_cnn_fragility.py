@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from latent_sides import summaries
+from fragility_records import LATENTS, records
 from sklearn.metrics import f1_score, recall_score
 
 from imbal_core import batch, trained
@@ -201,34 +201,6 @@ def test_the_laptop_does_not_test_after_every_epoch(tiny_config, tiny_data):
     config = tiny_config(imbalance="exponential-4", imbalance_scale=0.5, profile="laptop")
     found = study.measure(batch.prepare(config, root=tiny_data[1]), device=CPU, progress=False)
     assert set(found["history"]) == {"learning_rate", "train_loss"}
-
-
-LATENTS = [summaries(seed=7 * seed) for seed in range(3)]
-
-
-def records(latent_of=None, recall_of=None, profile="laptop", datasets=("cifar10",)):
-    """Return hand-made records of a grid: four classes, whatever the data set.
-
-    ``latent_of`` and ``recall_of`` give summaries and recall for (arm, seed).
-    """
-    rows = []
-    for config in build_grid(NAME, profile):
-        arm = study.arm(config)
-        if config.dataset not in datasets:
-            continue
-        recall = [0.8, 0.9, 0.4, 0.2] if recall_of is None else recall_of(arm, config.train_seed)
-        readout = {"accuracy": float(np.mean(recall)), "recall": recall, "precision": recall}
-        latent = (
-            summaries(seed=7 * config.train_seed) if latent_of is None else latent_of(arm, config.train_seed)
-        )
-        measurements = {
-            "train_counts": [60, 30, 12, 6],
-            "history": {"train_loss": [2.0, 1.0]},
-            "readouts": {"softmax": readout, "train": readout},
-            "latent": latent,
-        }
-        rows.append({"key": config.digest(), **config.to_dict(), "measurements": measurements})
-    return pd.DataFrame(rows, dtype=object)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from imbal_core.figures import METHODS, Drawing, legend_below, panels
 __all__ = ["curves", "dots", "published_and_here"]
 
 _GREY = "#8c8c8c"
+_OURS = "#1a1a1a"  # no remedy's colour, for the rows are the remedies
 
 
 def dots(cells: pd.DataFrame, *, title: str = "", caption: str = "", legend: bool = True) -> Drawing:
@@ -144,7 +145,7 @@ def published_and_here(
                 label="published",
             )
         for row in here[here["place"] == place].to_dict("records"):
-            level, color = methods.index(row["method"]) + 0.22, METHODS["CCE (paper)"][1]
+            level, color = methods.index(row["method"]) + 0.22, _OURS
             ax.plot([100 * row["low"], 100 * row["high"]], [level] * 2, color=color, linewidth=1.8)
             ax.plot(
                 100 * row["last"],
@@ -172,7 +173,7 @@ def _published_words(published: pd.DataFrame, here: pd.DataFrame, title: str) ->
     parts = []
     for (place, method), rows in published.groupby(["place", "method"], sort=False):
         text = f"{place}, {method}: published {100 * rows['value'].min():.1f} to {100 * rows['value'].max():.1f} %"
-        text += f" ({len(rows)} results)"
+        text += f" ({len(rows)} result{'s' * (len(rows) > 1)})"
         if (place, method) in ours:
             text += f", here {100 * ours[place, method]['last']:.1f} %"
         parts.append(f"{text}.")

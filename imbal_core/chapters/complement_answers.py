@@ -96,7 +96,7 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
 
 
 def findings(frame: pd.DataFrame) -> str:
-    """Return what the records say beside the claims, as points of a Markdown list, every number computed.
+    """Return what the records say beside the claims, as a Markdown list, every number computed.
 
     A place of the network nearest to the paper that lacks an arm is left out; "" without any record.
     """
@@ -109,7 +109,7 @@ def findings(frame: pd.DataFrame) -> str:
                 _, scale, unit = METRICS[differences[0][2]]
                 digits = 1 if unit == "%" else 2
                 texts = [interval_text(gain, scale=scale, digits=digits, sign=True) for gain in gains]
-                each.append(f"{place.title(network=False)}: {' against '.join(texts)}")
+                each.append(f"  - {place.title(network=False)}: {' against '.join(texts)}.")
         if each:
-            lines.append(f"- {words}. {'; '.join(each)}.")
+            lines += [f"- {words}.", *each]
     return "\n".join(lines)

@@ -22,8 +22,8 @@ _WHY = {
     "network": "ResNet-34 needs a GPU, as ResNet-32 does; the small network is what two cores train",
     "epochs": "profile laptop is short, for two cores",
     "optimizer": "as the paper's code",
-    "learning rate": "as the paper's code; schedule and decay are those of LDAM's repository",
-    "schedule": "two codes, two schedules (point 5 below)",
+    "learning rate": "as the paper's code; a shorter warm-up for fewer epochs",
+    "schedule": "two codes, two schedules; that of LDAM's repository for 200 epochs (point 5 below)",
     "batch size": "as the paper's code",
     "weight decay": "two codes, two values (point 5 below)",
     "augmentation": "as the paper's code",
@@ -35,7 +35,7 @@ _WHY = {
     "runs": "the protocol is fixed before a run is recorded",
 }
 _PAPER_ITEM = {
-    "loss": ("loss", "gamma", "normaliser"),
+    "loss": ("loss", "gamma", "normaliser", "updates"),
     "data sets": ("datasets-v1", "datasets-code", "datasets-printed"),
     "imbalance": ("exponential", "step", "ratios", "kept"),
     "network": ("networks",),
@@ -47,7 +47,7 @@ _PAPER_ITEM = {
     "weight decay": ("weight-decay",),
     "augmentation": ("augmentation", "normalization"),
     "focal loss": ("focal",),
-    "COT": ("cot", "updates"),
+    "COT": ("cot",),
     "selection": ("selection", "measure"),
     "seeds": ("seeds",),
 }
@@ -78,7 +78,9 @@ def protocol_table(paper: Paper, configs: Iterable[RunConfig], frame: pd.DataFra
     }
     rows = []
     for item, why in _WHY.items():
-        printed = "; ".join(paper.protocol[entry].text() for entry in _PAPER_ITEM.get(item, ()))
+        entries = [paper.protocol[entry] for entry in _PAPER_ITEM.get(item, ())]
+        several = len(entries) > 1
+        printed = "; ".join(f"{entry.item}: {entry.text()}" if several else entry.text() for entry in entries)
         here = {column: text[item] for column, text in columns.items()}
         rows.append({"item": item, "paper": printed or "not given", **here, "why": why})
     return pd.DataFrame(rows)

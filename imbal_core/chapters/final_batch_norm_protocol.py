@@ -55,10 +55,12 @@ def protocol_table(paper: Paper, plans: Sequence[tuple[str, Sequence[RunConfig]]
     ----------
     paper : Paper
     plans : sequence of (name, configurations)
-        One column each, such as the runs of a profile; the paper's arms among them are described.
+        A column "here, NAME" each, such as the runs of a profile; the paper's arms among them are described.
     """
     columns = {
-        name: _described([config for config in configs if not config.split_groups and arm(config) in ARMS])
+        f"here, {name}": _described(
+            [config for config in configs if not config.split_groups and arm(config) in ARMS]
+        )
         for name, configs in plans
     }
     return pd.DataFrame(

@@ -10,11 +10,15 @@ from scipy.stats import spearmanr
 
 from imbal_core import fragility_pictures as pictures
 from imbal_core.chapters import cnn_fragility as chapter
+from imbal_core.chapters import cnn_fragility_words as words
 from imbal_core.chapters.complement_places import Place
+from imbal_core.claims import ledger
 from imbal_core.config import RunConfig
 from imbal_core.figures import METHODS
 from imbal_core.latent_readings import class_overlaps, class_readings, share_curve
 from imbal_core.packed_numbers import unpack_rows
+from imbal_core.papers import load_paper
+from imbal_core.studies import build_grid
 from imbal_core.studies import cnn_fragility as study
 
 PLACE = Place("ResNet-20", "cifar10", "exponential 100")
@@ -232,3 +236,53 @@ def test_arms_share_the_colours_of_the_book_and_differ_from_one_another():
         assert len({pictures.STYLE[name][1] for name in names}) == len(names)
     for arm, known in (("CE imbalanced", "CE"), ("LDAM-DRW", "LDAM-DRW"), ("Focal", "Focal")):
         assert pictures.STYLE[arm] == METHODS[known][1:]
+
+
+# Words
+
+
+def test_the_first_lines_hold_the_numbers_of_the_records(frame):
+    verdicts = ledger([load_paper("dablain_2023").claims["C-4"]], frame)
+    text = words.glance(verdicts, frame)
+    share = np.mean([class_readings(latent)["top_k_share"].mean() for latent in LATENTS])
+    assert "**CIFAR-10, exponential 100, ResNet-20** (3 seeds): the ten largest" in text
+    assert f"of all units carry {100 * share:.1f} (" in text
+    missed = frame[(frame["readout"] == "false negatives") & (frame["metric"] == "magnitude_gap")]
+    missed = missed[missed["dataset"] == "cifar10"]["value"].mean()
+    assert f"they lose {100 * missed:.1f} (" in text
+    assert "**CIFAR-10, step 10, ResNet-20**: minority recall changes by +0.0 (" in text
+    assert text.endswith(f"C-4 *{next(v.label for v in verdicts if v.n)}*.")
+    empty = words.glance(verdicts, frame[:0])
+    assert "seeds" not in empty and empty.strip().startswith("Verdicts")
+
+
+def test_findings_are_paired_differences_and_nothing_without_records(frame):
+    changed = frame.copy()
+    one = (changed["readout"] == "LDAM-DRW") & (changed["metric"] == "recall_few")
+    changed.loc[one, "value"] += 0.1
+    lines = words.findings(changed).splitlines()
+    assert len(lines) == 4
+    assert "LDAM-DRW minus cross entropy. CIFAR-10, exponential 100, ResNet-20: +10.0 (" in lines[2]
+    assert words.findings(frame[:0]) == ""
+
+
+def test_the_protocol_says_what_the_paper_says_and_what_was_planned(frame):
+    paper = load_paper("dablain_2023")
+    configs = [c for profile in ("paper", "laptop") for c in build_grid("cnn_fragility", profile)]
+    table = words.protocol_table(paper, configs, frame).set_index("item")
+    assert list(table.columns) == [
+        "paper",
+        "here, ResNet-32",
+        "here, ResNet-56",
+        "here, ResNet-20",
+        "why",
+    ]
+    assert table.loc["epochs", "here, ResNet-32"] == "200"
+    assert table.loc["imbalance", "here, ResNet-20"] == (
+        "cifar10: exponential 100; cifar10: step 10; scenes6: exponential 20"
+    )
+    assert table.loc["runs", "here, ResNet-20"] == "42 recorded of 42 planned"
+    assert table.loc["runs", "here, ResNet-56"] == "0 recorded of 90 planned"
+    assert "(recalled, not verified)" in table.loc["data sets", "paper"]
+    assert table.loc["schedule", "here, ResNet-20"] == "cosine"
+    assert table.notna().all(axis=None)

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imbal_core.chapters.complement_checks import released_expression
 from imbal_core.losses import build_loss, list_losses
 
 SIZES = ((4096, 1000), (128, 10))
@@ -31,16 +32,6 @@ SLOWDOWN_TARGET = 1.6
 SPEEDUP_TARGET = 3.0
 
 Function = Callable[[Tensor, Tensor], Tensor]
-
-
-def released_expression(logits: Tensor, targets: Tensor) -> Tensor:
-    """CE - (-C / K) as the repository computes it: softmax, division by 1 - p_g, logarithm, mask."""
-    rows, classes = logits.shape
-    p = logits.softmax(1)
-    true = p.gather(1, targets.unsqueeze(1))
-    q = p / (1 - true) + 1e-7
-    wrong = torch.ones_like(p).scatter_(1, targets.unsqueeze(1), 0.0)
-    return F.cross_entropy(logits, targets) - (q * q.log() * wrong).sum() / (rows * classes)
 
 
 def competitors(classes: int) -> dict[str, Function]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from imbal_core.loss_functions import MASKED, checked, reduced
+from imbal_core.loss_functions import MASKED, REDUCTIONS, checked, reduced
 from imbal_core.names import unknown_name
 
 __all__ = ["FORMS", "complement_cross_entropy", "complement_entropy", "complement_objective"]
@@ -52,7 +52,7 @@ def complement_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "mea
     ----------
     Chen, H.-Y. et al. (2019). "Complement Objective Training".
     """
-    return reduced(_mixture(checked(logits, targets), targets, 0.0, 1.0), reduction)
+    return _mixture(checked(logits, targets), targets, 0.0, 1.0, reduction)
 
 
 def complement_objective(
@@ -141,30 +141,38 @@ def _in_form(
         raise unknown_name("form", form, FORMS)
     logits = checked(logits, targets)
     divisor = logits.shape[1] - 1 if form == "paper" else logits.shape[1]
-    return reduced(_mixture(logits, targets, of_cross_entropy, of_entropy[form] / divisor), reduction)
+    return _mixture(logits, targets, of_cross_entropy, of_entropy[form] / divisor, reduction)
 
 
-def _mixture(logits: Tensor, targets: Tensor, of_cross_entropy: float, of_entropy: float) -> Tensor:
-    """Return a CE + b C of each image."""
-    values: Tensor = _Mixture.apply(logits, targets, of_cross_entropy, of_entropy)
+def _mixture(
+    logits: Tensor, targets: Tensor, of_cross_entropy: float, of_entropy: float, reduction: str
+) -> Tensor:
+    """Return a CE + b C of each image, or its mean or sum."""
+    if reduction not in REDUCTIONS:
+        raise unknown_name("reduction", reduction, REDUCTIONS)
+    values: Tensor = _Mixture.apply(logits, targets, of_cross_entropy, of_entropy, reduction)
     return values
 
 
 class _Mixture(torch.autograd.Function):
-    """Give a CE + b C, shape (N,), with its gradient from the same pass over the logits.
+    """Give a CE + b C, shape (N,) or reduced, with its gradient from the same pass over the logits.
 
     One softmax serves the value and the gradient a p_j - b q_j (log q_j + C); automatic differentiation
-    keeps five matrices of that size and reads each twice.
+    keeps five matrices of that size and reads each twice. On a CPU the gradient gets the factor of a mean while it
+    lies in the cache, and nothing is left to do when the loss itself is what is differentiated.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, a: float, b: float) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, a: float, b: float, reduction: str) -> Tensor:
         rows, classes = logits.shape
+        on_cpu = logits.device.type == "cpu"
+        factor = 1 / max(rows, 1) if reduction == "mean" else 1.0
+        ctx.left, factor = (1.0, factor) if on_cpu else (factor, 1.0)
         gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
         chosen = targets.unsqueeze(1)
         odds, entropy = logits.new_empty(rows, 1), logits.new_empty(rows, 1)
         step = max(rows, 1)
-        if logits.device.type == "cpu":
+        if on_cpu:
             step = max(1, _LOGITS_PER_THREAD * torch.get_num_threads() // classes)
         for start in range(0, rows, step):
             part = slice(start, start + step)
@@ -181,13 +189,20 @@ class _Mixture(torch.autograd.Function):
             torch.add(log_total, top.sub_(logits[part].gather(1, chosen[part])), out=odds[part])
             share *= torch.add(a * odds[part].sigmoid(), mean, alpha=b)
             torch.sub(share, wrong, alpha=b, out=wrong)
-        gradient.scatter_(1, chosen, odds.sigmoid().mul_(-a))
+            if factor != 1:
+                wrong *= factor
+        gradient.scatter_(1, chosen, odds.sigmoid().mul_(-a).mul_(factor))
         ctx.save_for_backward(gradient)
         # The threshold only keeps exp finite: beyond it softplus(u) = u to the last bit.
-        return torch.add(a * F.softplus(odds, threshold=40.0), entropy, alpha=b).squeeze(1)
+        values = torch.add(a * F.softplus(odds, threshold=40.0), entropy, alpha=b).squeeze(1)
+        return reduced(values, reduction)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outer.unsqueeze(1), None, None, None
+        outer = outer.unsqueeze(1) if outer.ndim else outer
+        # A factor is looked at on a CPU alone: elsewhere that waits for the device, and costs more than to apply it.
+        if outer.ndim or outer.device.type != "cpu" or outer != 1:
+            gradient = gradient * (outer * ctx.left)
+        return gradient, None, None, None, None

@@ -173,13 +173,28 @@ def gradient(function, logits, targets):
     return leaf.grad
 
 
-def test_backward_may_run_twice_over_a_kept_graph():
+def test_backward_may_run_again_over_a_kept_graph():
     logits, targets = draw()
     value = complement_cross_entropy(logits.requires_grad_(), targets)
     value.backward(retain_graph=True)
     once = logits.grad.clone()
-    value.backward()
-    torch.testing.assert_close(logits.grad, 2 * once)
+    for _ in range(2):
+        value.backward(retain_graph=True)
+    torch.testing.assert_close(logits.grad, 3 * once)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_reduced_loss_that_is_scaled_has_a_scaled_gradient(reduction):
+    logits, targets = draw(rows=7)
+
+    def slope(scale):
+        leaf = logits.clone().requires_grad_()
+        (scale * complement_cross_entropy(leaf, targets, reduction=reduction)).backward()
+        return leaf.grad
+
+    each = gradient(lambda z, g: complement_cross_entropy(z, g, reduction="none"), logits, targets)
+    torch.testing.assert_close(slope(1.0), each / (7 if reduction == "mean" else 1))
+    torch.testing.assert_close(slope(-2.5), -2.5 * slope(1.0))
 
 
 @pytest.mark.parametrize("threads_worth", [1, 7, 40])

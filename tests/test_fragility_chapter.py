@@ -144,6 +144,19 @@ def test_changes_are_those_of_the_study(frame):
     assert chapter.change_table(frame, []).empty
 
 
+def test_the_sibling_table_stands_beside_recalls_of_as_many_classes(labels):
+    paper = load_paper("dablain_2023")
+    alone = chapter.sibling_table(paper, labels, [PLACE])
+    assert alone.columns.tolist() == ["class", "sibling: images", "sibling: accuracy (%)"], "four classes"
+    assert alone.iloc[0].tolist() == ["plane", "5,000", "94.1"]
+    some = labels[labels["label"] == 0]
+    wide = pd.concat([some.assign(label=k, train_count=1000 + k, recall=k / 10) for k in range(10)])
+    both = chapter.sibling_table(paper, wide, [PLACE, Place("ResNet-20", "scenes6", "exponential 20")])
+    assert both.columns.tolist()[3:] == ["ResNet-20: images", "ResNet-20: recall (%)"]
+    assert both["ResNet-20: images"][9] == "1,009"
+    assert both["ResNet-20: recall (%)"][3] == "30.0 (30.0 to 30.0)"
+
+
 def test_frames_of_no_records_draw_nothing_and_say_how_to_get_them():
     empty = pd.DataFrame(columns=["key", *(f.name for f in dataclasses.fields(RunConfig)), "measurements"])
     assert chapter.mean_overlaps(empty, PLACE) == {}

@@ -13,6 +13,7 @@ from imbal_core.chapters.complement_places import Place, at, contrast, interval_
 from imbal_core.config import RunConfig
 from imbal_core.latent_readings import class_overlaps, share_curve
 from imbal_core.packed_numbers import unpack_rows
+from imbal_core.papers import Paper
 from imbal_core.photographs import INATURALIST_CLASSES, PLACES_CLASSES
 from imbal_core.rank_correlation import mean_partial_spearman
 from imbal_core.statistics import mean_interval
@@ -34,6 +35,7 @@ __all__ = [
     "not_run",
     "places",
     "share_points",
+    "sibling_table",
 ]
 
 #: Data set -> its classes in print, the largest first in an exponential imbalance.
@@ -321,6 +323,40 @@ def change_table(frame: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
             rows.append(row)
     columns = ["place", "quantity", "balanced and imbalanced", "balanced, two seeds", "difference"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def sibling_table(paper: Paper, labels: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
+    """Return the accuracy of every class of CIFAR-10 in the authors' sibling repository, and ours beside it.
+
+    Parameters
+    ----------
+    paper : Paper
+        Its table "accuracy": ResNet-32, cross entropy, the epoch that was best on test images.
+    labels : DataFrame
+        Of `imbal_core.studies.cnn_fragility.label_frame`.
+    where : sequence of Place
+        A column for each that has CIFAR-10's ten classes: recall in percent, and training images, of the arm
+        "CE imbalanced".
+    """
+    printed = paper.tables["accuracy"].frame()
+    table = pd.DataFrame(
+        {
+            "class": printed["name"],
+            "sibling: images": [f"{count:,}" for count in printed["train"]],
+            "sibling: accuracy (%)": [f"{100 * value:.1f}" for value in printed["accuracy"]],
+        }
+    )
+    for place in where:
+        part = at(labels, place)
+        part = part[part["readout"] == "CE imbalanced"]
+        if place.dataset != "cifar10" or part["label"].nunique() != len(printed):
+            continue
+        groups = [part[part["label"] == label] for label in printed["class"]]
+        table[f"{place.form}: images"] = [f"{int(group['train_count'].iloc[0]):,}" for group in groups]
+        table[f"{place.form}: recall (%)"] = [
+            interval_text(mean_interval(group["recall"])) for group in groups
+        ]
+    return table
 
 
 def _table(

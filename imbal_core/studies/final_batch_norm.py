@@ -97,7 +97,7 @@ def _smoke() -> list[RunConfig]:
         dataset="mnist5k-8",
         imbalance=_PAPER_RATIO,
         model="small_cnn",
-        epochs=6,
+        epochs=5,
         optimizer="adamw",
         learning_rate=0.006,
         schedule="one-cycle",

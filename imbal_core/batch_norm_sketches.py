@@ -46,7 +46,7 @@ def layer_sketch(*, caption: str = "") -> Drawing:
             )
         )  # fmt: skip
         middle = 2.1 * index + 0.85
-        ax.text(middle, 0.8, name, ha="center", va="center", fontsize=11, weight="semibold", color=color)
+        ax.text(middle, 0.8, name, ha="center", va="center", fontsize=11, weight="bold", color=color)
         ax.text(middle, 0.36, what, ha="center", va="center", fontsize=14 if own else 10, color=color)
         if index:
             _arrow(ax, (middle - 1.25, 0.5), (middle - 0.87, 0.5), _GREY)

@@ -30,8 +30,9 @@ __all__ = ["TOLERANCE", "Check", "VerifyReport", "compare", "verify"]
 TOLERANCE = 0.05
 
 _SAME = ("system", "device", "torch", "torchvision", "numpy", "threads")
-# What training went through, and pictures of features, may differ freely where only the outcome is compared.
-_PATHS_OF_TRAINING = ("history", "feature_sketch")
+# What training went through, and what the single features look like, may differ freely where only the outcome is
+# compared: a unit has another rank or place, packed as text, though the predictions are the same.
+_PATHS_OF_TRAINING = ("history", "feature_sketch", "latent")
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,9 @@ def compare(
     recorded, again : mapping
         Measurements, as a record holds them.
     tolerance : float, optional
-        None: every value is the same. Else the history of the training is left out, whole numbers and text
-        are the same, and a fraction, or the mean of a list of fractions (recall per class, say), differs by
-        at most this much.
+        None: every value is the same. Else the history of the training and the pictures and summaries of
+        features are left out, whole numbers and text are the same, and a fraction, or the mean of a list of
+        fractions (recall per class, say), differs by at most this much.
 
     Examples
     --------

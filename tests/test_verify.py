@@ -164,6 +164,15 @@ def test_within_a_tolerance_the_history_is_left_out():
     assert not compare(MEASUREMENTS, changed(["history"], {}))[0]
 
 
+def test_within_a_tolerance_the_summaries_of_latent_features_are_left_out():
+    latent = {"units": 64, "gaps": {"CE": "packed"}, "coverage": [[0.5, 0.75]]}
+    here, there = (MEASUREMENTS | {"latent": latent | {"gaps": {"CE": text}}} for text in ("one", "other"))
+    assert compare(here, there, 0.05) == (True, "the same measurements")
+    assert compare(here, there) == (False, "latent.gaps.CE: one recorded, other now")
+    less = changed(["readouts"], {}) | {"latent": latent}
+    assert not compare(here, less, 0.05)[0], "the readouts beside them count"
+
+
 @pytest.mark.parametrize("tolerance", [None, 0.5])
 def test_a_readout_that_one_side_lacks_is_a_difference(tolerance):
     less = changed(["readouts"], {})

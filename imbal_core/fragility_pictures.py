@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from imbal_core.figures import METHODS, Drawing, legend_below, panels
 
 __all__ = ["STYLE", "diversity_and_recall", "embeddings", "gaps", "overlaps", "share_curves"]
 
 _RARE_COLOR, _COMMON_COLOR = "#CC6677", METHODS["D"][1]
+#: A unit is called silent if no class's mean |CE| in it reaches this share of the largest of all units.
+_SILENT = 0.005
 #: Arm or kind of image -> colour, marker, line style.
 STYLE: dict[str, tuple[str, str, str]] = {
     "CE balanced": ("#CC6677", "s", "--"),
@@ -36,12 +39,14 @@ def embeddings(
     ----------
     features, weights : ndarray of shape (C, D)
         Mean FE of each class, and the classifier's weights; CE are their products. Units are ordered by the class
-        to whose CE they add most, so that each class's own units stand together.
+        to whose CE they add most, so that each class's own units stand together; units that hardly answer to any
+        class stand last.
     names : sequence of C str
     title, caption : str
     """
     products = features * weights
-    owner = products.argmax(axis=0)
+    strongest = np.abs(products).max(axis=0)
+    owner = np.where(strongest < _SILENT * strongest.max(), len(names), products.argmax(axis=0))
     order = np.lexsort((-products.max(axis=0), owner))
     figure, axes = panels(1, rows=3, width=9.5, height=1.6 + 0.66 * len(names), share_y=False)
     for ax, (name, values) in zip(
@@ -61,7 +66,7 @@ def embeddings(
         ax.set_title(name, loc="left", fontsize=10)
         ax.grid(visible=False)
         figure.colorbar(image, ax=ax, pad=0.01)
-    axes[-1].set_xlabel("unit, ordered by the class that it speaks for most")
+    axes[-1].set_xlabel("unit, by the class that it speaks for most; the silent ones last")
     figure.suptitle(title)
     shares = np.sort(np.abs(products), axis=1)[:, ::-1]
     table = pd.DataFrame(
@@ -91,19 +96,19 @@ def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") ->
     names = list(dict.fromkeys(shares["panel"]))
     columns = min(5, len(names))
     rows = -(-len(names) // columns)
-    figure, axes = panels(columns, rows=rows, width=2.3 * columns + 0.8, height=2.1 * rows + 0.9)
+    figure, axes = panels(columns, rows=rows, width=1.75 * columns + 0.8, height=1.9 * rows + 0.9)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
     for ax, name in zip(axes, names, strict=False):
         for method, part in shares[shares["panel"] == name].groupby("method", sort=False):
             _line(ax, str(method), part["k"], part)
         ax.set_xscale("log", base=2)
-        ticks = [k for k in (1, 3, 10, 30) if k <= shares["k"].max()]
+        ticks = [k for k in (1, 3, 10, 30, 100) if k <= shares["k"].max()]
         ax.set_xticks(ticks, [str(k) for k in ticks])
         ax.set_xticks([], minor=True)
         ax.axvline(10, color="#d9d9d9", linewidth=1, zorder=0)
         ax.set_title(name, fontsize=10)
-        ax.set_ylim(0, 100)
+        ax.set_ylim(0, 104)
     for ax in axes[max(0, len(names) - columns) : len(names)]:
         ax.set_xlabel("K")
     for ax in axes[::columns]:
@@ -115,7 +120,7 @@ def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") ->
         f"{row['panel']}, {row['method']}: {100 * row['mean']:.0f} % at K = 10."
         for row in at.to_dict("records")
     )
-    return Drawing(figure, alt, shares, caption)
+    return Drawing(figure, alt, _known(shares), caption)
 
 
 def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
@@ -135,7 +140,10 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
             part = part.sort_values("train_count")
             _line(ax, str(method), part["train_count"], part)
         ax.set_xscale("log")
-        ax.set_title(name)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_title(name, fontsize=11)
         ax.set_xlabel("training images of the class")
     axes[0].set_ylabel("magnitude lost from\ntrain to test (%)")
     figure.suptitle(title)
@@ -145,7 +153,13 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
         f"{100 * part.iloc[-1]['mean']:.0f} % for the largest."
         for (name, method), part in points.sort_values("train_count").groupby(["panel", "method"], sort=False)
     )
-    return Drawing(figure, alt, points, caption)
+    return Drawing(figure, alt, _known(points), caption)
+
+
+def _known(points: pd.DataFrame) -> pd.DataFrame:
+    """Return the drawn numbers, without the columns of intervals where no point has one."""
+    infinite = not np.isfinite(points[["low", "high"]].to_numpy(dtype=np.float64)).any()
+    return points.drop(columns=["low", "high"]) if infinite else points
 
 
 def _line(ax: Axes, method: str, xs: pd.Series, rows: pd.DataFrame) -> None:
@@ -185,7 +199,7 @@ def overlaps(
         ax.set_yticks(range(len(names)), names, fontsize=8)
         ax.set_title(panel)
         ax.grid(visible=False)
-    figure.colorbar(image, ax=axes, label="shared units (fraction)", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="shared units", shrink=0.8, format=PercentFormatter(1))
     figure.suptitle(title)
     table = pd.DataFrame(rows, columns=["panel", "class", "other class", "overlap"])
     parts = []
@@ -213,21 +227,24 @@ def diversity_and_recall(points: pd.DataFrame, *, title: str = "", caption: str 
     figure, axes = panels(len(names), width=max(5.6, 3.9 * len(names)), height=4.1)
     for ax, name in zip(axes, names, strict=True):
         part = points[points["panel"] == name]
+        sizes = 20 + 160 * part["train_count"] / points["train_count"].max()
         for rare, rows in part.groupby("rare"):
             ax.scatter(
                 rows["diversity"], 100 * rows["recall"], color=_RARE_COLOR if rare else _COMMON_COLOR,
-                marker="v" if rare else "o", s=20 + 160 * rows["train_count"] / part["train_count"].max(),
+                marker="v" if rare else "o", s=sizes[rows.index],
                 label="rarer half of the classes" if rare else "the other classes",
             )  # fmt: skip
-        for row in part.to_dict("records"):
+        for row, size in zip(part.to_dict("records"), sizes, strict=True):
+            aside = 1.5 + np.sqrt(size) / 2
             ax.annotate(
-                row["name"], (row["diversity"], 100 * row["recall"]), fontsize=7.5, xytext=(5, 4),
-                textcoords="offset points",
+                row["name"], (row["diversity"], 100 * row["recall"]), fontsize=8, xytext=(aside, 0),
+                textcoords="offset points", va="center", path_effects=[withStroke(linewidth=2, foreground="white")],
             )  # fmt: skip
-        ax.set_title(name)
-        ax.set_xlabel("effective rank of equally many training FE")
+        ax.set_title(name, fontsize=11)
+        ax.set_xlabel("effective rank of\nequally many training FE")
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set_ylim(0, 100)
+        ax.set_ylim(0, 106)
+        ax.margins(x=0.1)
     axes[0].set_ylabel("recall (%)")
     figure.suptitle(title)
     legend_below(figure, axes, columns=2)

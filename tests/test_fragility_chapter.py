@@ -208,6 +208,30 @@ def test_units_stand_with_the_class_that_they_speak_for():
     assert f"a: the ten largest carry {100 * carried[-10:].sum() / carried.sum():.0f} %" in drawing.alt
 
 
+def test_silent_units_stand_last_and_not_with_the_first_class():
+    rng = np.random.default_rng(3)
+    features, weights = 1 + rng.random((4, 16)), 1 + rng.random((4, 16))
+    features[:, ::4] = 0
+    drawing = pictures.embeddings(features, weights, "abcd")
+    shown = np.asarray(drawing.figure.axes[2].images[0].get_array())
+    assert (shown[:, :12] > 0).all() and (shown[:, 12:] == 0).all()
+
+
+def test_of_one_seed_no_interval_is_drawn_or_printed(made, labels):
+    one = made[[config == 0 for config in made["train_seed"]]]
+    drawing = pictures.share_curves(chapter.share_points(one, PLACE))
+    assert "low" not in drawing.table and set(drawing.table["n"]) == {1}
+    assert "inf" not in drawing.table.to_html()
+    assert not any(ax.collections for ax in drawing.figure.axes)
+
+
+def test_class_sizes_are_printed_as_numbers(drawn):
+    ax = drawn["gaps"].figure.axes[0]
+    drawn["gaps"].figure.canvas.draw()
+    names = [label.get_text() for label in ax.get_xticklabels()]
+    assert {"10", "30"} <= set(names) and not any("mathdefault" in name for name in names)
+
+
 def test_shares_and_gaps_are_drawn_in_percent_at_their_place(drawn):
     points = drawn["shares"].table
     ax = drawn["shares"].figure.axes[1]
@@ -266,7 +290,8 @@ def test_the_first_lines_hold_the_numbers_of_the_records(frame):
     assert "**CIFAR-10, step 10, ResNet-20**: minority recall changes by +0.0 (" in text
     assert text.endswith(f"C-4 *{next(v.label for v in verdicts if v.n)}*.")
     empty = words.glance(verdicts, frame[:0])
-    assert "seeds" not in empty and empty.strip().startswith("Verdicts")
+    assert "seeds" not in empty and empty.startswith("No run of this study is recorded yet")
+    assert "No run" not in text
 
 
 def test_findings_are_paired_differences_and_nothing_without_records(frame):

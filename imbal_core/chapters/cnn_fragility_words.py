@@ -50,6 +50,12 @@ _PAPER_ITEM = {
 }
 
 
+_NO_RECORD = (
+    "No run of this study is recorded yet, so nothing on this page speaks for or against a claim. What the figures "
+    "look like, on digits, is under *Run it here*."
+)
+
+
 def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
     """Return the answer of the chapter in a few sentences of Markdown, every number from the records.
 
@@ -76,7 +82,7 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
             )
     lines += [_experiment(frame, place) for place in places(frame, "step")]
     labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
-    lines = [line for line in lines if line]
+    lines = [line for line in lines if line] or [_NO_RECORD]
     return "\n".join([*lines, "", f"Verdicts, from the network nearest to the paper that was run: {labels}."])
 
 

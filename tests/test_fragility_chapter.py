@@ -294,6 +294,16 @@ def test_the_first_lines_hold_the_numbers_of_the_records(frame):
     assert "No run" not in text
 
 
+def test_a_claim_without_any_record_stands_once_and_others_with_every_network(frame):
+    claims = load_paper("dablain_2023").claims
+    found = ledger([claims["C-1"], claims["C-4"]], frame[:0])
+    assert len(found) == 6
+    alone = words.condensed(found)
+    assert [verdict.claim for verdict in alone] == ["C-1", "C-4"]
+    with_records = words.condensed(ledger([claims["C-1"]], frame[:0]) + ledger([claims["C-4"]], frame))
+    assert [verdict.claim for verdict in with_records] == ["C-1", "C-4", "C-4", "C-4"]
+
+
 def test_findings_are_paired_differences_and_nothing_without_records(frame):
     changed = frame.copy()
     one = (changed["readout"] == "LDAM-DRW") & (changed["metric"] == "recall_few")

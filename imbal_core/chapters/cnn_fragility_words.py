@@ -16,7 +16,7 @@ from imbal_core.losses import loss_defaults
 from imbal_core.papers import Paper
 from imbal_core.studies.cnn_fragility import NETWORKS, cell
 
-__all__ = ["findings", "glance", "protocol_table"]
+__all__ = ["condensed", "findings", "glance", "protocol_table"]
 
 _WHY = {
     "data sets": "scenes6 stands in for Places on two cores: Places and iNaturalist are large downloads",
@@ -84,6 +84,13 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
     labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
     lines = [line for line in lines if line] or [_NO_RECORD]
     return "\n".join([*lines, "", f"Verdicts, from the network nearest to the paper that was run: {labels}."])
+
+
+def condensed(found: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts in their order, but one only for a claim that no network was run for."""
+    attempted = {verdict.claim for verdict in found if verdict.label != "not attempted"}
+    first = headline(found)
+    return [verdict for verdict in found if verdict.claim in attempted or verdict is first[verdict.claim]]
 
 
 def _experiment(frame: pd.DataFrame, place: Place) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,9 @@ class Drawing:
 
     def _repr_html_(self) -> str:
         source = base64.b64encode(self.svg()).decode()
-        table = self.table.to_html(index=False, border=0, float_format=lambda value: f"{value:.3f}")
+        # an interval of one run has no bounds, a method without a printed number no paper's
+        finite = self.table.replace([math.inf, -math.inf], math.nan)
+        table = finite.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.3f}")
         return (
             '<figure class="drawing">'
             f'<img alt="{html.escape(self.alt)}" src="data:image/svg+xml;base64,{source}">'

@@ -32,24 +32,39 @@ def glued_verdicts(executed: Path) -> dict[str, str]:
     ValueError
         If a glued text is not one of the five verdicts.
     """
-    notebook = read_notebook(executed)
-    if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":
-        return {}
-    found = {}
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            name = output.get("metadata", {}).get("scrapbook", {}).get("name", "")
-            if name.startswith("verdict_"):
-                text = next(value for mime, value in output["data"].items() if mime.endswith("text/plain"))
-                found[name.removeprefix("verdict_")] = ast.literal_eval(text)
+    glued = _glued(executed)
+    found = {
+        name.removeprefix("verdict_"): ast.literal_eval(text)
+        for name, text in glued.items()
+        if name.startswith("verdict_")
+    }
     for verdict in found.values():
         if verdict not in VERDICT_BADGES:
             raise unknown_name(f"verdict in {executed.name}", verdict, VERDICT_BADGES)
     return found
 
 
+def _glued(executed: Path) -> dict[str, str]:
+    """Return the representation of what an executed chapter glued, by name; nothing where it shows smoke records."""
+    notebook = read_notebook(executed)
+    if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":
+        return {}
+    found = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if name := output.get("metadata", {}).get("scrapbook", {}).get("name", ""):
+                found[name] = next(
+                    value for mime, value in output["data"].items() if mime.endswith("text/plain")
+                )
+    return found
+
+
 def chapter_card(chapter: str, executed: Path | None) -> str:
-    """Return the foot of a chapter's card as MyST: verdicts and a link, or that it is not written."""
+    """Return the foot of a chapter's card as MyST: verdicts, what they rest on and a link, or that it is not written.
+
+    What they rest on is the text that the chapter glued as ``judged_on``: a verdict from a small network is not read
+    as one from the paper's.
+    """
     if executed is None:
         return "{bdg-light}`chapter in preparation`\n"
     badges = [
@@ -57,7 +72,9 @@ def chapter_card(chapter: str, executed: Path | None) -> str:
         for claim, verdict in glued_verdicts(executed).items()
     ]
     verdicts = " ".join(badges) or "This build judges no claim."
-    return f"{verdicts}\n\n[Read the chapter](../notebooks/{chapter}.ipynb)\n"
+    basis = ast.literal_eval(_glued(executed).get("judged_on", "''"))
+    judged = f"Judged on: {basis}.\n\n" if basis else ""
+    return f"{verdicts}\n\n{judged}[Read the chapter](../notebooks/{chapter}.ipynb)\n"
 
 
 def status_table(executed: Mapping[str, Path]) -> str:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from imbal_core import chapters
 from imbal_core.batch import Failure, GridReport
-from imbal_core.chapters import Chapter, number, open_chapter, table, verdict_table
+from imbal_core.chapters import Chapter, judged_on, number, open_chapter, table, verdict_table
 from imbal_core.chapters import category_centers as tables
 from imbal_core.chapters import category_centers_protocol as protocol
 from imbal_core.claims import Verdict
@@ -200,6 +200,21 @@ def test_a_table_is_escaped_and_shows_its_index_only_where_that_has_a_name():
 def make_verdict(claim="D-1", label="reproduced", form="frozen", n=10, explanation="because"):
     interval = Interval(0.01, 0.005, 0.015, n, 0.002)
     return Verdict(claim, label, "laptop", form, n, pd.DataFrame(), interval, explanation)
+
+
+def test_what_verdicts_rest_on_names_each_form_once_and_none_without_records():
+    found = [
+        Verdict(claim, label, profile, form, 5, pd.DataFrame(), None, "")
+        for claim, label, profile, form in [
+            ("B-1", "contradicted", "laptop", "small network"),
+            ("B-2", "inconclusive", "laptop", "small network"),
+            ("B-3", "not attempted", "paper", "ResNet-34"),
+            ("B-4", "direction only", "paper", "ResNet-32"),
+            ("B-5", "reproduced", None, None),
+        ]
+    ]
+    assert judged_on(found) == "small network, profile laptop; ResNet-32, profile paper"
+    assert judged_on(found[2:3]) == ""
 
 
 def test_the_verdict_table_escapes_what_it_quotes_and_names_each_claim_once():

@@ -211,3 +211,10 @@ def test_a_drawing_without_caption_is_still_shown():
     ax.plot([0, 1])
     text = Drawing(figure, "a line", pd.DataFrame({"x": [0, 1]}))._repr_html_()
     assert '<img alt="a line"' in text and "<details" in text
+
+
+def test_the_data_table_leaves_a_bound_empty_that_is_not_a_number():
+    rows = pd.DataFrame({"low": [-np.inf, 0.25], "high": [np.inf, 0.5], "paper": [np.nan, 0.75]})
+    figure, _ = panels(1, width=2, height=2)
+    page = Drawing(figure, "two intervals", rows)._repr_html_()
+    assert re.findall(r"<td>(.*?)</td>", page) == ["", "", "", "0.250", "0.500", "0.750"]

@@ -53,6 +53,14 @@ def test_smoke_records_give_no_verdict(tmp_path):
     assert "judges no claim" in chapter_card("a", copy)
 
 
+def test_a_card_says_which_network_the_verdicts_rest_on(tmp_path):
+    glued = [("verdict_B-1", "contradicted"), ("judged_on", "small network, profile laptop")]
+    card = chapter_card("a", executed(tmp_path / "a.ipynb", glued))
+    assert "Judged on: small network, profile laptop." in card.splitlines()
+    without = chapter_card("a", executed(tmp_path / "b.ipynb", [("judged_on", "")]))
+    assert "Judged on" not in without
+
+
 def test_a_verdict_outside_the_five_words_stops_the_build(tmp_path):
     with pytest.raises(ValueError, match=r"unknown verdict in a\.ipynb 'confirmed'"):
         glued_verdicts(executed(tmp_path / "a.ipynb", [("verdict_D-1", "confirmed")]))

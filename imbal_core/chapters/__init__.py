@@ -17,7 +17,7 @@ from imbal_core.prediction import default_device
 from imbal_core.records import Record, RecordStore
 from imbal_core.studies import PROFILES, build_grid
 
-__all__ = ["Chapter", "Html", "number", "open_chapter", "table", "verdict_table"]
+__all__ = ["Chapter", "Html", "judged_on", "number", "open_chapter", "table", "verdict_table"]
 
 
 class Html(str):
@@ -169,6 +169,15 @@ def table(frame: pd.DataFrame) -> Html:
         index=frame.index.name is not None or frame.columns.nlevels > 1, border=0, justify="unset"
     )
     return Html(f'<div class="table-wrap {"table-text" if wordy else "table-numbers"}">{body}</div>')
+
+
+def judged_on(verdicts: Iterable[Verdict]) -> str:
+    """Return the forms and profiles whose records decided the verdicts, such as "small network, profile laptop".
+
+    Empty where no record did; a verdict from a computation alone counts as none.
+    """
+    used = [(v.form, v.profile) for v in verdicts if v.profile and v.label != "not attempted"]
+    return "; ".join(f"{form}, profile {profile}" for form, profile in dict.fromkeys(used))
 
 
 def verdict_table(verdicts: Sequence[Verdict], statements: Mapping[str, str]) -> Html:

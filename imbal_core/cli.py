@@ -486,6 +486,9 @@ def book(
     live: Annotated[bool, typer.Option(help="Train each chapter's small live section.")] = True,
     profile: Annotated[str, typer.Option(help="The records to show: best, smoke, laptop or paper.")] = "best",
     train: Annotated[bool, typer.Option("--train", help="Train what the profile lacks.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Notebooks at once; by default one per core, one with --train.")
+    ] = None,
 ) -> None:
     """Execute every chapter and build the book: _build/html/index.html.
 
@@ -495,7 +498,7 @@ def book(
     """
     from imbal_core.execute import build_book
 
-    build_book(live=live, profile=profile, train=train)
+    build_book(live=live, profile=profile, train=train, jobs=jobs)
 
 
 @app.command()

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,7 @@ def run_notebook(
     print(f"{source.stem}: executing with {shown}", flush=True)
     destination.parent.mkdir(parents=True, exist_ok=True)
     failed = destination.with_name(f"{destination.stem}.failed.ipynb")
+    start = time.perf_counter()
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else the kernel warns about frozen modules
     try:
         papermill.execute_notebook(
@@ -206,7 +210,40 @@ def run_notebook(
     }
     nbformat.write(executed, failed)
     failed.replace(destination)
+    print(f"{source.stem}: executed in {time.perf_counter() - start:.0f} s", flush=True)
     return destination
+
+
+def _run_notebooks(
+    copies: Mapping[Path, Path], parameters: Mapping[str, Any], jobs: int, *, progress: bool, **options: Any
+) -> None:
+    """Execute notebooks, several at once where `jobs` says so; the first that fails ends the rest."""
+    if jobs < 1:
+        raise ValueError(f"jobs must be a positive number, got {jobs}.")
+    if jobs == 1:
+        for source, copy in copies.items():
+            run_notebook(source, copy, parameters, progress=progress, **options)
+        return
+    # Processes, since papermill changes the folder of the whole process while a notebook runs.
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_share_cores, initargs=(threads,)
+    ) as pool:
+        running = [
+            pool.submit(run_notebook, source, copy, parameters, progress=False, **options)
+            for source, copy in copies.items()
+        ]
+        try:
+            for future in as_completed(running):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _share_cores(threads: int) -> None:
+    """Let the kernels that this process starts use so many threads, unless the user has set a number."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def _made_from(executed: Path) -> str | None:
@@ -268,6 +305,7 @@ def build_book(
     profile: str = "best",
     train: bool = False,
     only: Iterable[str] | None = None,
+    jobs: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Return the index page of the built book: papermill runs each notebook, Jupyter Book builds the pages.
@@ -284,8 +322,11 @@ def build_book(
         Train what that profile lacks, each record saved as soon as it exists.
     only : iterable of str, optional
         Build a book of these chapters only.
+    jobs : int, optional
+        How many notebooks run at once, each with its share of the cores; default: one per core, and one alone
+        where `train` is set, since a training takes them all.
     progress : bool, default=True
-        Show papermill's bars.
+        Show papermill's bars, where one notebook runs at a time.
 
     Raises
     ------
@@ -299,15 +340,11 @@ def build_book(
     if only is not None:
         notebooks = {find_notebook(name, root).stem: find_notebook(name, root) for name in only}
     build = root / "_build"
-    for name, source in notebooks.items():
-        run_notebook(
-            source,
-            build / "book" / "notebooks" / f"{name}.ipynb",
-            {"PROFILE": profile, "TRAIN": train, "LIVE": live},
-            repo=root,
-            reuse=not train,
-            progress=progress,
-        )
+    if jobs is None:
+        jobs = 1 if train else os.cpu_count() or 1
+    copies = {source: build / "book" / "notebooks" / f"{name}.ipynb" for name, source in notebooks.items()}
+    parameters = {"PROFILE": profile, "TRAIN": train, "LIVE": live}
+    _run_notebooks(copies, parameters, min(jobs, len(copies)), repo=root, reuse=not train, progress=progress)
     stage = stage_book(root, build, notebooks)
     shutil.rmtree(build / "html", ignore_errors=True)
     # A fresh environment each time: a cached page repeats no warning, so that a second build would pass.

@@ -196,8 +196,44 @@ def test_a_warning_of_the_page_build_fails_the_book(tmp_path, monkeypatch, capfd
     with (root / "book" / "status.md").open("a") as page:
         page.write("\nSee [nothing](nowhere.md).\n")
     with pytest.raises(BookError, match="errors or warnings"):
-        execute.build_book(root, only=["first"])
+        execute.build_book(root, only=["first"], jobs=1)
     assert re.search(r"status\.md.*nowhere", capfd.readouterr().err)
+
+
+def built_at_once(root: Path, monkeypatch, *cells: str, jobs: int) -> list[str]:
+    """Return the outputs of two notebooks that `build_book` has executed, without building pages of them."""
+    index = root / "_build" / "html" / "index.html"
+
+    def build(command, **options):
+        index.parent.mkdir()
+        index.touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    sources = [write(root / "notebooks" / f"{name}.ipynb", *cells) for name in ("first", "second")]
+    monkeypatch.setattr(subprocess, "run", build)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    execute.build_book(root, jobs=jobs, progress=False)
+    return [texts(root / "_build" / "book" / "notebooks" / source.name) for source in sources]
+
+
+def test_notebooks_run_at_once_each_with_its_share_of_the_cores(tmp_path, monkeypatch):
+    meet = """import os, pathlib, time
+print(os.environ["OMP_NUM_THREADS"], "threads", pathlib.Path.cwd().name)
+mine, deadline = pathlib.Path(f"{os.getpid()}.kernel"), time.monotonic() + 60
+mine.touch()
+while len(list(pathlib.Path().glob("*.kernel"))) < 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+print("both" if time.monotonic() < deadline else "alone")"""
+    outputs = built_at_once(small_repository(tmp_path / "repo"), monkeypatch, meet, jobs=2)
+    assert outputs == ["3 threads notebooks\nboth\n"] * 2
+
+
+def test_the_error_of_a_notebook_that_runs_beside_another_is_the_one_of_a_single_run(tmp_path, monkeypatch):
+    root = small_repository(tmp_path / "repo")
+    with pytest.raises(NotebookError, match=r"\.ipynb, cell 3: ZeroDivisionError"):
+        built_at_once(root, monkeypatch, "1 / 0", jobs=2)
+    assert not (root / "_build" / "html").exists()
 
 
 def test_every_build_reads_all_pages_again_so_that_a_warning_repeats(tmp_path, monkeypatch):
@@ -212,5 +248,5 @@ def test_every_build_reads_all_pages_again_so_that_a_warning_repeats(tmp_path, m
 
     monkeypatch.setattr(execute, "run_notebook", fake_run)
     monkeypatch.setattr(subprocess, "run", build)
-    assert execute.build_book(root) == root.resolve() / "_build" / "html" / "index.html"
+    assert execute.build_book(root, jobs=1) == root.resolve() / "_build" / "html" / "index.html"
     assert {"-W", "--keep-going", "--all"} <= set(commands[0])

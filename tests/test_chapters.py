@@ -15,6 +15,7 @@ from imbal_core.batch import Failure, GridReport
 from imbal_core.chapters import Chapter, judged_on, number, open_chapter, table, verdict_table
 from imbal_core.chapters import category_centers as tables
 from imbal_core.chapters import category_centers_protocol as protocol
+from imbal_core.chapters.readings import ambiguity_table, headline, prefer
 from imbal_core.claims import Verdict
 from imbal_core.figures import gains
 from imbal_core.imbalance import zhang_counts
@@ -77,9 +78,9 @@ def test_the_best_profiles_are_paper_then_laptop_and_never_smoke(store, no_train
     best = open_chapter(STUDY, store=store)
     assert best.profiles == ("paper", "laptop")
     assert [record.config["profile"] for record in best.records] == ["paper"] + ["laptop"] * 8
-    assert best.planned == len(build_grid(STUDY, "paper")) + len(build_grid(STUDY, "laptop"))
+    assert best.planned == {name: len(build_grid(STUDY, name)) for name in ("paper", "laptop")}
     smoke = open_chapter(STUDY, "smoke", store=store)
-    assert (len(smoke.records), smoke.planned) == (1, len(build_grid(STUDY, "smoke")))
+    assert (len(smoke.records), smoke.planned) == (1, {"smoke": len(build_grid(STUDY, "smoke"))})
 
 
 def test_mistyped_names_get_the_nearest_ones(store):
@@ -117,7 +118,8 @@ def test_the_head_names_profile_runs_seeds_hardware_time_and_date(store):
     chapter = open_chapter(STUDY, store=store)
     head = chapter.head()._repr_html_()
     assert "<dd>paper, laptop</dd>" in head
-    assert f"<dd>9 recorded of {chapter.planned} planned</dd>" in head
+    paper, laptop = chapter.planned.values()
+    assert f"<dd>paper 1 of {paper:,}, laptop 8 of {laptop:,}</dd>" in head
     assert "up to 2 pairs" in head, "seeds 0 and 1"
     assert "Two cores (cpu), 2 threads" in head
     assert "A &lt;fast&gt; GPU" in head and "<fast>" not in head
@@ -153,7 +155,7 @@ def test_the_tables_of_a_chapter_without_records_are_empty(paper):
     records = Chapter(STUDY, ("laptop",), [], 147).frame()
     long = study.frame(records)
     assert tables.available(long) == []
-    assert tables.prefer(long, ("paper", "laptop")).empty
+    assert prefer(long, ("paper", "laptop")).empty
     assert {verdict.label for verdict in tables.verdicts(paper, long)} == {"not attempted"}
     assert protocol.protocol_table(paper, records).columns.tolist() == ["item", "paper", "why"]
     for shown in (tables.ablations(long), tables.best_remedy(long), tables.gain_cells(long, paper, [])):
@@ -287,7 +289,7 @@ def test_prefer_takes_the_first_profile_of_each_form_and_data_set():
             block("paper", "from scratch", "cifar10"),
         ]
     )
-    found = tables.prefer(frame, ("paper", "laptop"))
+    found = prefer(frame, ("paper", "laptop"))
     assert set(found[["profile", "form", "dataset"]].itertuples(index=False, name=None)) == {
         ("paper", "fine-tuned", "cifar10"),
         ("laptop", "fine-tuned", "cifar100"),
@@ -477,7 +479,7 @@ def test_verdicts_leave_the_digits_out_and_the_headline_takes_the_nearest_form(p
     assert len(found) == len(paper.claims) * 3
     assert {v.label for v in found if v.form in ("from scratch", "fine-tuned")} == {"not attempted"}
     assert any(v.label != "not attempted" for v in found if v.form == "frozen")
-    head = tables.headline(
+    head = headline(
         [
             make_verdict("D-1", "not attempted", "fine-tuned", 0),
             make_verdict("D-1", "contradicted", "from scratch"),
@@ -533,7 +535,7 @@ def test_the_protocol_table_describes_each_form_from_its_configurations(paper):
 
 
 def test_the_twelve_open_points_are_listed_and_two_are_tested(paper):
-    found = protocol.ambiguity_table(paper)
+    found = ambiguity_table(paper)
     assert found[""].tolist() == list(range(1, 13))
     assert (found["tested"] != "no").sum() == 2
     assert (found["our choice"].str.len() > 0).all()

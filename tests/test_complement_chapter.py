@@ -16,14 +16,12 @@ from imbal_core.chapters.complement_places import (
     FORMS,
     Place,
     at,
-    contrast,
-    interval_text,
-    level,
     nearest,
     recorded_places,
 )
 from imbal_core.chapters.complement_protocol import protocol_table
 from imbal_core.chapters.complement_spread import power_table, published_table
+from imbal_core.chapters.readings import contrast, headline, interval_text, level
 from imbal_core.long_frames import IDENTITY
 from imbal_core.papers import load_paper
 from imbal_core.papers.reference import parse_reference
@@ -273,7 +271,7 @@ def both(gain_tail, gain_step, metric="accuracy", a="CCE (paper)", b="CE", seeds
 
 def verdict_of(paper, claim, frame, deviation=None):
     alone = dataclasses.replace(paper, claims={claim: paper.claims[claim]})
-    return answers.headline(answers.verdicts(alone, frame, deviation))[claim]
+    return headline(answers.verdicts(alone, frame, deviation))[claim]
 
 
 @pytest.mark.parametrize(

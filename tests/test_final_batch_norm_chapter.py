@@ -17,6 +17,7 @@ from imbal_core.chapters import final_batch_norm_leaves as leaves
 from imbal_core.chapters import final_batch_norm_mechanism as mechanism
 from imbal_core.chapters import final_batch_norm_training as training
 from imbal_core.chapters.final_batch_norm_protocol import protocol_table, recalled_table
+from imbal_core.chapters.readings import contrast, headline
 from imbal_core.execute import find_notebook
 from imbal_core.figures import Drawing
 from imbal_core.long_frames import IDENTITY
@@ -245,7 +246,7 @@ def test_a_plain_network_that_is_only_shifted_shows_no_sign_of_more():
             for metric, value in study.long_scores(scores).items():
                 made.append(rows({arm: [value]}, metric).assign(split_seed=seed, train_seed=seed))
     found = pd.concat(made)
-    assert tables.contrast(found, "f1_minority", "final BN", "plain").low > 0.3, "F1 gains all the same"
+    assert contrast(found, "final BN", "plain", "f1_minority").low > 0.3, "F1 gains all the same"
     text = mechanism.answer(found)
     assert text.startswith("- apple: **no sign that it is more than a shift of the threshold.**")
     assert "+0.0 (0.0 to 0.0) points of AUROC" in text and text.endswith("3 seeds.")
@@ -266,7 +267,7 @@ def test_every_question_is_a_paired_difference_of_readouts_that_exist(part):
     found = mechanism.questions(part)
     assert found["question"].tolist() == [question for question, *_ in mechanism.QUESTIONS]
     own = part[part["dataset"] == PLANTS[0]]
-    for row, (_, metric, a, b) in zip(found.to_dict("records"), mechanism.QUESTIONS, strict=True):
+    for row, (_, a, b, metric) in zip(found.to_dict("records"), mechanism.QUESTIONS, strict=True):
         wide = own[own["metric"] == metric].pivot(index="split_seed", columns="readout", values="value")
         assert row["apple"] == t_text(wide[a], wide[b])
     adjusted = found.set_index("question").loc["Does it beat the shift inside the loss?"]
@@ -350,7 +351,7 @@ def test_the_table_of_leaves_sets_both_splits_beside_each_other(records, frame):
     assert found.loc[("apple", "random"), column] == "93%"
     assert found.loc[("apple", "leaf-grouped"), column] == "0%"
     grouped = tables.select(frame, f"{LITE}, leaf-grouped split")
-    gain = tables.contrast(grouped, "f1_minority", "final BN", "plain")
+    gain = contrast(grouped, "final BN", "plain", "f1_minority")
     assert found.loc[("apple", "leaf-grouped"), "gain of the layer"] == tables.points(gain)
 
 
@@ -379,7 +380,7 @@ def gains(values, metric="f1_minority", a="final BN", b="plain", datasets=PLANTS
 
 
 def verdict_of(paper, claim, frame):
-    return tables.headline(tables.verdicts(paper, frame))[claim]
+    return headline(tables.verdicts(paper, frame))[claim]
 
 
 EACH = [

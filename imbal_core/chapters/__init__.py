@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,14 +38,14 @@ class Chapter:
     profiles : tuple of str
         Which profiles are shown, the largest scale first.
     records : list of Record
-    planned : int
-        Runs in the grids of these profiles, recorded or not.
+    planned : dict of str to int
+        Profile -> runs in its grid, recorded or not.
     """
 
     study: str
     profiles: tuple[str, ...]
     records: list[Record]
-    planned: int
+    planned: dict[str, int]
 
     def frame(self) -> pd.DataFrame:
         """Return one row per record: key, every field of the configuration, and the measurements."""
@@ -62,9 +63,14 @@ class Chapter:
             )
         origin = pd.DataFrame([record.provenance for record in self.records])
         seeds = pd.Series([(r.config["split_seed"], r.config["train_seed"]) for r in self.records])
+        done = Counter(record.config["profile"] for record in self.records)
+        runs = [
+            f"{name} {done[name]:,} of {total:,}" if done[name] else f"{name} not attempted"
+            for name, total in self.planned.items()
+        ]
         parts = {
             "Profile": ", ".join(dict.fromkeys(record.config["profile"] for record in self.records)),
-            "Runs": f"{len(self.records)} recorded of {self.planned} planned",
+            "Runs": ", ".join(runs),
             "Seeds": f"up to {seeds.nunique()} pairs of split and training seed",
             "Hardware": ", ".join(
                 f"{device}, {threads} threads"
@@ -133,7 +139,7 @@ def open_chapter(
         if report.failed:
             raise RuntimeError(f"{len(report.failed)} runs failed; the first:\n{report.failed[0].tail}")
     records = [record for name in profiles for record in store.read(study, name)]
-    planned = sum(len(build_grid(study, name)) for name in profiles)
+    planned = {name: len(build_grid(study, name)) for name in profiles}
     return Chapter(study, profiles, records, planned)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import number
+from imbal_core.chapters.readings import NOTHING, contrast, verdict_line
 from imbal_core.claims import Verdict, judge
 from imbal_core.papers import Paper
 from imbal_core.statistics import Interval, mean_interval, paired
-from imbal_core.statistics import paired_difference as difference
 from imbal_core.studies import PROFILES
 
 __all__ = [
@@ -22,10 +22,8 @@ __all__ = [
     "comparison_table",
     "gain_cells",
     "glance",
-    "headline",
     "label_groups",
     "panel_name",
-    "prefer",
     "reference_gains",
     "verdicts",
 ]
@@ -35,21 +33,6 @@ FORMS = ("fine-tuned", "from scratch", "frozen")
 _KINDS = ("A", "B", "C")
 _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist5k": "digits"}
 _METHODS = ("D", "C", "F", "OD", "OC", "OF", "LA")
-
-
-def prefer(frame: pd.DataFrame, profiles: Sequence[str]) -> pd.DataFrame:
-    """Return, for each form and data set, the rows of the first profile that has any.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        With columns profile, form and dataset.
-    profiles : sequence of str
-        The preferred first.
-    """
-    rank = frame["profile"].map({name: index for index, name in enumerate(profiles)})
-    best = rank.groupby([frame["form"], frame["dataset"]]).transform("min")
-    return frame[rank == best]
 
 
 def _cell(frame: pd.DataFrame, name: str, dataset: str, kind: str) -> pd.DataFrame:
@@ -62,9 +45,6 @@ def _reported(paper: Paper, form: str, dataset: str, kind: str, method: str) -> 
         return np.nan
     claim = next(iter(paper.claims.values()))
     return claim.reported.get((paper.forms[form].network, dataset, kind, method), np.nan)
-
-
-_NOTHING = Interval(np.nan, np.nan, np.nan, 0, np.nan)
 
 
 def comparison(frame: pd.DataFrame, paper: Paper, form: str, dataset: str) -> pd.DataFrame:
@@ -88,7 +68,7 @@ def comparison(frame: pd.DataFrame, paper: Paper, form: str, dataset: str) -> pd
         for method in _METHODS:
             values = cell.loc[(cell["readout"] == method) & (cell["metric"] == "accuracy"), "value"]
             printed = _reported(paper, form, dataset, kind, method)
-            here = mean_interval(values) if len(values) else _NOTHING
+            here = mean_interval(values) if len(values) else NOTHING
             rows.append((kind, method, here.mean, here.low, here.high, here.n, printed))
     table = pd.DataFrame(rows, columns=["imbalance", "method", "mean", "low", "high", "n", "paper"])
     known = table.groupby("method")[["n", "paper"]].transform("max")
@@ -125,11 +105,6 @@ def comparison_table(cells: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _contrast(cell: pd.DataFrame, a: str, b: str, metric: str = "accuracy") -> Interval:
-    pairs = paired(cell, metric, a, b)
-    return difference(pairs["a"], pairs["b"]) if len(pairs) else _NOTHING
-
-
 def gain_cells(frame: pd.DataFrame, paper: Paper, panels: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Return the paired gains of the centers over the softmax layer, ready for :func:`imbal_core.figures.gains`.
 
@@ -145,7 +120,7 @@ def gain_cells(frame: pd.DataFrame, paper: Paper, panels: Sequence[tuple[str, st
         for kind in _KINDS:
             cell = _cell(frame, form, dataset, kind)
             for method in ("C", "F"):
-                gain = _contrast(cell, method, "D")
+                gain = contrast(cell, method, "D", "accuracy")
                 if not gain.n:
                     continue
                 printed = _reported(paper, form, dataset, kind, method) - _reported(
@@ -178,7 +153,7 @@ def reference_gains(frame: pd.DataFrame, panels: Sequence[tuple[str, str]]) -> d
     found = {}
     for form, dataset in panels:
         for kind in _KINDS:
-            gain = _contrast(_cell(frame, form, dataset, kind), "LA", "D")
+            gain = contrast(_cell(frame, form, dataset, kind), "LA", "D", "accuracy")
             if gain.n:
                 found[f"{panel_name(form, dataset)}|type {kind}"] = gain.mean
     return found
@@ -286,15 +261,6 @@ def verdicts(paper: Paper, frame: pd.DataFrame) -> list[Verdict]:
     return found
 
 
-def headline(found: Sequence[Verdict]) -> dict[str, Verdict]:
-    """Return one verdict per claim: that of the form nearest to the paper which was attempted."""
-    best: dict[str, Verdict] = {}
-    for verdict in found:
-        if verdict.claim not in best or best[verdict.claim].label == "not attempted":
-            best[verdict.claim] = verdict
-    return best
-
-
 def best_remedy(frame: pd.DataFrame) -> pd.DataFrame:
     """Return how the centers compare with the same network's adjusted logits, paired over seeds.
 
@@ -308,9 +274,9 @@ def best_remedy(frame: pd.DataFrame) -> pd.DataFrame:
     for name, dataset in available(frame):
         for kind in _KINDS:
             cell = _cell(frame, name, dataset, kind)
-            against = {m: _contrast(cell, m, "LA") for m in ("C", "F")}
+            against = {m: contrast(cell, m, "LA", "accuracy") for m in ("C", "F")}
             against = {m: gain for m, gain in against.items() if gain.n}
-            adjusted = _contrast(cell, "LA", "D")
+            adjusted = contrast(cell, "LA", "D", "accuracy")
             if not against or not adjusted.n:
                 continue
             method = max(against, key=lambda m: against[m].mean)
@@ -334,7 +300,7 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
     sentences = []
     for name, dataset in available(frame):
         gains = [
-            (kind, method, _contrast(_cell(frame, name, dataset, kind), method, "D"))
+            (kind, method, contrast(_cell(frame, name, dataset, kind), method, "D", "accuracy"))
             for kind in _KINDS
             for method in ("C", "F")
         ]
@@ -349,10 +315,7 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
             f"{100 * low[2].mean:+.1f} (type {low[0]}, {low[1]}) to {100 * high[2].mean:+.1f} points "
             f"(type {high[0]}, {high[1]}); above zero with its whole 95 % interval in {sure} of {len(gains)} cells."
         )
-    labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
-    return "\n".join(
-        [*sentences, "", f"Verdicts, from the form nearest to the paper that was run: {labels}."]
-    )
+    return "\n".join([*sentences, "", verdict_line(found)])
 
 
 def _seeds(gains: Sequence[tuple[str, str, Interval]]) -> str:

@@ -13,7 +13,7 @@ from imbal_core.config import RunConfig
 from imbal_core.papers import Paper
 from imbal_core.studies.category_centers import form as form_of
 
-__all__ = ["ambiguity_table", "counts_table", "protocol_table"]
+__all__ = ["counts_table", "protocol_table"]
 
 _FIELDS = [field.name for field in dataclasses.fields(RunConfig)]
 _WHY = {
@@ -106,22 +106,6 @@ def _described(configs: Sequence[RunConfig]) -> dict[str, str]:
         "augmentation": values(lambda c: c.augment),
         "seeds": f"{len(pairs)} of split and training",
     }
-
-
-def ambiguity_table(paper: Paper) -> pd.DataFrame:
-    """Return what the paper leaves open and what was chosen, with where the choice is put to the test."""
-    return pd.DataFrame(
-        [
-            {
-                "": entry.id,
-                "open": entry.topic,
-                "the paper": entry.paper,
-                "our choice": entry.chosen,
-                "tested": entry.ablated or "no",
-            }
-            for entry in paper.ambiguities
-        ]
-    )
 
 
 def counts_table(paper: Paper, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str) -> pd.DataFrame:

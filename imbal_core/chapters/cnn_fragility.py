@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import Html
-from imbal_core.chapters.complement_places import Place, at, contrast, interval_text, level
+from imbal_core.chapters.complement_places import Place, at
+from imbal_core.chapters.readings import contrast, interval_text, level
 from imbal_core.config import RunConfig
 from imbal_core.latent_readings import class_overlaps, share_curve
 from imbal_core.packed_numbers import unpack_rows

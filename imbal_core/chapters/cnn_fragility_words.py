@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from imbal_core.chapters.category_centers import headline
 from imbal_core.chapters.cnn_fragility import places
-from imbal_core.chapters.complement_places import Place, at, contrast, interval_text, level
+from imbal_core.chapters.complement_places import Place, at
+from imbal_core.chapters.readings import contrast, headline, interval_text, level, verdict_line
 from imbal_core.claims import Verdict
 from imbal_core.config import RunConfig
 from imbal_core.losses import loss_defaults
@@ -81,9 +81,8 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
                 "recognised."
             )
     lines += [_experiment(frame, place) for place in places(frame, "step")]
-    labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
     lines = [line for line in lines if line] or [_NO_RECORD]
-    return "\n".join([*lines, "", f"Verdicts, from the network nearest to the paper that was run: {labels}."])
+    return "\n".join([*lines, "", verdict_line(found)])
 
 
 def condensed(found: Sequence[Verdict]) -> list[Verdict]:

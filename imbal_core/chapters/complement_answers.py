@@ -6,22 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from imbal_core.chapters.category_centers import headline
-from imbal_core.chapters.complement_places import (
-    FIRST,
-    METRICS,
-    at,
-    contrast,
-    interval_text,
-    level,
-    nearest,
-    recorded_places,
-)
+from imbal_core.chapters.complement_places import FIRST, METRICS, at, nearest, recorded_places
+from imbal_core.chapters.readings import contrast, interval_text, level, verdict_line
 from imbal_core.claims import Verdict, judge, settle
 from imbal_core.papers import Paper
 from imbal_core.studies import PROFILES
 
-__all__ = ["findings", "glance", "headline", "verdicts"]
+__all__ = ["findings", "glance", "verdicts"]
 
 _PAPER, _RELEASED, _COUNTING = "CCE (paper)", "CCE (released)", "Balanced softmax"
 #: What is compared beside the claims: the words, and two differences (a, b, metric) that are set against each other.
@@ -91,8 +82,7 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
         if parts:
             count = f"{min(seeds)} seed{'s' * (min(seeds) > 1)}"
             lines.append(f"- **{place.title()}** ({count}): {'; '.join(parts)}.")
-    labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
-    return "\n".join([*lines, "", f"Verdicts, from the network nearest to the paper that was run: {labels}."])
+    return "\n".join([*lines, "", verdict_line(found)])
 
 
 def findings(frame: pd.DataFrame) -> str:

@@ -8,15 +8,8 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import Chapter, Html
-from imbal_core.chapters.complement_places import (
-    FIRST,
-    METRICS,
-    Place,
-    at,
-    contrast,
-    interval_text,
-    level,
-)
+from imbal_core.chapters.complement_places import FIRST, METRICS, Place, at
+from imbal_core.chapters.readings import contrast, interval_text, level
 from imbal_core.statistics import Interval, mean_interval
 from imbal_core.studies.complement_cross_entropy import ARMS, POST_HOC
 from imbal_core.studies.complement_cross_entropy import arm as arm_of

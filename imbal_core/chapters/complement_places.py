@@ -1,15 +1,12 @@
-"""Where the arms of complement cross entropy are compared, and the level or paired difference of each there."""
+"""Where arms are compared: the network, data set and imbalance of a long frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from imbal_core.chapters import number
-from imbal_core.statistics import Interval, mean_interval, paired, paired_difference
 from imbal_core.studies.complement_cross_entropy import NETWORKS
 
 __all__ = [
@@ -19,9 +16,6 @@ __all__ = [
     "METRICS",
     "Place",
     "at",
-    "contrast",
-    "interval_text",
-    "level",
     "nearest",
     "recorded_places",
 ]
@@ -41,7 +35,6 @@ METRICS = {
     "p_true_few": ("p of the true class, minority", 100, "%"),
     "wrong_class_entropy": ("wrong-class entropy", 1, "nats"),
 }
-_NOTHING = Interval(np.nan, np.nan, np.nan, 0, np.nan)
 
 
 class Place(NamedTuple):
@@ -88,22 +81,3 @@ def at(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
         & (frame["dataset"] == place.dataset)
         & (frame["imbalance"] == place.imbalance)
     ]
-
-
-def level(cell: pd.DataFrame, readout: str, metric: str) -> Interval:
-    """Return a readout's mean over seeds with its interval; n is 0 where there is no record."""
-    values = cell.loc[(cell["readout"] == readout) & (cell["metric"] == metric), "value"]
-    return mean_interval(values) if len(values) else _NOTHING
-
-
-def contrast(cell: pd.DataFrame, a: str, b: str, metric: str) -> Interval:
-    """Return the paired difference of two readouts with its interval; n is 0 where there is no pair."""
-    pairs = paired(cell, metric, a, b)
-    return paired_difference(pairs["a"], pairs["b"]) if len(pairs) else _NOTHING
-
-
-def interval_text(here: Interval, *, scale: float = 100, digits: int = 1, sign: bool = False) -> str:
-    """Return a mean with its interval as text, or that it was not attempted."""
-    if not here.n:
-        return "not attempted"
-    return number(here.mean, here.low, here.high, scale=scale, digits=digits, sign=sign)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from imbal_core.chapters.complement_places import FIRST, Place, at, contrast, interval_text, level
+from imbal_core.chapters.complement_places import FIRST, Place, at
+from imbal_core.chapters.readings import contrast, interval_text, level
 from imbal_core.papers.reference import Spread, published_spread, published_values
 from imbal_core.statistics import Interval, deviation_interval, seeds_for_power
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import Html, number
-from imbal_core.chapters.category_centers import headline, prefer
+from imbal_core.chapters.readings import NOTHING, contrast, verdict_line
 from imbal_core.claims import Verdict, judge
 from imbal_core.config import RunConfig
 from imbal_core.papers import Paper
-from imbal_core.statistics import Interval, mean_interval, paired, paired_difference
+from imbal_core.statistics import Interval, mean_interval
 from imbal_core.studies import PROFILES
 from imbal_core.studies.final_batch_norm import ARMS, BASE_IMBALANCE, arm, grid
 from imbal_core.studies.final_batch_norm import frame as long_frame
@@ -24,7 +24,6 @@ __all__ = [
     "PAIR",
     "arm_cells",
     "available",
-    "contrast",
     "f1_table",
     "glance",
     "in_order",
@@ -34,7 +33,6 @@ __all__ = [
     "plant_name",
     "plants",
     "points",
-    "prefer",
     "references",
     "reported",
     "runs",
@@ -52,7 +50,6 @@ COMMAND = "imbal run final_batch_norm --profile laptop"
 MISSING = Html(f"<p><em>Not attempted: <code>{COMMAND}</code> trains the runs that this needs.</em></p>")
 
 _NAMES = {"mnist5k-8": "digit 8"}
-_NOTHING = Interval(np.nan, np.nan, np.nan, 0, np.nan)
 
 
 def shown(data: pd.DataFrame, make: Callable[..., Any], **options: Any) -> Any:
@@ -114,19 +111,6 @@ def runs(records: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
         return records
     own = records[records["key"].isin(part["key"])]
     return own.assign(arm=[arm(config) for config in _configs(own)])
-
-
-def contrast(part: pd.DataFrame, metric: str, a: str, b: str) -> Interval:
-    """Return readout ``a`` minus readout ``b``, paired by seed; n is 0 where no seed has both.
-
-    Parameters
-    ----------
-    part : DataFrame
-        Long form, of one form, data set and imbalance.
-    metric, a, b : str
-    """
-    pairs = paired(part, metric, a, b)
-    return paired_difference(pairs["a"], pairs["b"]) if len(pairs) else _NOTHING
 
 
 def levels(
@@ -198,7 +182,7 @@ def f1_table(part: pd.DataFrame) -> pd.DataFrame:
     for (plant, method), group in cells.groupby(["dataset", "method"], sort=False):
         cell = {row["metric"]: row for row in group.to_dict("records")}
         own = part[part["dataset"].map(plant_name) == plant]
-        gain = _NOTHING if method == "plain" else contrast(own, "f1_minority", str(method), "plain")
+        gain = NOTHING if method == "plain" else contrast(own, str(method), "plain", "f1_minority")
         rows.append(
             {
                 "plant": plant,
@@ -256,7 +240,7 @@ def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:
         part = select(frame, name)
         gains = []
         for plant, own in plants(part):
-            gain = contrast(own, "f1_minority", "final BN", "plain")
+            gain = contrast(own, "final BN", "plain", "f1_minority")
             if gain.n:
                 mean = levels(own, PAIR).set_index("method")["mean"]
                 seeds = f"{gain.n} seed{'s' if gain.n > 1 else ''}"
@@ -271,5 +255,4 @@ def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:
         f"The abstract, for VGG19 and a plant that it does not name: from {printed['plain']:.2f} to "
         f"{printed['final BN']:.2f}."
     )
-    labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
-    return "\n".join([*lines, "", abstract, "", f"Verdicts: {labels}."])
+    return "\n".join([*lines, "", abstract, "", verdict_line(found)])

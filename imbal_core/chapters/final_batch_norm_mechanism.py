@@ -9,7 +9,6 @@ import pandas as pd
 
 from imbal_core.chapters.final_batch_norm import (
     PAIR,
-    contrast,
     levels,
     own_imbalance,
     plant_name,
@@ -17,6 +16,7 @@ from imbal_core.chapters.final_batch_norm import (
     points,
     select,
 )
+from imbal_core.chapters.readings import contrast
 from imbal_core.config import RunConfig
 from imbal_core.statistics import Interval, mean_interval, paired
 from imbal_core.studies.final_batch_norm import BASE_BATCH_SIZE, BASE_IMBALANCE
@@ -52,22 +52,22 @@ READOUTS = (
     "final BN, momentum 0.1",
 )
 # Neither score can be changed by a shift of the threshold.
-_RANKING, _AT_BEST = (("auroc", "final BN", "plain"), ("f1_best", "final BN", "plain"))
-#: Question, metric, readout a, readout b: the table holds a minus b.
+_RANKING, _AT_BEST = (("final BN", "plain", "auroc"), ("final BN", "plain", "f1_best"))
+#: Question, readout a, readout b, metric: the table holds a minus b.
 QUESTIONS = (
     ("Does the layer rank leaves better, whatever the threshold? (AUROC)", *_RANKING),
-    ("The same by precision and recall (AUPRC)", "auprc", "final BN", "plain"),
+    ("The same by precision and recall (AUPRC)", "final BN", "plain", "auprc"),
     ("And if both had their best threshold, in hindsight?", *_AT_BEST),
-    ("Does the layer itself rank better, when the network is used?", "auroc", "final BN", _REMOVED),
-    ("Does it beat a shift by the known class counts?", "f1_minority", "final BN", "plain, logit adjusted"),
-    ("Does it beat a threshold from validation images?", "f1_minority", "final BN", "plain, threshold moved"),
-    ("The same, chosen for a balanced test?", "f1_minority", "final BN", "plain, balanced threshold"),
-    ("Does it beat the shift inside the loss?", "f1_minority", "final BN", "logit adjustment"),
-    ("Does it beat weights inside the loss?", "f1_minority", "final BN", "weighted loss"),
-    ("Is it needed when the network is used?", "f1_minority", "final BN", _REMOVED),
-    ("Does it need its scale and shift?", "f1_minority", "final BN", "final BN, no affine"),
-    ("Does it need its slow statistics?", "f1_minority", "final BN", "final BN, momentum 0.1"),
-    ("Do soft targets alone help?", "f1_minority", "label smoothing", "plain"),
+    ("Does the layer itself rank better, when the network is used?", "final BN", _REMOVED, "auroc"),
+    ("Does it beat a shift by the known class counts?", "final BN", "plain, logit adjusted", "f1_minority"),
+    ("Does it beat a threshold from validation images?", "final BN", "plain, threshold moved", "f1_minority"),
+    ("The same, chosen for a balanced test?", "final BN", "plain, balanced threshold", "f1_minority"),
+    ("Does it beat the shift inside the loss?", "final BN", "logit adjustment", "f1_minority"),
+    ("Does it beat weights inside the loss?", "final BN", "weighted loss", "f1_minority"),
+    ("Is it needed when the network is used?", "final BN", _REMOVED, "f1_minority"),
+    ("Does it need its scale and shift?", "final BN", "final BN, no affine", "f1_minority"),
+    ("Does it need its slow statistics?", "final BN", "final BN, momentum 0.1", "f1_minority"),
+    ("Do soft targets alone help?", "label smoothing", "plain", "f1_minority"),
 )
 #: The plain network with its threshold shifted, the choices that need no test image first.
 SHIFTED = {
@@ -99,8 +99,8 @@ def questions(part: pd.DataFrame) -> pd.DataFrame:
         Of :func:`imbal_core.studies.final_batch_norm.frame`, of one form and one imbalance.
     """
     rows = []
-    for question, metric, a, b in QUESTIONS:
-        gains = {plant: contrast(own, metric, a, b) for plant, own in plants(part)}
+    for question, a, b, metric in QUESTIONS:
+        gains = {plant: contrast(own, a, b, metric) for plant, own in plants(part)}
         if any(gain.n for gain in gains.values()):
             cells = {plant: points(gain) or "not attempted" for plant, gain in gains.items()}
             seeds = sorted({gain.n for gain in gains.values() if gain.n})
@@ -217,7 +217,7 @@ def sweep(frame: pd.DataFrame, form: str, by: str) -> pd.DataFrame:
     table = []
     for position, label, part in _axis(frame, form, by):
         for plant, own in plants(part):
-            gain = contrast(own, "f1_minority", *reversed(PAIR))
+            gain = contrast(own, *reversed(PAIR), metric="f1_minority")
             if not gain.n:
                 continue
             cells = levels(own, PAIR).to_dict("records")

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import number
-from imbal_core.chapters.final_batch_norm import PAIR, contrast, levels, plant_name, plants, points
+from imbal_core.chapters.final_batch_norm import PAIR, levels, plant_name, plants, points
+from imbal_core.chapters.readings import contrast
 from imbal_core.statistics import paired_difference
 from imbal_core.studies.final_batch_norm import epochs_to
 
@@ -109,7 +110,7 @@ def loss_table(part: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     for plant, own in plants(part):
         history = epochs[epochs["dataset"].map(plant_name) == plant]
         for arm in PAIR:
-            gain = contrast(own, "f1_minority", *(f"{arm}, epoch of {choice}" for choice in chosen))
+            gain = contrast(own, *(f"{arm}, epoch of {choice}" for choice in chosen), metric="f1_minority")
             if not gain.n:
                 continue
             row: dict[str, object] = {"plant": plant, "arm": arm}
@@ -134,7 +135,7 @@ def confidence_table(part: pd.DataFrame) -> pd.DataFrame:
             ("confidence", "mean confidence"),
             ("ece", "calibration error (ECE)"),
         ):
-            change = contrast(own, metric, "final BN", "plain")
+            change = contrast(own, "final BN", "plain", metric)
             if not change.n:
                 continue
             mean = levels(own, PAIR, (metric,)).set_index("method")["mean"]

@@ -74,6 +74,6 @@ def leakage_table(shares: pd.DataFrame, frame: pd.DataFrame, form: str) -> pd.Da
                 row[f"test{of} images whose leaf is in training"] = f"{own[label].mean():.0%}"
             f1 = levels(part, PAIR).set_index("method")["mean"]
             row |= {f"F1, {arm}": f"{f1[arm]:.3f}" if arm in f1 else "not attempted" for arm in PAIR}
-            gain = contrast(part, *reversed(PAIR), metric="f1_minority")
+            gain = contrast(part, PAIR[1], PAIR[0], "f1_minority")
             rows.append(row | {"gain of the layer": points(gain), "seeds": str(gain.n or "")})
     return pd.DataFrame(rows)

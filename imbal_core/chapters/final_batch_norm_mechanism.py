@@ -217,7 +217,7 @@ def sweep(frame: pd.DataFrame, form: str, by: str) -> pd.DataFrame:
     table = []
     for position, label, part in _axis(frame, form, by):
         for plant, own in plants(part):
-            gain = contrast(own, *reversed(PAIR), metric="f1_minority")
+            gain = contrast(own, PAIR[1], PAIR[0], "f1_minority")
             if not gain.n:
                 continue
             cells = levels(own, PAIR).to_dict("records")

@@ -110,7 +110,8 @@ def loss_table(part: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     for plant, own in plants(part):
         history = epochs[epochs["dataset"].map(plant_name) == plant]
         for arm in PAIR:
-            gain = contrast(own, *(f"{arm}, epoch of {choice}" for choice in chosen), metric="f1_minority")
+            a, b = (f"{arm}, epoch of {choice}" for choice in chosen)
+            gain = contrast(own, a, b, "f1_minority")
             if not gain.n:
                 continue
             row: dict[str, object] = {"plant": plant, "arm": arm}

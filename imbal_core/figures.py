@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -122,12 +122,18 @@ class Drawing:
 
 
 def panels(
-    columns: int, *, width: float, height: float, share_y: bool = True, rows: int = 1
+    columns: int,
+    *,
+    width: float,
+    height: float,
+    share_y: bool | Literal["row"] = True,
+    rows: int = 1,
+    height_ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """Return an empty figure (not known to pyplot, so nothing keeps it alive) and its panels, row by row."""
     with sns.axes_style("ticks"), sns.plotting_context("notebook"), matplotlib.rc_context(_THEME):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, sharey=share_y, squeeze=False)
+        axes = figure.subplots(rows, columns, sharey=share_y, squeeze=False, height_ratios=height_ratios)
     return figure, list(axes.flat)
 
 
@@ -305,30 +311,16 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
     title, caption : str
     """
     kinds = list(dict.fromkeys(recalls["imbalance"]))
-    figure, axes = panels(len(kinds), width=4.4 * len(kinds), height=4.3)
-    for ax, kind in zip(axes, kinds, strict=True):
+    figure, axes = panels(
+        len(kinds), width=4.4 * len(kinds), height=4.9, rows=2, share_y="row", height_ratios=(3, 1)
+    )
+    above, below = axes[: len(kinds)], axes[len(kinds) :]
+    for ax, bars, kind in zip(above, below, kinds, strict=True):
         part = recalls[recalls["imbalance"] == kind]
         labels = list(dict.fromkeys(part["label"]))
         counts = part.drop_duplicates("label")["train_count"].to_numpy()
-        bars = ax.twinx()
-        bars.bar(range(len(labels)), counts, color="#d9d9d9", width=0.8, zorder=0)
-        bars.set_ylim(0, 4 * counts.max())
-        bars.set_yticks([])
-        bars.spines[:].set_visible(False)
-        for index, count in enumerate(counts):
-            bars.annotate(
-                f"{count:,}",
-                (index, count),
-                ha="center",
-                va="bottom",
-                fontsize=7,
-                color="#595959",
-                rotation=90,
-                xytext=(0, 2),
-                textcoords="offset points",
-            )
-        ax.set_zorder(bars.get_zorder() + 1)
-        ax.patch.set_visible(False)
+        drawn = bars.bar(range(len(labels)), counts, color="#d9d9d9", width=0.8)
+        bars.bar_label(drawn, [f"{count:,}" for count in counts], fontsize=7, color="#595959", padding=1)
         for method, rows in part.groupby("method", sort=False):
             name, color, marker, line = METHODS[str(method)]
             xs = [labels.index(label) for label in rows["label"]]
@@ -346,12 +338,21 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
                     xs, 100 * rows["low"], 100 * rows["high"], color=color, alpha=0.12, linewidth=0
                 )
         ax.set_title(imbalance_name(kind))
-        ax.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, map(str, labels))) > 2 else 0)
-        ax.set_xlabel("label (grey bars: training images)")
+        ax.set_xticks(range(len(labels)), [])
+        ax.set_xlim(-0.6, len(labels) - 0.4)
         ax.set_ylim(0, 100)
-    axes[0].set_ylabel("recall (%)")
+        bars.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, map(str, labels))) > 2 else 0)
+        bars.set_xlim(ax.get_xlim())
+        bars.set_yticks([])
+        bars.spines["left"].set_visible(False)
+        bars.set_xlabel("label")
+    for bars in below:
+        bars.margins(y=0.25)
+        bars.grid(visible=False)
+    above[0].set_ylabel("recall (%)")
+    below[0].set_ylabel("training\nimages")
     figure.suptitle(title)
-    legend_below(figure, axes, columns=2)
+    legend_below(figure, above, columns=2)
     extremes = []
     for (kind, method), rows in recalls.groupby(["imbalance", "method"], sort=False):
         low, high = rows.iloc[rows["mean"].argmin()], rows.iloc[rows["mean"].argmax()]

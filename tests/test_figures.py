@@ -178,6 +178,16 @@ def test_an_imbalance_of_zhang_is_called_a_type_and_others_keep_their_name():
     assert "Type A, D: from" in drawing.alt and "Step 10, D: from" in drawing.alt
 
 
+def test_class_sizes_stand_in_their_own_panel_below_the_recalls_where_no_curve_covers_them():
+    above, below = np.reshape(draw_recalls().figure.axes, (2, 2))
+    for upper, lower in zip(above, below, strict=True):
+        assert not upper.patches and not lower.lines
+        assert [text.get_text() for text in lower.texts] == ["100", "200", "300"]
+        assert [bar.get_height() for bar in lower.patches] == [100, 200, 300]
+        assert upper.get_xlim() == lower.get_xlim(), "a bar stands below its label's recall"
+        assert upper.get_position().y0 >= lower.get_position().y1
+
+
 def test_gains_draw_each_mean_in_its_panel_with_its_interval():
     figure = draw_gains().figure
     frozen, tuned = figure.axes

@@ -99,7 +99,9 @@ def _runs(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.3f}" for value in values)
 
 
-def curves(epochs: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
+def curves(
+    epochs: pd.DataFrame, *, baseline: float | None = None, title: str = "", caption: str = ""
+) -> Drawing:
     """Return test F1 and validation loss by epoch, a column for each data set, a thin line for each run.
 
     A ring marks the epoch of a run's lowest validation loss, on both of its lines.
@@ -108,6 +110,8 @@ def curves(epochs: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawi
     ----------
     epochs : DataFrame
         Columns dataset, method, key (of the run), epoch (from 1), f1 and loss.
+    baseline : float, optional
+        The F1 of calling every image rare, drawn as a dotted line.
     title, caption : str
     """
     names = list(dict.fromkeys(epochs["dataset"]))
@@ -127,6 +131,8 @@ def curves(epochs: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawi
             ax.set_xticks(sorted(set(part["epoch"])))
             if row == 0:
                 ax.set_title(name)
+                if baseline is not None:
+                    ax.axhline(baseline, color="#808080", linestyle=":", label="every image called rare")
             else:
                 ax.set_xlabel("epoch")
             if column == 0:
@@ -140,6 +146,8 @@ def curves(epochs: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawi
         f"loss after epoch {_lowest(means, r['dataset'], r['method'])}."
         for r in last.to_dict("records")
     )
+    if baseline is not None:
+        alt += f" A dotted line at {baseline:.2f}: the F1 of calling every image rare."
     return Drawing(figure, alt, means, caption)
 
 

@@ -94,6 +94,12 @@ def test_the_rings_of_the_curves_are_at_each_runs_lowest_loss():
         (1, "final BN"): (3, 0.7),
     }
     assert "apple, plain: after epoch 3 F1 0.30, loss 0.40; lowest mean loss after epoch 2." in drawing.alt
+    assert "dotted" not in drawing.alt
+    with_line = pictures.curves(epochs, baseline=0.25)
+    above, below = with_line.figure.axes
+    assert [line.get_ydata() for line in above.lines if line.get_linestyle() == ":"] == [[0.25, 0.25]]
+    assert not [line for line in below.lines if line.get_linestyle() == ":"]
+    assert with_line.alt.endswith("A dotted line at 0.25: the F1 of calling every image rare.")
 
 
 BINS = pd.DataFrame(

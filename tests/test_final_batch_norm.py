@@ -14,6 +14,7 @@ from scipy.special import softmax
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from imbal_core import batch, trained
+from imbal_core.chapters import final_batch_norm_training as training
 from imbal_core.splits import Split
 from imbal_core.studies import PROFILES, build_grid
 from imbal_core.studies import final_batch_norm as study
@@ -319,7 +320,7 @@ def test_a_data_set_that_knows_its_leaves_records_the_leakage(two_classes):
 SCORES = {"auroc": 0.9, "auprc": 0.8, "f1_best": 0.75, "ece": 0.1, "confidence": 0.7}
 
 
-def row(key, confusions, f1=(0.0, 0.6, 0.4), **changes):
+def row(key, confusions, f1=(0.0, 0.9, 0.4), **changes):
     """Return a row of records; ``confusions`` maps readouts to their counts."""
     config = dataclasses.replace(build_grid(NAME, "laptop")[0], **changes)
     history = {
@@ -329,6 +330,16 @@ def row(key, confusions, f1=(0.0, 0.6, 0.4), **changes):
     }
     readouts = {name: {"confusion": counts, **SCORES} for name, counts in confusions.items()}
     return {"key": key, **config.to_dict(), "measurements": {"readouts": readouts, "history": history}}
+
+
+def test_the_level_of_f1_is_above_that_of_calling_every_image_rare():
+    assert (
+        study.always_rare([150, 150])
+        == pytest.approx(f1_score([0] * 150 + [1] * 150, [1] * 300))
+        == pytest.approx(2 / 3)
+    )
+    assert study.always_rare([30, 10]) == pytest.approx(f1_score([0] * 30 + [1] * 10, [1] * 40))
+    assert min(study.F1_LEVEL, *training.LEVELS) > study.always_rare([150, 150])
 
 
 def test_frames_name_arms_readouts_and_the_epochs_that_validation_chooses():
@@ -343,11 +354,11 @@ def test_frames_name_arms_readouts_and_the_epochs_that_validation_chooses():
     assert value["plain, logit adjusted", "f1_minority"] == pytest.approx(2 * 150 / (2 * 150 + 50))
     assert value["final BN", "recall_minority"] == pytest.approx(140 / 150)
     assert value["plain", "f1_best"] == 0.75 and value["plain", "confidence"] == 0.7
-    assert value["plain", "epochs_to_f1"] == 2, "the first epoch with 0.5 or more"
+    assert value["plain", "epochs_to_f1"] == 2, "the first epoch with 0.9 or more"
     assert value["final BN", "epochs_to_f1"] == 4, "never reached: one more than all three"
     assert ("plain, logit adjusted", "epochs_to_f1") not in value.index
     # best validation F1 at the second epoch, the first of two that are equal; lowest loss at the third
-    assert value["plain, epoch of best F1", "f1_minority"] == 0.6
+    assert value["plain, epoch of best F1", "f1_minority"] == 0.9
     assert value["plain, epoch of lowest loss", "f1_minority"] == 0.4
 
 

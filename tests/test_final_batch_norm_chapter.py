@@ -143,19 +143,27 @@ def histories(plain, layer, metric="test_f1_minority"):
 
 def test_epochs_to_a_level_count_one_more_where_it_is_never_reached():
     epochs = histories(
-        plain=[[0.1, 0.2, 0.5], [0.0, 0.1, 0.2], [0.6, 0.1, 0.8]],
-        layer=[[0.5, 0.6, 0.7], [0.2, 0.7, 0.6], [0.9, 0.9, 0.9]],
+        plain=[[0.1, 0.2, 0.7], [0.0, 0.1, 0.2], [0.8, 0.1, 0.7]],
+        layer=[[0.7, 0.8, 0.7], [0.2, 0.8, 0.6], [0.9, 0.9, 0.9]],
     )
     found = training.epochs_table(epochs.sample(frac=1, random_state=1)).set_index("F1 of at least")
-    # at 0.5 plain reaches it in epochs 3, never (4) and 1, the layer in 1, 2 and 1
-    assert (found.loc["0.5", "plain, epochs"], found.loc["0.5", "final BN, epochs"]) == ("2.7", "1.3")
+    # at 0.7 plain reaches it in epochs 3, never (4) and 1, the layer in 1, 2 and 1
+    assert (found.loc["0.7", "plain, epochs"], found.loc["0.7", "final BN, epochs"]) == ("2.7", "1.3")
     low, high = stats.t.interval(0.95, 2, -4 / 3, stats.sem([-2, -2, 0]))
-    assert found.loc["0.5", "difference"] == f"-1.3 ({low:.1f} to {high:.1f})"
-    assert (found.loc["0.5", "plain, got there"], found.loc["0.5", "final BN, got there"]) == (
+    assert found.loc["0.7", "difference"] == f"-1.3 ({low:.1f} to {high:.1f})"
+    assert (found.loc["0.7", "plain, got there"], found.loc["0.7", "final BN, got there"]) == (
         "2 of 3",
         "3 of 3",
     )
     assert found.loc["0.9", "plain, epochs"] == "4.0" and found.loc["0.9", "plain, got there"] == "0 of 3"
+
+
+def test_the_baseline_is_that_of_the_test_images_and_of_one_kind_of_test_only(records, part):
+    assert training.baseline(records, part) == pytest.approx(2 / 3)
+    other = records.assign(
+        measurements=[{**m, "test_counts": [90, 10 + i % 2]} for i, m in enumerate(records["measurements"])]
+    )
+    assert training.baseline(other, part) is None
 
 
 def test_the_two_epochs_of_the_loss_table_are_those_that_validation_chooses(records, part):

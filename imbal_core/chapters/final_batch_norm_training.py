@@ -12,11 +12,12 @@ from imbal_core.chapters import number
 from imbal_core.chapters.final_batch_norm import PAIR, levels, plant_name, plants, points
 from imbal_core.chapters.readings import contrast
 from imbal_core.statistics import paired_difference
-from imbal_core.studies.final_batch_norm import epochs_to
+from imbal_core.studies.final_batch_norm import always_rare, epochs_to
 
 __all__ = [
     "LEVELS",
     "confidence_bins",
+    "baseline",
     "confidence_table",
     "curve_cells",
     "epochs_table",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 #: Values of F1 whose first epoch is counted.
-LEVELS = (0.5, 0.7, 0.9)
+LEVELS = (0.7, 0.8, 0.9)
 
 
 def curve_cells(epochs: pd.DataFrame) -> pd.DataFrame:
@@ -50,6 +51,21 @@ def curve_cells(epochs: pd.DataFrame) -> pd.DataFrame:
     wide = rows.pivot(index=["dataset", "readout", "key", "epoch"], columns="metric", values="value")
     found = order.merge(wide.reindex(columns=["f1", "loss"]).reset_index(), how="left")
     return found.rename(columns={"readout": "method"}).dropna()
+
+
+def baseline(records: pd.DataFrame, part: pd.DataFrame) -> float | None:
+    """Return the test F1 of calling every image rare; None where the runs of `part` have different tests.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As `imbal_core.chapters.Chapter.frame` returns it.
+    part : DataFrame
+        Of :func:`imbal_core.studies.final_batch_norm.frame`.
+    """
+    own = records[records["key"].isin(part["key"])]
+    counts = {tuple(measured["test_counts"]) for measured in own["measurements"]}
+    return always_rare(counts.pop()) if len(counts) == 1 else None
 
 
 def epochs_table(epochs: pd.DataFrame) -> pd.DataFrame:

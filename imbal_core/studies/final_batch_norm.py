@@ -45,6 +45,7 @@ __all__ = [
     "PLANTS",
     "arm",
     "epoch_frame",
+    "always_rare",
     "epochs_to",
     "form",
     "frame",
@@ -77,7 +78,7 @@ NETWORKS = {
 }
 BASE_BATCH_SIZE = 64
 BASE_IMBALANCE = "1000:10"  # as `frame` calls it
-F1_LEVEL = 0.5  # the F1 whose first epoch counts as reached
+F1_LEVEL = 0.9  # the F1 whose first epoch counts as reached; see `always_rare` for what it must exceed
 _PAPER_RATIO = "rare-1000-10-150-7"
 _SOFTMAX, _REMOVED = "softmax", "removed at inference"
 
@@ -377,6 +378,18 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
                 {**identity, "readout": f"{name}, {readout}", "metric": "f1_minority", "value": value}
             )
     return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
+
+
+def always_rare(test_counts: Sequence[int]) -> float:
+    """Return the F1 of the rare class for a network that calls every test image rare: 2/3 on a balanced test.
+
+    Parameters
+    ----------
+    test_counts : sequence of int
+        Images of the large and of the rare class.
+    """
+    others, rare = test_counts
+    return 2 * rare / (2 * rare + others)
 
 
 def epochs_to(f1: Sequence[float], level: float = F1_LEVEL) -> int:

@@ -466,7 +466,17 @@ def test_the_first_lines_take_every_number_from_the_records(paper):
     text = tables.glance(paper, tables.verdicts(paper, frame), frame)
     first, second = np.mean(PLAIN), np.mean(LAYER)
     assert f"apple from {first:.2f} to {second:.2f}, {t_text(LAYER, PLAIN)} points, 3 seeds" in text
+    assert "weights in the loss" not in text, "these runs have no such arm"
     assert "from 0.29 to 0.95" in text and "A-1 *direction only*" in text, "two of three plants were not run"
+
+
+def test_the_first_lines_compare_the_layer_with_a_weighted_loss(paper, frame):
+    text = tables.glance(paper, [], frame)
+    for plant, own in tables.plants(tables.select(frame, LITE)):
+        wide = own[own["metric"] == "f1_minority"].pivot_table(
+            index="train_seed", columns="readout", values="value"
+        )
+        assert f"{plant} {t_text(wide['final BN'], wide['weighted loss'])}" in text
 
 
 def test_a_chapter_without_records_is_empty_and_says_how_to_run_them(paper, tmp_path):

@@ -238,7 +238,7 @@ def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:
     lines = []
     for name in available(frame):
         part = select(frame, name)
-        gains = []
+        gains, beside = [], []
         for plant, own in plants(part):
             gain = contrast(own, "final BN", "plain", "f1_minority")
             if gain.n:
@@ -247,8 +247,15 @@ def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:
                 gains.append(
                     f"{plant} from {mean['plain']:.2f} to {mean['final BN']:.2f}, {points(gain)} points, {seeds}"
                 )
+            weighted = contrast(own, "final BN", "weighted loss", "f1_minority")
+            if weighted.n:
+                beside.append(f"{plant} {points(weighted)}")
         if gains:
             lines.append(f"- **{name}**: F1 of the rare class goes, for {'; for '.join(gains)}.")
+        if beside:
+            lines.append(
+                f"- **{name}**, against weights in the loss: the layer is ahead by {'; '.join(beside)} points."
+            )
     if not lines:
         lines = [f"*Not attempted: no run is recorded yet. `{COMMAND}` makes the records of this page.*"]
     abstract = (

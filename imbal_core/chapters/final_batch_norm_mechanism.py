@@ -64,6 +64,7 @@ QUESTIONS = (
     ("The same, chosen for a balanced test?", "final BN", "plain, balanced threshold", "f1_minority"),
     ("Does it beat the shift inside the loss?", "final BN", "logit adjustment", "f1_minority"),
     ("Does it beat weights inside the loss?", "final BN", "weighted loss", "f1_minority"),
+    ("Are layer and weights better than the layer?", "final BN + weighted loss", "final BN", "f1_minority"),
     ("Is it needed when the network is used?", "final BN", _REMOVED, "f1_minority"),
     ("Does it need its scale and shift?", "final BN", "final BN, no affine", "f1_minority"),
     ("Does it need its slow statistics?", "final BN", "final BN, momentum 0.1", "f1_minority"),

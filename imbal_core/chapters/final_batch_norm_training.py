@@ -54,7 +54,7 @@ def curve_cells(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def baseline(records: pd.DataFrame, part: pd.DataFrame) -> float | None:
-    """Return the test F1 of calling every image rare; None where the runs of `part` have different tests.
+    """Return the test F1 of calling every image rare; None without runs or where they have different tests.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ def baseline(records: pd.DataFrame, part: pd.DataFrame) -> float | None:
     part : DataFrame
         Of :func:`imbal_core.studies.final_batch_norm.frame`.
     """
+    if records.empty:
+        return None
     own = records[records["key"].isin(part["key"])]
     counts = {tuple(measured["test_counts"]) for measured in own["measurements"]}
     return always_rare(counts.pop()) if len(counts) == 1 else None

@@ -286,7 +286,7 @@ def test_the_first_lines_hold_the_numbers_of_the_records(frame):
     assert f"of all units carry {100 * share:.1f} (" in text
     missed = frame[(frame["readout"] == "false negatives") & (frame["metric"] == "magnitude_gap")]
     missed = missed[missed["dataset"] == "cifar10"]["value"].mean()
-    assert f"they lose {100 * missed:.1f} (" in text
+    assert f"their magnitude changes by {-100 * missed:+.1f} (" in text
     assert "**CIFAR-10, step 10, ResNet-20**: minority recall changes by +0.0 (" in text
     assert text.endswith(f"C-4 *{next(v.label for v in verdicts if v.n)}*.")
     empty = words.glance(verdicts, frame[:0])

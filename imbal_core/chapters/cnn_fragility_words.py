@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -74,11 +75,16 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
         )
         if share.n and missed.n:
             right = level(part, "true positives", "magnitude_gap")
+            # the gap is what the test lacks; a change reads without a double negative
+            missed, right = (
+                dataclasses.replace(gap, mean=-gap.mean, low=-gap.high, high=-gap.low)
+                for gap in (missed, right)
+            )
             lines.append(
                 f"- **{place.title()}** ({share.n} seed{'s' * (share.n > 1)}): the ten largest of all units carry "
-                f"{interval_text(share)} % of a class's absolute embedding. From training to test they lose "
-                f"{interval_text(missed)} % in images that are missed, {interval_text(right)} % in those that are "
-                "recognised."
+                f"{interval_text(share)} % of a class's absolute embedding. From training to test their "
+                f"magnitude changes by {interval_text(missed, sign=True)} % in images that are missed, by "
+                f"{interval_text(right, sign=True)} % in those that are recognised."
             )
     lines += [_experiment(frame, place) for place in places(frame, "step")]
     lines = [line for line in lines if line] or [_NO_RECORD]

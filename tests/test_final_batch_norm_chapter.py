@@ -476,7 +476,7 @@ def test_the_first_lines_compare_the_layer_with_a_weighted_loss(paper, frame):
         wide = own[own["metric"] == "f1_minority"].pivot_table(
             index="train_seed", columns="readout", values="value"
         )
-        assert f"{plant} {t_text(wide['final BN'], wide['weighted loss'])}" in text
+        assert f"{t_text(wide['final BN'], wide['weighted loss'])} points for {plant}" in text
 
 
 def test_a_chapter_without_records_is_empty_and_says_how_to_run_them(paper, tmp_path):

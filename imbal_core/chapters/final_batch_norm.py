@@ -249,12 +249,12 @@ def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:
                 )
             weighted = contrast(own, "final BN", "weighted loss", "f1_minority")
             if weighted.n:
-                beside.append(f"{plant} {points(weighted)}")
+                beside.append(f"{points(weighted)} points for {plant}")
         if gains:
             lines.append(f"- **{name}**: F1 of the rare class goes, for {'; for '.join(gains)}.")
         if beside:
             lines.append(
-                f"- **{name}**, against weights in the loss: the layer is ahead by {'; '.join(beside)} points."
+                f"- **{name}**, against weights in the loss: the layer is ahead by {', '.join(beside)}."
             )
     if not lines:
         lines = [f"*Not attempted: no run is recorded yet. `{COMMAND}` makes the records of this page.*"]

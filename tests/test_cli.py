@@ -401,8 +401,8 @@ def test_notebook_and_book_call_the_execution_with_their_options(monkeypatch, tm
     assert imbal("notebook", "category_centers", "-p", "PROFILE=smoke", "-p", "LIVE=false").exit_code == 0
     target = tmp_path / "_build" / "notebooks" / source.name
     assert seen["notebook"] == (source, target, {"PROFILE": "smoke", "LIVE": False})
-    assert imbal("book", "--no-live", "--profile", "paper", "--train").exit_code == 0
-    assert seen["book"] == {"live": False, "profile": "paper", "train": True}
+    assert imbal("book", "--no-live", "--profile", "paper", "--train", "--jobs", "3").exit_code == 0
+    assert seen["book"] == {"live": False, "profile": "paper", "train": True, "jobs": 3}
 
 
 @pytest.mark.parametrize(("agrees", "code"), [(True, 0), (False, 1)])

@@ -220,25 +220,25 @@ def _run_notebooks(
     """Execute notebooks, several at once where `jobs` says so; the first that fails ends the rest."""
     if jobs < 1:
         raise ValueError(f"jobs must be a positive number, got {jobs}.")
-    if jobs == 1:
+    jobs = min(jobs, len(copies))
+    if jobs <= 1:
         for source, copy in copies.items():
             run_notebook(source, copy, parameters, progress=progress, **options)
         return
     # Processes, since papermill changes the folder of the whole process while a notebook runs.
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_share_cores, initargs=(threads,)
-    ) as pool:
+    )
+    try:
         running = [
             pool.submit(run_notebook, source, copy, parameters, progress=False, **options)
             for source, copy in copies.items()
         ]
-        try:
-            for future in as_completed(running):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for future in as_completed(running):
+            future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _share_cores(threads: int) -> None:
@@ -344,7 +344,7 @@ def build_book(
         jobs = 1 if train else os.cpu_count() or 1
     copies = {source: build / "book" / "notebooks" / f"{name}.ipynb" for name, source in notebooks.items()}
     parameters = {"PROFILE": profile, "TRAIN": train, "LIVE": live}
-    _run_notebooks(copies, parameters, min(jobs, len(copies)), repo=root, reuse=not train, progress=progress)
+    _run_notebooks(copies, parameters, jobs, repo=root, reuse=not train, progress=progress)
     stage = stage_book(root, build, notebooks)
     shutil.rmtree(build / "html", ignore_errors=True)
     # A fresh environment each time: a cached page repeats no warning, so that a second build would pass.

@@ -250,3 +250,18 @@ def test_every_build_reads_all_pages_again_so_that_a_warning_repeats(tmp_path, m
     monkeypatch.setattr(subprocess, "run", build)
     assert execute.build_book(root, jobs=1) == root.resolve() / "_build" / "html" / "index.html"
     assert {"-W", "--keep-going", "--all"} <= set(commands[0])
+
+
+def test_a_book_without_chapters_is_built_and_no_jobs_are_refused(tmp_path, monkeypatch):
+    root = small_repository(tmp_path / "repo")
+    with pytest.raises(ValueError, match="jobs must be a positive number, got 0"):
+        execute.build_book(root, jobs=0)
+    (root / "_build" / "html").mkdir(parents=True)
+
+    def build(command, **options):
+        (root / "_build" / "html").mkdir()
+        (root / "_build" / "html" / "index.html").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", build)
+    assert execute.build_book(root, only=[]).is_file()

@@ -32,15 +32,18 @@ def glued_verdicts(executed: Path) -> dict[str, str]:
     ValueError
         If a glued text is not one of the five verdicts.
     """
-    glued = _glued(executed)
+    return _verdicts(_glued(executed), executed.name)
+
+
+def _verdicts(glued: Mapping[str, str], name: str) -> dict[str, str]:
     found = {
-        name.removeprefix("verdict_"): ast.literal_eval(text)
-        for name, text in glued.items()
-        if name.startswith("verdict_")
+        key.removeprefix("verdict_"): ast.literal_eval(text)
+        for key, text in glued.items()
+        if key.startswith("verdict_")
     }
     for verdict in found.values():
         if verdict not in VERDICT_BADGES:
-            raise unknown_name(f"verdict in {executed.name}", verdict, VERDICT_BADGES)
+            raise unknown_name(f"verdict in {name}", verdict, VERDICT_BADGES)
     return found
 
 
@@ -67,12 +70,13 @@ def chapter_card(chapter: str, executed: Path | None) -> str:
     """
     if executed is None:
         return "{bdg-light}`chapter in preparation`\n"
+    glued = _glued(executed)
     badges = [
         f"{{bdg-{VERDICT_BADGES[verdict]}}}`{claim} {verdict}`"
-        for claim, verdict in glued_verdicts(executed).items()
+        for claim, verdict in _verdicts(glued, executed.name).items()
     ]
     verdicts = " ".join(badges) or "This build judges no claim."
-    basis = ast.literal_eval(_glued(executed).get("judged_on", "''"))
+    basis = ast.literal_eval(glued.get("judged_on", "''"))
     judged = f"Judged on: {basis}.\n\n" if basis else ""
     return f"{verdicts}\n\n{judged}[Read the chapter](../notebooks/{chapter}.ipynb)\n"
 

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import number
-from imbal_core.chapters.readings import NOTHING, contrast, verdict_line
-from imbal_core.claims import Verdict, judge
+from imbal_core.chapters.readings import contrast, judge_forms, level, verdict_line
+from imbal_core.claims import Verdict
 from imbal_core.papers import Paper
 from imbal_core.statistics import Interval, mean_interval, paired
-from imbal_core.studies import PROFILES
 
 __all__ = [
     "ablations",
@@ -66,9 +65,8 @@ def comparison(frame: pd.DataFrame, paper: Paper, form: str, dataset: str) -> pd
     for kind in _KINDS:
         cell = _cell(frame, form, dataset, kind)
         for method in _METHODS:
-            values = cell.loc[(cell["readout"] == method) & (cell["metric"] == "accuracy"), "value"]
             printed = _reported(paper, form, dataset, kind, method)
-            here = mean_interval(values) if len(values) else NOTHING
+            here = level(cell, method, "accuracy")
             rows.append((kind, method, here.mean, here.low, here.high, here.n, printed))
     table = pd.DataFrame(rows, columns=["imbalance", "method", "mean", "low", "high", "n", "paper"])
     known = table.groupby("method")[["n", "paper"]].transform("max")
@@ -251,14 +249,7 @@ def verdicts(paper: Paper, frame: pd.DataFrame) -> list[Verdict]:
     frame : DataFrame
         Smoke records are left out, for digits decide no claim; of two profiles of a form the larger one counts.
     """
-    found = []
-    for claim in paper.claims.values():
-        for name in FORMS:
-            rows = frame[(frame["form"] == name) & (frame["profile"] != "smoke")]
-            # the data sets of one form may come from two profiles, but a verdict is about one protocol
-            profile = next((p for p in reversed(PROFILES) if p in set(rows["profile"])), None)
-            found.append(judge(claim, rows, form=name, profile=profile))
-    return found
+    return [verdict for claim in paper.claims.values() for verdict in judge_forms(claim, frame, FORMS)]
 
 
 def best_remedy(frame: pd.DataFrame) -> pd.DataFrame:

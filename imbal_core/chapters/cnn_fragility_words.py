@@ -15,6 +15,7 @@ from imbal_core.claims import Verdict
 from imbal_core.config import RunConfig
 from imbal_core.losses import loss_defaults
 from imbal_core.papers import Paper
+from imbal_core.statistics import Interval
 from imbal_core.studies.cnn_fragility import NETWORKS, cell
 
 __all__ = ["condensed", "findings", "glance", "protocol_table"]
@@ -69,17 +70,9 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
     lines = []
     for place in places(frame):
         part = at(frame, place)
-        share, missed = (
-            level(part, "CE imbalanced", "top_k_share"),
-            level(part, "false negatives", "magnitude_gap"),
-        )
+        share = level(part, "CE imbalanced", "top_k_share")
+        missed, right = (_change(part, which) for which in ("false negatives", "true positives"))
         if share.n and missed.n:
-            right = level(part, "true positives", "magnitude_gap")
-            # the gap is what the test lacks; a change reads without a double negative
-            missed, right = (
-                dataclasses.replace(gap, mean=-gap.mean, low=-gap.high, high=-gap.low)
-                for gap in (missed, right)
-            )
             lines.append(
                 f"- **{place.title()}** ({share.n} seed{'s' * (share.n > 1)}): the ten largest of all units carry "
                 f"{interval_text(share)} % of a class's absolute embedding. From training to test their "
@@ -89,6 +82,12 @@ def glance(found: Sequence[Verdict], frame: pd.DataFrame) -> str:
     lines += [_experiment(frame, place) for place in places(frame, "step")]
     lines = [line for line in lines if line] or [_NO_RECORD]
     return "\n".join([*lines, "", verdict_line(found)])
+
+
+def _change(part: pd.DataFrame, which: str) -> Interval:
+    """Return by how much the magnitude of some images changes from training to test: the gap is what it loses."""
+    gap = level(part, which, "magnitude_gap")
+    return dataclasses.replace(gap, mean=-gap.mean, low=-gap.high, high=-gap.low)
 
 
 def condensed(found: Sequence[Verdict]) -> list[Verdict]:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from imbal_core.chapters.complement_places import FIRST, METRICS, at, nearest, recorded_places
-from imbal_core.chapters.readings import contrast, interval_text, level, verdict_line
-from imbal_core.claims import Verdict, judge, settle
+from imbal_core.chapters.readings import contrast, interval_text, judge_forms, level, verdict_line
+from imbal_core.claims import Verdict, settle
 from imbal_core.papers import Paper
-from imbal_core.studies import PROFILES
 
 __all__ = ["findings", "glance", "verdicts"]
 
@@ -52,11 +51,8 @@ def verdicts(paper: Paper, frame: pd.DataFrame, deviation: float | None) -> list
     for claim in paper.claims.values():
         if claim.kind == "identity":
             found.append(settle(claim, deviation))
-            continue
-        for form in claim.forms:
-            rows = frame[(frame["form"] == form) & (frame["profile"] != "smoke")]
-            profile = next((p for p in reversed(PROFILES) if p in set(rows["profile"])), None)
-            found.append(judge(claim, rows, form=form, profile=profile))
+        else:
+            found += judge_forms(claim, frame, claim.forms)
     return found
 
 

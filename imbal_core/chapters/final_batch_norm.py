@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import Html, number
-from imbal_core.chapters.readings import NOTHING, contrast, verdict_line
+from imbal_core.chapters.readings import NOTHING, contrast, judge_forms, verdict_line
 from imbal_core.claims import Verdict, judge
 from imbal_core.config import RunConfig
 from imbal_core.papers import Paper
@@ -224,11 +224,8 @@ def verdicts(paper: Paper, frame: pd.DataFrame) -> list[Verdict]:
     for claim in paper.claims.values():
         if not claim.contrasts:
             found.append(judge(claim, frame.iloc[:0]))
-            continue
-        for name in paper.forms:
-            rows = frame[(frame["form"] == name) & (frame["profile"] != "smoke")]
-            profile = next((p for p in reversed(PROFILES) if p in set(rows["profile"])), None)
-            found.append(judge(claim, rows, form=name, profile=profile))
+        else:
+            found += judge_forms(claim, frame, paper.forms)
     return found
 
 

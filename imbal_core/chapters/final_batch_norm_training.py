@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from imbal_core.chapters import number
-from imbal_core.chapters.final_batch_norm import PAIR, levels, plant_name, plants, points
+from imbal_core.chapters.final_batch_norm import PAIR, levels, plant_name, plants, points, runs
 from imbal_core.chapters.readings import contrast
 from imbal_core.statistics import paired_difference
 from imbal_core.studies.final_batch_norm import always_rare, epochs_to
 
 __all__ = [
     "LEVELS",
-    "confidence_bins",
     "baseline",
+    "confidence_bins",
     "confidence_table",
     "curve_cells",
     "epochs_table",
@@ -63,10 +63,8 @@ def baseline(records: pd.DataFrame, part: pd.DataFrame) -> float | None:
     part : DataFrame
         Of :func:`imbal_core.studies.final_batch_norm.frame`.
     """
-    if records.empty:
-        return None
-    own = records[records["key"].isin(part["key"])]
-    counts = {tuple(measured["test_counts"]) for measured in own["measurements"]}
+    own = runs(records, part)
+    counts = {tuple(measured["test_counts"]) for measured in own.get("measurements", ())}
     return always_rare(counts.pop()) if len(counts) == 1 else None
 
 

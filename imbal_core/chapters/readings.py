@@ -5,22 +5,25 @@ A long frame has one row per run, readout and metric, with columns form, profile
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from imbal_core.chapters import number
-from imbal_core.claims import Verdict
-from imbal_core.papers import Paper
+from imbal_core.chapters import judged_on, number
+from imbal_core.claims import Verdict, judge
+from imbal_core.papers import Claim, Paper
 from imbal_core.statistics import Interval, mean_interval, paired, paired_difference
+from imbal_core.studies import PROFILES
 
 __all__ = [
     "NOTHING",
     "ambiguity_table",
     "contrast",
+    "glue_verdicts",
     "headline",
     "interval_text",
+    "judge_forms",
     "level",
     "prefer",
     "verdict_line",
@@ -78,6 +81,20 @@ def interval_text(here: Interval, *, scale: float = 100, digits: int = 1, sign: 
     return number(here.mean, here.low, here.high, scale=scale, digits=digits, sign=sign)
 
 
+def judge_forms(claim: Claim, frame: pd.DataFrame, forms: Iterable[str]) -> list[Verdict]:
+    """Return the verdict on a claim in each form.
+
+    Smoke records are left out, for digits decide no claim. The data sets of one form may come from two profiles, but
+    a verdict is about one protocol: the larger profile counts.
+    """
+    found = []
+    for form in forms:
+        rows = frame[(frame["form"] == form) & (frame["profile"] != "smoke")]
+        profile = next((p for p in reversed(PROFILES) if p in set(rows["profile"])), None)
+        found.append(judge(claim, rows, form=form, profile=profile))
+    return found
+
+
 def headline(found: Sequence[Verdict]) -> dict[str, Verdict]:
     """Return one verdict per claim: that of the form nearest to the paper which was attempted."""
     best: dict[str, Verdict] = {}
@@ -91,6 +108,16 @@ def verdict_line(found: Sequence[Verdict]) -> str:
     """Return the headline as one line of Markdown, every claim with its verdict."""
     labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
     return f"Verdicts, from the network nearest to the paper that was run: {labels}."
+
+
+def glue_verdicts(found: Sequence[Verdict]) -> None:
+    """Keep the headline, and what it rests on, in the executed notebook: the landing page reads them there."""
+    from myst_nb import glue  # of the extra "notebooks"
+
+    best = headline(found)
+    for claim, verdict in best.items():
+        glue(f"verdict_{claim}", verdict.label, display=False)
+    glue("judged_on", judged_on(best.values()), display=False)
 
 
 def ambiguity_table(paper: Paper) -> pd.DataFrame:

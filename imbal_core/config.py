@@ -15,7 +15,17 @@ from typing import Any
 from imbal_core.losses import build_loss, list_losses, loss_defaults
 from imbal_core.names import unknown_name
 
-__all__ = ["AUGMENTATIONS", "LOSSES", "OPTIMIZERS", "PRECISIONS", "SAMPLERS", "SCHEDULES", "RunConfig"]
+__all__ = [
+    "AUGMENTATIONS",
+    "HEAD_STARTS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "SAMPLERS",
+    "SCHEDULES",
+    "RunConfig",
+    "scored_epochs",
+]
 
 #: Every loss that trains a network by itself; the complement entropy is a part of others.
 LOSSES = tuple(name for name in list_losses() if name != "complement-entropy")
@@ -24,6 +34,7 @@ SCHEDULES = ("constant", "cosine", "step", "one-cycle", "plateau-zhang")
 SAMPLERS = ("shuffle", "over-sample", "class-balanced")
 AUGMENTATIONS = ("none", "flip", "crop-flip")
 PRECISIONS = ("fp32", "bf16")
+HEAD_STARTS = ("own", "linear")
 
 _CHOICES = {
     "loss": LOSSES,
@@ -32,6 +43,7 @@ _CHOICES = {
     "sampler": SAMPLERS,
     "augment": AUGMENTATIONS,
     "precision": PRECISIONS,
+    "head_start": HEAD_STARTS,
 }
 _TEXT = ("study", "profile", "dataset", "imbalance", "model")
 _SWITCHES = (
@@ -43,6 +55,8 @@ _SWITCHES = (
     "final_batch_norm",
     "final_batch_norm_affine",
     "split_groups",
+    "float32_head",
+    "fold_batch_norm",
 )
 # name -> (smallest, optional); the largest that makes sense is the user's affair
 _WHOLE = {
@@ -51,6 +65,7 @@ _WHOLE = {
     "train_seed": (0, False),
     "warmup_epochs": (0, False),
     "batch_size": (2, False),
+    "score_every": (1, False),
     "image_size": (1, True),
     "epoch_images": (2, True),
 }
@@ -142,6 +157,17 @@ class RunConfig:
     valid_share : float, default=0.0
         Validation images of each class, as a share of its training images and in addition to them, for an
         imbalance that sets none aside.
+    head_start : {"own", "linear"}, default="own"
+        How the weights of the last linear layer start: as the architecture's library draws them, or as
+        `torch.nn.Linear` does. For two classes timm's own start has 25 times that deviation.
+    float32_head : bool, default=False
+        Under bf16 compute the last linear layer in float32, so that logits do not tie by rounding.
+    score_every : int, default=1
+        Epochs from one scoring of the study's images (the test images, as a rule) to the next; the last epoch is
+        always scored. Scores decide nothing.
+    fold_batch_norm : bool, default=False
+        Fold the batch normalisations of a pretrained network into its convolutions: the same function at the
+        start, and no normalisation inside.
 
     Raises
     ------
@@ -196,6 +222,10 @@ class RunConfig:
     final_batch_norm_affine: bool = True
     split_groups: bool = False
     valid_share: float = 0.0
+    head_start: str = "own"
+    float32_head: bool = False
+    score_every: int = 1
+    fold_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         for name in _TEXT:
@@ -289,6 +319,25 @@ class RunConfig:
             "dropout: a frozen network computes its features without it": (
                 self.frozen and self.dropout is not None
             ),
+            "head_start: a classifier of frozen features starts as torch.nn.Linear does anyway": (
+                self.frozen and self.head_start != "own"
+            ),
+            f"head_start: loss={self.loss!r} has a cosine classifier with a start of its own": (
+                self.head_start != "own"
+                and build_loss(self.loss, class_counts=(2, 1), **dict(self.loss_options)).needs_normed_head
+            ),
+            "float32_head: precision='fp32' and frozen features compute every layer in float32": (
+                self.float32_head and (self.precision == "fp32" or self.frozen)
+            ),
+            f"score_every={self.score_every} is more than all {self.epochs} epochs": (
+                self.score_every > self.epochs
+            ),
+            "fold_batch_norm: statistics of a network without pretrained=True would be arbitrary": (
+                self.fold_batch_norm and not self.pretrained
+            ),
+            "fold_batch_norm: frozen features are the same with and without": (
+                self.fold_batch_norm and self.frozen
+            ),
             "final_batch_norm_momentum and final_batch_norm_affine: only final_batch_norm=True has them": (
                 not self.final_batch_norm
                 and (self.final_batch_norm_momentum != 0.01 or not self.final_batch_norm_affine)
@@ -347,12 +396,19 @@ class RunConfig:
             "" if self.loss == "cross-entropy" else self.loss,
             *(f"{name} {value}" for name, value in self.loss_options),
             "final batch norm" if self.final_batch_norm else "",
+            f"{self.head_start} head" if self.head_start != "own" else "",
+            "batch norms folded" if self.fold_batch_norm else "",
             self.sampler,
         ]
         return (
             f"{self.dataset} {self.imbalance}, {self.model} {form}, {' '.join(filter(None, remedies))}, "
             f"seeds {self.split_seed}/{self.train_seed}"
         )
+
+
+def scored_epochs(epochs: int, score_every: int) -> list[int]:
+    """Return the epochs, counted from 1, after which a study's images are scored: the last one always."""
+    return [epoch for epoch in range(1, epochs + 1) if epoch % score_every == 0 or epoch == epochs]
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Changes at the end of a built network: batch normalisation of its logits, and a cosine classifier.
+"""Changes at the end of a built network: its start, its precision, a cosine classifier, a final batch norm.
 
 Each function changes the network in place and returns it: the other layers, their names in the state, the taps
 and the normalisation of the inputs stay as they are. Take a ``copy.deepcopy`` first to keep both networks.
@@ -26,6 +26,8 @@ __all__ = [
     "NormedLinear",
     "add_final_batch_norm",
     "remove_final_batch_norm",
+    "restart_head",
+    "use_float32_head",
     "use_normed_head",
 ]
 
@@ -72,6 +74,22 @@ class NormedLinear(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             wide = features.to(self.weight.dtype)
             return F.linear(F.normalize(wide, dim=-1), F.normalize(self.weight, dim=1))
+
+
+class _Float32Linear(nn.Linear):
+    """A linear layer that computes in its weights' precision under autocast too."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.to(self.weight.dtype))
+
+
+class _Float32Conv2d(nn.Conv2d):
+    """A convolution that computes in its weights' precision under autocast too."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.to(self.weight.dtype))
 
 
 def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bool = True) -> Network:
@@ -153,6 +171,77 @@ def use_normed_head(network: Network) -> Network:
             "take another model, or a loss that needs no normed head"
         )
     head = NormedLinear(classifier.in_features, network.num_classes)
+    return _with_classifier(network, head.to(classifier.weight).train(classifier.training))
+
+
+def restart_head(network: Network) -> Network:
+    """Return the same network, changed in place: its classifier starts as PyTorch's own layers do.
+
+    `torch.nn.Linear` draws weights and biases uniformly between -1/sqrt(D) and 1/sqrt(D), with D inputs. timm
+    draws those of an EfficientNet between -1/sqrt(K) and 1/sqrt(K), with K classes: for D = 1,280 and K = 2 that is
+    25 times as wide, and the first logits of a fine-tuned network are then far from 0.
+
+    Parameters
+    ----------
+    network : Network
+        Its other weights are kept. The new ones are drawn on the CPU from torch's global generator, so
+        ``seeded_init`` around it gives the same ones again.
+
+    Raises
+    ------
+    ValueError
+        If the classifier is neither one linear layer nor one convolution.
+    """
+    classifier = network.classifier()
+    if not isinstance(classifier, nn.Linear | nn.Conv2d):
+        raise ValueError(
+            f"the classifier of {network.name} is of type {type(classifier).__name__}: only a linear layer or a "
+            "convolution has a start to go back to"
+        )
+    classifier.reset_parameters()
+    return network
+
+
+def use_float32_head(network: Network) -> Network:
+    """Return the same network, changed in place: its classifier computes in float32 under autocast too.
+
+    In bfloat16 two logits of an image are equal in 27 of 10,000 CIFAR-10 test images, and the lower label, which is
+    the more frequent class, then wins. A `NormedLinear` computes in float32 anyway and stays.
+
+    Raises
+    ------
+    ValueError
+        If the classifier is neither one linear layer, nor one convolution, nor a `NormedLinear`.
+    """
+    classifier = network.classifier()
+    if isinstance(classifier, NormedLinear):
+        return network
+    with torch.device("meta"):
+        if isinstance(classifier, nn.Linear):
+            with_bias = classifier.bias is not None
+            head: nn.Module = _Float32Linear(classifier.in_features, classifier.out_features, bias=with_bias)
+        elif type(classifier) is nn.Conv2d:
+            head = _Float32Conv2d(
+                classifier.in_channels,
+                classifier.out_channels,
+                classifier.kernel_size,  # type: ignore[arg-type]
+                classifier.stride,  # type: ignore[arg-type]
+                classifier.padding,  # type: ignore[arg-type]
+                bias=classifier.bias is not None,
+            )
+        else:
+            raise ValueError(
+                f"the classifier of {network.name} is of type {type(classifier).__name__}: only a linear layer or a "
+                "plain convolution can be computed in float32 by itself"
+            )
+    for name, parameter in classifier.named_parameters():
+        head.register_parameter(name, parameter)
+    return _with_classifier(network, head.train(classifier.training))
+
+
+def _with_classifier(network: Network, head: nn.Module) -> Network:
+    """Return the network with another last layer in the place of its classifier."""
+    classifier = network.classifier()
     name = next(name for name, module in network.named_modules() if module is classifier)
-    network.set_submodule(name, head.to(classifier.weight).train(classifier.training))
+    network.set_submodule(name, head)
     return network

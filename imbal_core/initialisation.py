@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbal_core.config import RunConfig
+from imbal_core.folding import fold_batch_norms
+from imbal_core.heads import restart_head, use_float32_head
 from imbal_core.losses import Loss, build_loss
 from imbal_core.models import add_final_batch_norm, build_model, use_normed_head
 from imbal_core.networks import Network
@@ -82,8 +84,14 @@ def build_network(
             root=root,
             dropout=config.dropout,
         )
+    if config.fold_batch_norm:
+        network = fold_batch_norms(network)
     if loss_of(config, [1] * num_classes).needs_normed_head:
         network = use_normed_head(network)
+    elif config.head_start == "linear":
+        network = restart_head(network)
+    if config.float32_head:
+        network = use_float32_head(network)
     if config.final_batch_norm:
         network = add_final_batch_norm(
             network,

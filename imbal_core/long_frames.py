@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from imbal_core.config import RunConfig
+from imbal_core.config import RunConfig, scored_epochs
 
 __all__ = ["IDENTITY", "Describe", "epoch_frame", "identified"]
 
@@ -56,10 +56,15 @@ def epoch_frame(records: pd.DataFrame, describe: Describe) -> pd.DataFrame:
         As `imbal_core.chapters.Chapter.frame` returns it.
     describe : callable
     """
-    rows = [
-        {**identity, "readout": arm, "epoch": epoch, "metric": metric, "value": value}
-        for identity, arm, measured in identified(records, describe)
-        for metric, values in measured["history"].items()
-        for epoch, value in enumerate(values, 1)
-    ]
+    rows = []
+    found = zip(records.to_dict("records"), identified(records, describe), strict=True)
+    for row, (identity, arm, measured) in found:
+        every = range(1, row["epochs"] + 1)
+        scored = scored_epochs(row["epochs"], row["score_every"])
+        for metric, values in measured["history"].items():
+            epochs = every if len(values) == len(every) else scored
+            rows += [
+                {**identity, "readout": arm, "epoch": epoch, "metric": metric, "value": value}
+                for epoch, value in zip(epochs, values, strict=True)
+            ]
     return pd.DataFrame(rows, columns=[*IDENTITY, "readout", "epoch", "metric", "value"])

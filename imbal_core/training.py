@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from imbal_core.checkpoints import read_checkpoint, write_checkpoint
-from imbal_core.config import RunConfig
+from imbal_core.config import RunConfig, scored_epochs
 from imbal_core.initialisation import build_network, loss_of, seeded_init, stream_seed
 from imbal_core.prediction import (
     Inputs,
@@ -93,7 +93,7 @@ class FitResult:
         One value per epoch: ``learning_rate`` (of the epoch's first step), ``train_loss`` (mean over
         the images drawn; of the first objective where a loss has two) and, with validation images,
         ``valid_loss`` (cross entropy), ``valid_accuracy`` and ``valid_balanced_accuracy`` (fractions in
-        [0, 1]), then what ``score_epoch`` returned. Deterministic on a CPU.
+        [0, 1]), then what ``score_epoch`` returned, one value per scored epoch. Deterministic on a CPU.
     seconds : list of float
         Wall-clock seconds per epoch, validation included; kept apart because it differs each time.
     """
@@ -146,8 +146,9 @@ def fit(
     stop_after_epoch : int, optional
         Return after that many epochs, as an interruption would; the schedule stays that of the config.
     score_epoch : callable, optional
-        Called with the network in evaluation mode after each epoch; the numbers by name that it returns are
-        added to the history. It reports and decides nothing: no epoch is chosen by it.
+        Called with the network in evaluation mode after each ``config.score_every`` epochs and after the last; the
+        numbers by name that it returns are added to the history. It reports and decides nothing: no epoch is
+        chosen by it.
 
     Returns
     -------
@@ -260,7 +261,7 @@ class _Run:
                 raise DivergedError(done + 1, self.steps, config)
             for name, value in scores.items():
                 history[name].append(value)
-        if self.score_epoch is not None:
+        if self.score_epoch is not None and done + 1 in scored_epochs(config.epochs, config.score_every):
             self.network.eval()
             for name, value in self.score_epoch(self.network).items():
                 history.setdefault(name, []).append(float(value))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from imbal_core.heads import FinalBatchNorm, NormedLinear
+from imbal_core.heads import FinalBatchNorm, NormedLinear, restart_head, use_float32_head
 from imbal_core.models import (
     add_final_batch_norm,
     build_model,
@@ -305,3 +305,66 @@ def test_a_normed_head_trains() -> None:
     nn.functional.cross_entropy(network(inputs_for(network)), torch.arange(6) % NUM_CLASSES).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), key
+
+
+@pytest.mark.parametrize("name", ["resnet20", "all_cnn", "timm:test_efficientnet"])
+def test_a_restarted_head_starts_as_torch_draws_it_and_the_rest_stays(name: str) -> None:
+    network = make(name)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    classifier = network.classifier()
+    with seeded_init(5):
+        assert restart_head(network) is network
+    with seeded_init(5):
+        if isinstance(classifier, nn.Linear):
+            fresh: nn.Module = nn.Linear(classifier.in_features, NUM_CLASSES)
+        else:
+            fresh = nn.Conv2d(classifier.in_channels, NUM_CLASSES, 1)
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(classifier.state_dict()[key], value)
+    changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+    place = next(place for place, module in network.named_modules() if module is classifier)
+    assert changed <= {f"{place}.weight", f"{place}.bias"} and f"{place}.weight" in changed
+
+
+def test_timm_draws_the_head_of_two_classes_far_wider_than_torch() -> None:
+    """The reason for `restart_head`: the first logits of timm's start are nowhere near 0."""
+    network = make("timm:test_efficientnet", num_classes=2)
+    own = float(network.classifier().get_parameter("weight").detach().std())
+    linear = float(restart_head(network).classifier().get_parameter("weight").detach().std())
+    assert own == pytest.approx(1 / np.sqrt(2) / np.sqrt(3), rel=0.1)
+    width = network.classifier().in_features
+    assert linear == pytest.approx(1 / np.sqrt(3 * width), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "all_cnn", "linear", "timm:test_efficientnet"])
+def test_a_float32_head_does_not_round_its_logits_under_autocast(name: str) -> None:
+    network = make(name).eval()
+    x, state = inputs_for(network), set(network.state_dict())
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        before = network(x)
+        use_float32_head(network)
+        assert set(network.state_dict()) == state
+        assert torch.equal(network(x), before)
+        network.classifier().register_forward_hook(
+            lambda _, inputs, output: seen.extend((inputs[0], output.clone()))
+        )
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            network(x)
+        features, logits = seen
+        plain = {n: p.double() for n, p in network.classifier().named_parameters()}
+        function = torch.nn.functional.conv2d if features.ndim == 4 else torch.nn.functional.linear
+        exact = function(features.double(), plain["weight"], plain.get("bias"))
+    assert logits.dtype == torch.float32
+    assert torch.allclose(logits.double(), exact, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
+def test_a_float32_head_leaves_a_normed_head_and_refuses_what_is_no_layer() -> None:
+    network = use_normed_head(make("resnet20"))
+    head = network.classifier()
+    assert use_float32_head(network).classifier() is head
+    network.set_submodule("head", nn.Sequential(nn.Linear(64, NUM_CLASSES)))
+    for change in (use_float32_head, restart_head):
+        with pytest.raises(ValueError, match="of type Sequential"):
+            change(network)

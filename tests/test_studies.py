@@ -33,14 +33,17 @@ def sizes(profile):
     seeds = {}
     for config in build_grid("category_centers", profile):
         cell = (study.form(config), config.dataset, config.imbalance, config.sampler)
-        assert config.split_seed == config.train_seed, "arms are paired by one seed"
-        seeds.setdefault(cell, []).append(config.split_seed)
+        if config.head_start == "own":
+            assert config.split_seed == config.train_seed, "arms are paired by one seed"
+            seeds.setdefault(cell, []).append(config.split_seed)
+        else:
+            seeds.setdefault(cell, []).append((config.split_seed, config.train_seed))
     return seeds
 
 
 def expected_sizes(*blocks):
     return {
-        (form, dataset, f"zhang-{kind}", sampler): list(range(count))
+        (form, dataset, f"zhang-{kind}", sampler): list(range(count)) if isinstance(count, int) else count
         for form, dataset, count, samplers in blocks
         for kind in "abc"
         for sampler in samplers
@@ -60,6 +63,7 @@ def test_the_laptop_grid_has_ten_seeds_of_frozen_features_and_three_of_what_is_t
         ("frozen", "cifar100", 10, BOTH),
         ("fine-tuned", "cifar10", 3, BOTH),
         ("from scratch", "cifar10", 3, ("shuffle",)),
+        ("fine-tuned, fair head", "cifar10", [(0, 0), (1, 1), (2, 0), (0, 1), (1, 0), (2, 1)], BOTH),
     )
 
 
@@ -70,6 +74,7 @@ def test_the_laptop_grid_uses_the_networks_and_sizes_of_the_plan():
     assert found == {
         ("frozen", "timm:tf_efficientnet_lite0", 96, True),
         ("fine-tuned", "timm:tf_efficientnet_lite0", 64, True),
+        ("fine-tuned, fair head", "timm:tf_efficientnet_lite0", 64, True),
         ("from scratch", "all_cnn", None, False),
     }
 
@@ -97,8 +102,11 @@ def test_every_run_of_a_grid_is_another_one_and_whole_seeds_come_first(profile):
     assert {(config.study, config.profile) for config in grid} == {("category_centers", profile)}
     blocks = {}
     for config in grid:
-        blocks.setdefault((study.form(config), config.dataset), []).append(config.split_seed)
-    assert all(seeds == sorted(seeds) for seeds in blocks.values())
+        pairs = blocks.setdefault((study.form(config), config.dataset), [])
+        pairs.append((config.split_seed, config.train_seed))
+    for pairs in blocks.values():
+        places = [list(dict.fromkeys(pairs)).index(pair) for pair in pairs]
+        assert places == sorted(places)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision import transforms
 
-from imbal_core.config import RunConfig
+from imbal_core.config import RunConfig, scored_epochs
 from imbal_core.training import (
     DivergedError,
     augment_batch,
@@ -164,6 +164,10 @@ def test_defaults_never_change():
         "final_batch_norm_affine": True,
         "split_groups": False,
         "valid_share": 0.0,
+        "head_start": "own",
+        "float32_head": False,
+        "score_every": 1,
+        "fold_batch_norm": False,
     }
 
 
@@ -238,6 +242,14 @@ def test_a_mistyped_field_is_answered_with_the_nearest():
         ({"final_batch_norm_affine": False}, "only final_batch_norm=True"),
         ({"final_batch_norm": True, "final_batch_norm_momentum": 0}, "final_batch_norm_momentum"),
         ({"valid_share": 1.0}, "valid_share"),
+        ({"head_start": "lineer"}, "did you mean 'linear'"),
+        ({"head_start": "linear", "pretrained": True, "frozen": True}, "head_start"),
+        ({"head_start": "linear", "loss": "ldam"}, "cosine classifier"),
+        ({"float32_head": True}, "float32_head"),
+        ({"score_every": 0}, "score_every must be at least 1"),
+        ({"score_every": 4}, "more than all 3 epochs"),
+        ({"fold_batch_norm": True}, "without pretrained=True"),
+        ({"fold_batch_norm": True, "pretrained": True, "frozen": True}, "frozen features are the same"),
     ],
 )
 def test_wrong_and_idle_options_are_refused(options, message):
@@ -552,6 +564,16 @@ def test_scores_of_each_epoch_enter_the_history_and_change_nothing(tmp_path):
     checkpoint = {"checkpoint": tmp_path / "run.pt", "score_epoch": score}
     train(halves, config(), stop_after_epoch=1, **checkpoint)
     assert train(halves, config(), **checkpoint).history == result.history
+
+
+@pytest.mark.parametrize(("every", "scored"), [(1, [1, 2, 3]), (2, [2, 3]), (3, [3])])
+def test_scores_are_taken_every_so_many_epochs_and_after_the_last(every, scored):
+    network, seen = tiny(), []
+    run_config = config(score_every=every)
+    result = train(network, run_config, score_epoch=lambda _: {"test_x": seen.append(0) or len(seen)})
+    assert scored_epochs(3, every) == scored
+    assert result.history["test_x"] == [float(i + 1) for i in range(len(scored))]
+    assert len(result.history["train_loss"]) == len(result.history["valid_loss"]) == 3
 
 
 def test_two_fits_are_bit_equal_and_leave_the_global_random_state_alone():

@@ -32,22 +32,29 @@ __all__ = ["READOUT_OF_TAP", "few_labels", "form", "frame", "grid", "label_frame
 READOUT_OF_TAP = {"last convolution": "C", "fully connected": "F"}
 
 _KINDS = ("a", "b", "c")
+#: Three draws with two trainings each, so that the two variances can be told apart.
+_CROSSED = ((0, 0), (1, 1), (2, 0), (0, 1), (1, 0), (2, 1))
 _SKETCH_LABELS = (3, 5)
 _SKETCH_POINTS = 500
 
 
 def _arms(
-    base: RunConfig, seeds: Iterable[int], samplers: Iterable[str] = ("shuffle", "over-sample")
+    base: RunConfig, pairs: Iterable[tuple[int, int]], samplers: Iterable[str] = ("shuffle", "over-sample")
 ) -> list[RunConfig]:
-    """Return the runs of one form: every seed of every imbalance and sampler, whole seeds first."""
+    """Return the runs of one form: each pair of seeds of every imbalance and sampler, whole pairs first."""
     return [
         dataclasses.replace(
-            base, imbalance=f"zhang-{kind}", sampler=sampler, split_seed=seed, train_seed=seed
+            base, imbalance=f"zhang-{kind}", sampler=sampler, split_seed=split_seed, train_seed=train_seed
         )
-        for seed in seeds
+        for split_seed, train_seed in pairs
         for kind in _KINDS
         for sampler in samplers
     ]
+
+
+def _same(seeds: int) -> list[tuple[int, int]]:
+    """Return pairs in which split and training have one seed."""
+    return [(seed, seed) for seed in range(seeds)]
 
 
 def _smoke() -> list[RunConfig]:
@@ -64,7 +71,7 @@ def _smoke() -> list[RunConfig]:
         batch_size=64,
         augment="none",
     )
-    return _arms(base, range(2))
+    return _arms(base, _same(2))
 
 
 def _laptop() -> list[RunConfig]:
@@ -111,9 +118,11 @@ def _laptop() -> list[RunConfig]:
         augment="none",
         precision="bf16",
     )
-    runs = _arms(frozen, range(10)) + _arms(dataclasses.replace(frozen, dataset="cifar100"), range(10))
-    runs += [_as_many_steps(config) for config in _arms(tuned, range(3))]
-    return runs + _arms(scratch, range(3), samplers=("shuffle",))
+    runs = _arms(frozen, _same(10)) + _arms(dataclasses.replace(frozen, dataset="cifar100"), _same(10))
+    fair = dataclasses.replace(tuned, head_start="linear")
+    runs += [_as_many_steps(config) for config in _arms(tuned, _same(3))]
+    runs += _arms(scratch, _same(3), samplers=("shuffle",))
+    return runs + [_as_many_steps(config) for config in _arms(fair, _CROSSED)]
 
 
 def _as_many_steps(config: RunConfig) -> RunConfig:
@@ -143,8 +152,8 @@ def _paper() -> list[RunConfig]:
     vgg = dataclasses.replace(
         all_cnn, model="vgg16", pretrained=True, image_size=224, epochs=20, learning_rate=0.001, batch_size=50
     )
-    runs = _arms(all_cnn, range(3), samplers=("shuffle",))
-    return runs + _arms(vgg, range(3)) + _arms(dataclasses.replace(vgg, dataset="cifar100"), range(3))
+    runs = _arms(all_cnn, _same(3), samplers=("shuffle",))
+    return runs + _arms(vgg, _same(3)) + _arms(dataclasses.replace(vgg, dataset="cifar100"), _same(3))
 
 
 def grid(profile: str) -> list[RunConfig]:
@@ -158,10 +167,12 @@ def grid(profile: str) -> list[RunConfig]:
 
 
 def form(config: RunConfig) -> str:
-    """Return how a run comes by its features: "frozen", "fine-tuned" or "from scratch"."""
+    """Return how a run comes by its features: "frozen", "fine-tuned" or "fine-tuned, fair head", "from scratch"."""
     if config.frozen:
         return "frozen"
-    return "fine-tuned" if config.pretrained else "from scratch"
+    if config.pretrained:
+        return "fine-tuned, fair head" if config.head_start == "linear" else "fine-tuned"
+    return "from scratch"
 
 
 def few_labels(train_counts: np.ndarray) -> np.ndarray:

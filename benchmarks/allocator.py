@@ -1,6 +1,6 @@
 """Training speed of a run's worker process with glibc keeping freed memory, and with glibc's default.
 
-``imbal_core.batch`` starts its workers with two glibc settings; this compares fine-tuning steps of a small timm
+``imbal_book.grid.batch`` starts its workers with two glibc settings; this compares fine-tuning steps of a small timm
 network in processes with and without them, in turn, and prints images per second.
 """
 
@@ -10,14 +10,14 @@ import statistics
 import subprocess
 import sys
 
-from imbal_core.batch import KEEP_FREED_MEMORY
+from imbal_book.grid.batch import KEEP_FREED_MEMORY
 
 ROUNDS = 4
 TARGET = 1.05
 STEPS = """
 import time, torch
 from torch.nn.functional import cross_entropy
-from imbal_core.models import build_model
+from imbal_core.models.build import build_model
 torch.manual_seed(0)
 network = build_model("timm:tf_efficientnet_lite0", 10, image_size=64).to(memory_format=torch.channels_last)
 optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)

@@ -5,7 +5,7 @@ share of the logit for every K, by class means and by instances, for the true po
 turns (A B C A B C ...) in one process, so that a machine that slows down slows all of them; a ratio compares the
 best rounds, as other processes only ever add time. CPU seconds tell on a busy machine what was waiting.
 
-- ours: `imbal_core.class_top_k.ClassTopK`, one pass, which keeps false negatives as well.
+- ours: `imbal_core.embeddings.class_top_k.ClassTopK`, one pass, which keeps false negatives as well.
 - straightforward: what the published code of sibling papers (``topk_LG.py``, ``FE_idx_density.py``) does for two or
   ten classes: the embedding of every instance for the class, then the class's rows of it, then argsort. This is the
   form that the targets are about. Most of its time goes into the embeddings of other classes' instances.
@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imbal_core.class_top_k import ClassTopK
+from imbal_core.embeddings.class_top_k import ClassTopK
 
 K = 10
 SPEED_TARGET = 5.0

@@ -4,7 +4,7 @@ All three train ResNet-32 with SGD and batches of 128, in turns (A B C A B C ...
 that a machine that slows down slows all of them. A ratio compares the best rounds: other processes
 only ever add time.
 
-- ours: `imbal_core.training.fit` with crop and flip, validation left out.
+- ours: `imbal_core.training.fit.fit` with crop and flip, validation left out.
 - standard: PIL images, RandomCrop + RandomHorizontalFlip + ToTensor + Normalize, a DataLoader with the
   best of 0, 1 and 2 workers, float32, default memory layout.
 - bare: forward, backward and step on one resident random batch, in the precision and layout of ours.
@@ -31,9 +31,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
-from imbal_core.datasets import DatasetError, load_dataset
-from imbal_core.models import build_model
-from imbal_core.training import RunConfig, default_device, device_label, fit, seeded_init
+from imbal_book.run.config import RunConfig
+from imbal_core.data.datasets import load_dataset
+from imbal_core.data.prepared import DatasetError
+from imbal_core.models.build import build_model
+from imbal_core.training.fit import fit
+from imbal_core.training.prediction import default_device, device_label
+from imbal_core.training.start import seeded_init
 
 BATCH = 128
 TARGETS = {"standard": 1.9, "bare": 0.95}

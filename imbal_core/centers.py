@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from imbal_core.arrays import on_host
+from imbal_core._checks.arrays import on_host
 
 __all__ = ["CategoryCenters"]
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-from imbal_core.arrays import checked_classes, checked_scores, on_host
+from imbal_core._checks.arrays import checked_classes, checked_scores, on_host
 
 __all__ = [
     "accuracy",

@@ -4,7 +4,7 @@ Each is a readout of one run: features are what its last layer reads, logits wha
 image passes through the network again. What is chosen (tau, threshold, temperature) is chosen on validation
 images; no function here takes test images.
 
-The remaining remedy of this kind, logit adjustment, is `imbal_core.loss_functions.adjust_logits`. For two
+The remaining remedy of this kind, logit adjustment, is `imbal_core.losses.functional.adjust_logits`. For two
 classes it is the correction for the prior: it predicts the rare class where its probability is above its share
 of the training images.
 """
@@ -18,13 +18,15 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from torch import Tensor
 
-from imbal_core.arrays import checked_classes, checked_scores, on_host
-from imbal_core.class_weights import checked_number
+from imbal_core._checks.arrays import checked_classes, checked_scores, on_host
+from imbal_core.losses.class_weights import checked_number
 from imbal_core.metrics import balanced_accuracy, confusion_counts
-from imbal_core.models import build_model
-from imbal_core.networks import Network
-from imbal_core.prediction import Inputs
-from imbal_core.training import RunConfig, fit, seeded_init
+from imbal_core.models.build import build_model
+from imbal_core.models.networks import Network
+from imbal_core.training.fit import fit
+from imbal_core.training.prediction import Inputs
+from imbal_core.training.recipe import Recipe
+from imbal_core.training.start import seeded_init
 
 __all__ = [
     "TAUS",
@@ -156,19 +158,19 @@ def retrain_classifier(
         Of weights and biases.
     batch_size : int, default=128
     device : torch.device or str, optional
-        Default: `imbal_core.training.default_device`.
+        Default: `imbal_core.training.prediction.default_device`.
     progress : bool, default=False
         Show a bar over the epochs.
 
     Returns
     -------
     Network
-        ``linear``, in evaluation mode, on `device`: `imbal_core.training.predict` reads it. Its first tap is
+        ``linear``, in evaluation mode, on `device`: `imbal_core.training.prediction.predict` reads it. Its first tap is
         the features.
 
     Raises
     ------
-    imbal_core.training.DivergedError
+    imbal_core.training.fit.DivergedError
         If the loss is no longer finite.
     ValueError
         If shapes, types or labels are not those above, a feature is NaN or infinite, or an option is out of
@@ -197,12 +199,7 @@ def retrain_classifier(
         raise ValueError(
             f"epochs must be at least 3, one for each learning rate of the recipe, got {epochs}."
         )
-    config = RunConfig(
-        study="post_hoc",
-        profile="readout",
-        dataset="features",
-        imbalance="as given",
-        model="linear",
+    recipe = Recipe(
         epochs=epochs,
         train_seed=seed,
         learning_rate=learning_rate,
@@ -216,7 +213,7 @@ def retrain_classifier(
     )
     with seeded_init(seed):
         network = build_model("linear", num_classes, in_features=features.shape[1])
-    fit(network, features, labels, config, device=device, progress=progress)
+    fit(network, features, labels, recipe, device=device, progress=progress)
     return network
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imbal_core.training import RunConfig
+from imbal_book.run.config import RunConfig
 
 CLASSES = 10
 

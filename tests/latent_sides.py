@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imbal_core.latent_summaries import Side, latent_summaries
+from imbal_book.studies.latent_summaries import Side, latent_summaries
 
 CLASSES, UNITS = 4, 16
 

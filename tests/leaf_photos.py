@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imbal_core.plantvillage import DISEASES, PLANT_FOLDERS
+from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
 
 
 def jpeg(seed: int) -> bytes:

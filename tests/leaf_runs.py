@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 from scipy.special import softmax
 
-from imbal_core.rare_class_scores import class_margins, epoch_scores, readout_scores
-from imbal_core.records import Record
-from imbal_core.studies import build_grid
-from imbal_core.studies.final_batch_norm import arm
+from imbal_book.run.record_format import Record
+from imbal_book.studies import build_grid
+from imbal_book.studies.final_batch_norm import arm
+from imbal_book.studies.rare_class_scores import class_margins, epoch_scores, readout_scores
 
 NAME = "final_batch_norm"
 LABELS = np.repeat([0, 1], 150)
@@ -95,8 +95,8 @@ def record_of(config, **origin):
 
 
 def fill(store, profile="laptop", keep=lambda config: True):
-    """Write a record for every run of a profile that is to be kept."""
+    """Write a record for every run of a profile that is to be kept; of laptop those with timm's own start."""
     for config in build_grid(NAME, profile):
-        if keep(config):
+        if (config.head_start == "own" or profile != "laptop") and keep(config):
             store.write(record_of(config))
     return store

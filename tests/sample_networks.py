@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from imbal_core.models import build_model
-from imbal_core.networks import Network
+from imbal_core.models.build import build_model
+from imbal_core.models.networks import Network
 
 
 def make(name: str, num_classes: int = 10, seed: int = 0, **options: object) -> Network:

@@ -9,9 +9,9 @@ import nbformat
 import pytest
 import yaml
 
-from imbal_core.colab import badge_row, repository_url, setup_cell
-from imbal_core.execute import list_notebooks
-from imbal_core.parameters import inspect_parameters
+from imbal_book.build.colab import badge_row, repository_url, setup_cell
+from imbal_book.build.execute import list_notebooks
+from imbal_book.build.parameters import inspect_parameters
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -1,0 +1,1 @@
+"""From notebooks to pages: the command line, papermill, Jupyter Book."""

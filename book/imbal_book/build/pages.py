@@ -1,0 +1,105 @@
+"""The generated parts of the book's pages: the status table and the foot of each chapter's card."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imbal_book.build.parameters import read_notebook
+from imbal_book.evidence.verdict_words import VERDICT_BADGES
+from imbal_core._checks.names import unknown_name
+
+__all__ = ["chapter_card", "glued_verdicts", "status_table"]
+
+
+def glued_verdicts(executed: Path) -> dict[str, str]:
+    """Return claim to verdict, from the values that an executed chapter glued as ``verdict_<claim>``.
+
+    A copy that shows smoke records has none: digits decide no claim.
+
+    Raises
+    ------
+    ValueError
+        If a glued text is not one of the five verdicts.
+    """
+    return _verdicts(_glued(executed), executed.name)
+
+
+def _verdicts(glued: Mapping[str, str], name: str) -> dict[str, str]:
+    found = {
+        key.removeprefix("verdict_"): ast.literal_eval(text)
+        for key, text in glued.items()
+        if key.startswith("verdict_")
+    }
+    for verdict in found.values():
+        if verdict not in VERDICT_BADGES:
+            raise unknown_name(f"verdict in {name}", verdict, VERDICT_BADGES)
+    return found
+
+
+def _glued(executed: Path) -> dict[str, str]:
+    """Return the representation of what an executed chapter glued, by name; nothing where it shows smoke records."""
+    notebook = read_notebook(executed)
+    if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":
+        return {}
+    found = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if name := output.get("metadata", {}).get("scrapbook", {}).get("name", ""):
+                found[name] = next(
+                    value for mime, value in output["data"].items() if mime.endswith("text/plain")
+                )
+    return found
+
+
+def chapter_card(chapter: str, executed: Path | None) -> str:
+    """Return the foot of a chapter's card as MyST: verdicts, what they rest on and a link, or that it is not written.
+
+    What they rest on is the text that the chapter glued as ``judged_on``: a verdict from a small network is not read
+    as one from the paper's.
+    """
+    if executed is None:
+        return "{bdg-light}`chapter in preparation`\n"
+    glued = _glued(executed)
+    badges = [
+        f"{{bdg-{VERDICT_BADGES[verdict]}}}`{claim} {verdict}`"
+        for claim, verdict in _verdicts(glued, executed.name).items()
+    ]
+    verdicts = " ".join(badges) or "This build judges no claim."
+    basis = ast.literal_eval(glued.get("judged_on", "''"))
+    judged = f"Judged on: {basis}.\n\n" if basis else ""
+    return f"{verdicts}\n\n{judged}[Read the chapter](../notebooks/{chapter}.ipynb)\n"
+
+
+def status_table(executed: Mapping[str, Path]) -> str:
+    """Return the status page's table as MyST, from the metadata in the executed copies.
+
+    Parameters
+    ----------
+    executed : mapping of str to Path
+        Chapter name to its executed copy. Seconds, times and parameters are papermill's, device and versions
+        come from :func:`imbal_book.build.execute.run_notebook`.
+    """
+    columns = ["Chapter", "Profile", "Live", "Trained", "Seconds", "Device", "Versions", "Executed (UTC)"]
+    rows = [columns, ["---", "---", "---", "---", "---:", "---", "---", "---"]]
+    for name, path in executed.items():
+        metadata = read_notebook(path).metadata
+        run, machine = metadata["papermill"], metadata["imbal"]
+        versions = {"python": metadata["language_info"]["version"], **machine["versions"]}
+        rows.append(
+            [
+                f"[](../notebooks/{name}.ipynb)",
+                *(_word(run["parameters"].get(key)) for key in ("PROFILE", "LIVE", "TRAIN")),
+                f"{run['duration']:.1f}",
+                machine["device"],
+                ", ".join(f"{package} {version}" for package, version in versions.items()),
+                run["start_time"][:16].replace("T", " "),
+            ]
+        )
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _word(value: Any) -> str:
+    return {True: "yes", False: "no", None: ""}.get(value, str(value))

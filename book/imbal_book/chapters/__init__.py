@@ -1,0 +1,215 @@
+"""What every chapter's notebook needs: the records behind it, and the words that say where they come from."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from imbal_book.evidence.claims import Verdict
+from imbal_book.evidence.verdict_words import VERDICT_BADGES
+from imbal_book.grid.batch import run_grid
+from imbal_book.run.record_format import Record
+from imbal_book.run.records import RecordStore
+from imbal_book.studies import PROFILES, build_grid
+from imbal_core._checks.names import unknown_name
+from imbal_core.training.prediction import default_device
+
+__all__ = ["Chapter", "Html", "judged_on", "number", "open_chapter", "table", "verdict_table"]
+
+
+class Html(str):
+    """Text that a notebook shows as HTML."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The records that a chapter shows.
+
+    Attributes
+    ----------
+    study : str
+    profiles : tuple of str
+        Which profiles are shown, the largest scale first.
+    records : list of Record
+    planned : dict of str to int
+        Profile -> runs in its grid, recorded or not.
+    """
+
+    study: str
+    profiles: tuple[str, ...]
+    records: list[Record]
+    planned: dict[str, int]
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row per record: key, every field of the configuration, and the measurements."""
+        rows = [
+            {"key": r.key, **r.run_config().to_dict(), "measurements": r.measurements} for r in self.records
+        ]
+        # as objects, for beside a None a whole number would become a float, and the None a NaN
+        return pd.DataFrame(rows, dtype=object)
+
+    def head(self) -> Html:
+        """Return the chapter's first lines: profile, seeds, hardware, time and date."""
+        if not self.records:
+            return Html(
+                f"<p class='chapter-head'><b>Profile</b> {', '.join(self.profiles)}: not attempted.</p>"
+            )
+        origin = pd.DataFrame([record.provenance for record in self.records])
+        seeds = pd.Series([(r.config["split_seed"], r.config["train_seed"]) for r in self.records])
+        done = Counter(record.config["profile"] for record in self.records)
+        runs = [
+            f"{name} {done[name]:,} of {total:,}" if done[name] else f"{name} not attempted"
+            for name, total in self.planned.items()
+        ]
+        parts = {
+            "Profile": ", ".join(dict.fromkeys(record.config["profile"] for record in self.records)),
+            "Runs": ", ".join(runs),
+            "Seeds": f"up to {seeds.nunique()} pairs of split and training seed",
+            "Hardware": ", ".join(
+                f"{device}, {threads} threads"
+                for device, threads in origin[["device", "threads"]].drop_duplicates().itertuples(index=False)
+            ),
+            "Device time": f"{origin['seconds'].sum() / 3600:.1f} hours",
+            "Recorded": _span(origin["date"].str[:10]),
+        }
+        items = "".join(
+            f"<div><dt>{name}</dt><dd>{html.escape(text)}</dd></div>" for name, text in parts.items()
+        )
+        return Html(f'<dl class="chapter-head">{items}</dl>')
+
+    def source(self, keys: Iterable[str] | None = None) -> str:
+        """Return where numbers come from, as one sentence: runs, profile, commit and date.
+
+        Parameters
+        ----------
+        keys : iterable of str, optional
+            Only these records; by default all.
+        """
+        wanted = None if keys is None else set(keys)
+        chosen = [record for record in self.records if wanted is None or record.key in wanted]
+        if not chosen:
+            return "Not attempted."
+        profiles = ", ".join(dict.fromkeys(record.config["profile"] for record in chosen))
+        commits = sorted({str(record.provenance["git_commit"] or "unknown")[:7] for record in chosen})
+        dates = _span(pd.Series([record.provenance["date"][:10] for record in chosen]))
+        runs = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+        return f"{runs}, profile {profiles}; code at {', '.join(commits)}; {dates}."
+
+
+def _span(dates: pd.Series) -> str:
+    first, last = dates.min(), dates.max()
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def open_chapter(
+    study: str, profile: str = "best", *, train: bool = False, store: RecordStore | None = None
+) -> Chapter:
+    """Return the records that a chapter shows, after training what is missing if so asked.
+
+    Parameters
+    ----------
+    study : str
+    profile : {"best", "smoke", "laptop", "paper"}, default="best"
+        "best": all records of profiles ``paper`` and ``laptop``; the chapter prefers the former.
+    train : bool, default=False
+        Train the missing runs first; with "best" those of ``paper`` on a GPU, else those of ``laptop``.
+    store : RecordStore, optional
+
+    Raises
+    ------
+    ValueError
+        When the study or the profile is unknown.
+    RuntimeError
+        When runs fail; the message tells how many, and how the first one ended.
+    """
+    if profile not in ("best", *PROFILES):
+        raise unknown_name("profile", profile, ("best", *PROFILES))
+    store = store or RecordStore()
+    profiles = ("paper", "laptop") if profile == "best" else (profile,)
+    if train:
+        scale = "laptop" if profile == "best" and default_device().type == "cpu" else profiles[0]
+        report = run_grid(build_grid(study, scale), store, jobs="auto")
+        if report.failed:
+            raise RuntimeError(f"{len(report.failed)} runs failed; the first:\n{report.failed[0].tail}")
+    records = [record for name in profiles for record in store.read(study, name)]
+    planned = {name: len(build_grid(study, name)) for name in profiles}
+    return Chapter(study, profiles, records, planned)
+
+
+def number(
+    mean: float, low: float, high: float, *, scale: float = 100, digits: int = 1, sign: bool = False
+) -> str:
+    """Return a mean with its interval as text, such as ``"+1.2 (0.4 to 2.0)"``.
+
+    Parameters
+    ----------
+    mean, low, high : float
+        Fractions, as a rule.
+    scale : float, default=100
+        What they are multiplied with; 100 prints percent or percentage points.
+    digits : int, default=1
+    sign : bool, default=False
+        Print a plus sign.
+    """
+    plus = "+" if sign else ""
+    if not math.isfinite(low + high):
+        return f"{scale * mean:{plus}.{digits}f} (one seed, no interval)"
+    return f"{scale * mean:{plus}.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
+
+
+def table(frame: pd.DataFrame) -> Html:
+    """Return a frame as a table that scrolls by itself.
+
+    The index is shown where it has a name or the columns have levels.
+    Cells of numbers and short words do not wrap, cells of text do.
+    """
+    wordy = any(frame[column].astype(str).str.len().max() > 40 for column in frame) if len(frame) else False
+    body = frame.to_html(
+        index=frame.index.name is not None or frame.columns.nlevels > 1, border=0, justify="unset"
+    )
+    return Html(f'<div class="table-wrap {"table-text" if wordy else "table-numbers"}">{body}</div>')
+
+
+def judged_on(verdicts: Iterable[Verdict]) -> str:
+    """Return the forms and profiles whose records decided the verdicts, such as "small network, profile laptop".
+
+    Empty where no record did; a verdict from a computation alone counts as none.
+    """
+    used = [(v.form, v.profile) for v in verdicts if v.profile and v.label != "not attempted"]
+    return "; ".join(f"{form}, profile {profile}" for form, profile in dict.fromkeys(used))
+
+
+def verdict_table(verdicts: Sequence[Verdict], statements: Mapping[str, str]) -> Html:
+    """Return the verdicts as a table: claim, what it says, form, verdict and the numbers behind it.
+
+    Parameters
+    ----------
+    verdicts : sequence of Verdict
+    statements : mapping of str to str
+        Claim id to the claim in one sentence.
+    """
+    rows = []
+    last = None
+    for verdict in verdicts:
+        first = verdict.claim != last
+        last = verdict.claim
+        claim = f"<b>{verdict.claim}</b> {html.escape(statements[verdict.claim])}" if first else ""
+        form = verdict.form or "any form"
+        where = f"{form}<br><small>profile {verdict.profile}, n = {verdict.n}</small>" if verdict.n else form
+        badge = f'<span class="verdict verdict-{VERDICT_BADGES[verdict.label]}">{verdict.label}</span>'
+        rows.append(
+            f"<tr><td>{claim}</td><td>{where}</td><td>{badge}</td><td>{html.escape(verdict.explanation)}</td></tr>"
+        )
+    return Html(
+        '<div class="table-wrap table-text"><table class="verdicts"><thead><tr><th>Claim</th>'
+        "<th>Form</th><th>Verdict</th><th>Because</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )

@@ -1,0 +1,137 @@
+"""What every chapter reads off its long frame, its verdicts and its paper.
+
+A long frame has one row per run, readout and metric, with columns form, profile, dataset and value among others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from imbal_book.chapters import judged_on, number
+from imbal_book.evidence.claims import Verdict, judge
+from imbal_book.evidence.papers import Paper
+from imbal_book.evidence.papers.statements import Claim
+from imbal_book.evidence.statistics import Interval, mean_interval, paired, paired_difference
+from imbal_book.studies import PROFILES
+
+__all__ = [
+    "NOTHING",
+    "ambiguity_table",
+    "contrast",
+    "glue_verdicts",
+    "headline",
+    "interval_text",
+    "judge_forms",
+    "level",
+    "prefer",
+    "verdict_line",
+]
+
+#: The interval of something that was not run.
+NOTHING = Interval(np.nan, np.nan, np.nan, 0, np.nan)
+
+
+def prefer(frame: pd.DataFrame, profiles: Sequence[str]) -> pd.DataFrame:
+    """Return, for each form and data set, the rows of the first profile that has any.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With columns profile, form and dataset.
+    profiles : sequence of str
+        The preferred first.
+    """
+    rank = frame["profile"].map({name: index for index, name in enumerate(profiles)})
+    best = rank.groupby([frame["form"], frame["dataset"]]).transform("min")
+    return frame[rank == best]
+
+
+def level(cell: pd.DataFrame, readout: str, metric: str) -> Interval:
+    """Return a readout's mean over seeds with its 95 % interval; n is 0 where there is no record.
+
+    Parameters
+    ----------
+    cell : DataFrame
+        Long form, of one form, data set and imbalance.
+    readout, metric : str
+    """
+    values = cell.loc[(cell["readout"] == readout) & (cell["metric"] == metric), "value"]
+    return mean_interval(values) if len(values) else NOTHING
+
+
+def contrast(cell: pd.DataFrame, a: str, b: str, metric: str) -> Interval:
+    """Return readout ``a`` minus readout ``b``, paired by seed, with its interval; n is 0 where no seed has both.
+
+    Parameters
+    ----------
+    cell : DataFrame
+        Long form, of one form, data set and imbalance.
+    a, b, metric : str
+    """
+    pairs = paired(cell, metric, a, b)
+    return paired_difference(pairs["a"], pairs["b"]) if len(pairs) else NOTHING
+
+
+def interval_text(here: Interval, *, scale: float = 100, digits: int = 1, sign: bool = False) -> str:
+    """Return a mean with its interval as text, or that it was not attempted."""
+    if not here.n:
+        return "not attempted"
+    return number(here.mean, here.low, here.high, scale=scale, digits=digits, sign=sign)
+
+
+def judge_forms(claim: Claim, frame: pd.DataFrame, forms: Iterable[str]) -> list[Verdict]:
+    """Return the verdict on a claim in each form.
+
+    Smoke records are left out, for digits decide no claim. The data sets of one form may come from two profiles, but
+    a verdict is about one protocol: the larger profile counts.
+    """
+    found = []
+    for form in forms:
+        rows = frame[(frame["form"] == form) & (frame["profile"] != "smoke")]
+        profile = next((p for p in reversed(PROFILES) if p in set(rows["profile"])), None)
+        found.append(judge(claim, rows, form=form, profile=profile))
+    return found
+
+
+def headline(found: Sequence[Verdict]) -> dict[str, Verdict]:
+    """Return one verdict per claim: that of the form nearest to the paper which was attempted."""
+    best: dict[str, Verdict] = {}
+    for verdict in found:
+        if verdict.claim not in best or best[verdict.claim].label == "not attempted":
+            best[verdict.claim] = verdict
+    return best
+
+
+def verdict_line(found: Sequence[Verdict]) -> str:
+    """Return the headline as one line of Markdown, every claim with its verdict."""
+    labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
+    return f"Verdicts, from the network nearest to the paper that was run: {labels}."
+
+
+def glue_verdicts(found: Sequence[Verdict]) -> None:
+    """Keep the headline, and what it rests on, in the executed notebook: the landing page reads them there."""
+    from myst_nb import glue  # of the extra "notebooks"
+
+    best = headline(found)
+    for claim, verdict in best.items():
+        glue(f"verdict_{claim}", verdict.label, display=False)
+    glue("judged_on", judged_on(best.values()), display=False)
+
+
+def ambiguity_table(paper: Paper) -> pd.DataFrame:
+    """Return what the paper leaves open and what was chosen, with where the choice is put to the test."""
+    return pd.DataFrame(
+        [
+            {
+                "": entry.id,
+                "open": entry.topic,
+                "the paper": entry.paper,
+                "our choice": entry.chosen,
+                "tested": entry.ablated or "no",
+            }
+            for entry in paper.ambiguities
+        ]
+    )

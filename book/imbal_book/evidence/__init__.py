@@ -1,0 +1,1 @@
+"""What records say of the claims of papers."""

@@ -1,0 +1,154 @@
+"""What each paper reports: tables, protocol, open points and claims, every number with its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import yaml
+
+from imbal_book.evidence.papers.facts import STATUSES, Ambiguity, Number, PaperError, ProtocolItem, Table
+from imbal_book.evidence.papers.statements import KINDS, Cell, Claim, Contrast, Form
+from imbal_core._checks.names import unknown_name
+
+__all__ = [
+    "KINDS",
+    "STATUSES",
+    "Ambiguity",
+    "Cell",
+    "Claim",
+    "Contrast",
+    "Form",
+    "Number",
+    "Paper",
+    "PaperError",
+    "ProtocolItem",
+    "Table",
+    "list_papers",
+    "load_paper",
+    "parse_paper",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Everything that is held about one paper."""
+
+    name: str
+    title: str
+    authors: list[str]
+    affiliation: str | None
+    year: int
+    bibtex_key: str
+    study: str
+    tables: dict[str, Table]
+    numbers: dict[str, Number]
+    protocol: dict[str, ProtocolItem]
+    ambiguities: list[Ambiguity]
+    forms: dict[str, Form]
+    claims: dict[str, Claim]
+
+
+def list_papers() -> list[str]:
+    """Return the names of the papers, sorted."""
+    names = [entry.name for entry in files(__name__).iterdir() if entry.name.endswith(".yml")]
+    # numbers gathered from many works are no paper; see `imbal_book.evidence.papers.reference`
+    return sorted(name.removesuffix(".yml") for name in names if not name.endswith("_reference.yml"))
+
+
+def load_paper(name: str) -> Paper:
+    """Return what is held about the paper ``name``, such as ``"zhang_2018"``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such paper; the nearest name is given.
+    PaperError
+        If its file breaks a rule; the message names the entry.
+    """
+    if name not in list_papers():
+        raise unknown_name("paper", name, list_papers())
+    return parse_paper(yaml.safe_load(files(__name__).joinpath(f"{name}.yml").read_text(encoding="utf-8")))
+
+
+def parse_paper(content: Mapping[str, Any]) -> Paper:
+    """Return the paper in the content of its file, after checking fields, statuses and references.
+
+    Raises
+    ------
+    PaperError
+        If an entry lacks a field (a number its status, say), has an unknown one, or repeats an id.
+    """
+    raw = dict(content)
+    tables = _by_id(Table, raw, "tables")
+    numbers = _by_id(Number, raw, "numbers")
+    forms = {name: _build(Form, entry, f"form {name!r}") for name, entry in raw.pop("forms", {}).items()}
+    reported = {
+        (table.network or "", table.dataset or "", imbalance, row[0]): table.number(
+            row[0], imbalance
+        ).reported()
+        for table in tables.values()
+        if table.kind == "accuracy"
+        for row in table.rows
+        for imbalance in table.columns[1:]
+        if imbalance != "status" and table.number(row[0], imbalance).status == "read"
+    }
+    claims: list[Claim] = []
+    for entry in raw.pop("claims", []):
+        parts = {
+            "contrasts": [
+                _contrast(c, f"a contrast of {entry.get('id')}", numbers) for c in entry["contrasts"]
+            ],
+            "cells": [_build(Cell, c, f"a cell of {entry.get('id')}") for c in entry["cells"]],
+        }
+        common = {"paper": raw.get("name"), "forms": forms, "reported": reported}
+        claims.append(_build(Claim, {**entry, **parts, **common}, f"claim {entry.get('id')!r}"))
+    ambiguities = [_build(Ambiguity, a, f"ambiguity {a.get('id')!r}") for a in raw.pop("ambiguities", [])]
+    built = {
+        "tables": tables,
+        "numbers": numbers,
+        "protocol": _by_id(ProtocolItem, raw, "protocol"),
+        "ambiguities": ambiguities,
+        "forms": forms,
+        "claims": {claim.id: claim for claim in claims},
+    }
+    if len({claim.id for claim in claims}) != len(claims) or len({a.id for a in ambiguities}) != len(
+        ambiguities
+    ):
+        raise PaperError(f"paper {raw.get('name')!r}: two claims or two ambiguities share an id")
+    return _build(Paper, {**raw, **built}, f"paper {raw.get('name')!r}")
+
+
+def _contrast(entry: Mapping[str, Any], where: str, numbers: Mapping[str, Number]) -> Contrast:
+    """Return the contrast; its ``reported`` names, by network, the paper's numbers of ``a`` and ``b``."""
+    gains = {}
+    for network, pair in entry.get("reported", {}).items():
+        for name in pair:
+            if name not in numbers:
+                raise unknown_name(f"number of {where}", name, numbers, PaperError)
+        a, b = (numbers[name].reported() for name in pair)
+        gains[network] = a - b
+    return _build(Contrast, {**entry, "reported": gains}, where)
+
+
+def _by_id(kind: type[T], raw: dict[str, Any], section: str) -> dict[str, T]:
+    entries = raw.pop(section, [])
+    built = {entry.get("id"): _build(kind, entry, f"{section} {entry.get('id')!r}") for entry in entries}
+    if len(built) != len(entries):
+        raise PaperError(f"two entries of {section} share an id")
+    return built
+
+
+def _build(kind: type[T], entry: Mapping[str, Any], where: str) -> T:
+    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    for name in entry:
+        if name not in names:
+            raise unknown_name(f"field of {where}", name, names, PaperError)
+    try:
+        return kind(**entry)
+    except TypeError as error:
+        raise PaperError(f"{where} is incomplete: {error}") from error

@@ -1,0 +1,1 @@
+"""Many runs: trained, verified, packed for another machine."""

@@ -1,0 +1,1 @@
+"""One run: its configuration, its images, its trained network, its record."""

@@ -1,0 +1,66 @@
+"""Folders and zip archives of records that come from elsewhere, read without unpacking them anywhere."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from imbal_book.run.record_format import RecordError
+
+__all__ = ["offered_files"]
+
+# A record is some 10 to 500 kB; this bounds what a hostile archive can unpack to.
+MAX_RECORD_BYTES = 16 * 2**20
+
+
+def offered_files(path: Path) -> Iterator[tuple[str, bytes | RecordError]]:
+    """Yield name and content of each file in a folder or zip archive, or why it was not opened.
+
+    Not opened are links, files that are larger than any record, members that cannot be unpacked, and those
+    whose names lead outside the archive.
+
+    Raises
+    ------
+    RecordError
+        If ``path`` is neither a zip archive nor a folder.
+    """
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            name = file.relative_to(path)
+            if file.is_symlink():
+                yield name.as_posix(), RecordError("is a link; links are not followed")
+            elif file.is_file():
+                yield name.as_posix(), _within_limit(file.stat().st_size) or file.read_bytes()
+        return
+    if not zipfile.is_zipfile(path):
+        raise RecordError(f"{path} is neither a folder nor a zip archive of records (or it does not exist)")
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                yield member.filename, _refuse_member(member) or _read_member(archive, member)
+
+
+def _within_limit(size: int) -> RecordError | None:
+    if size > MAX_RECORD_BYTES:
+        return RecordError(f"has {size:,} bytes; a record has at most {MAX_RECORD_BYTES:,}")
+    return None
+
+
+def _refuse_member(member: zipfile.ZipInfo) -> RecordError | None:
+    name = PurePosixPath(member.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in str(name):
+        return RecordError("its name leads outside the archive")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return RecordError("is a link; links are not followed")
+    return _within_limit(member.file_size)
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | RecordError:
+    try:
+        with archive.open(member) as file:
+            return file.read(MAX_RECORD_BYTES)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
+        return RecordError(f"cannot be unpacked ({error})")

@@ -1,0 +1,174 @@
+"""The form of a record: its fields, its key, and the checks that its file must pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from imbal_book.run.config import RunConfig
+
+__all__ = ["SCHEMA", "Record", "RecordError", "parse_record", "plain_values", "run_key"]
+
+SCHEMA = 1
+_KEY = re.compile(r"[0-9a-f]{16}")
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class RecordError(ValueError):
+    """A file or an object that is not a valid record; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: its configuration, what it measured, and where the numbers come from.
+
+    Attributes
+    ----------
+    key : str
+        16 hexadecimal digits, see :func:`run_key`.
+    config : dict
+        Every field of the :class:`~imbal_book.run.config.RunConfig`.
+    data : dict
+        ``{"train": sha256, "test": sha256}``, the fingerprints of the data sets.
+    split : str
+        sha256 of the split.
+    measurements : dict
+        What the study measured. Accuracy, recall and the like are fractions in [0, 1].
+    provenance : dict
+        See :func:`imbal_book.run.provenance.provenance`.
+    schema : int
+        Version of this layout.
+    """
+
+    key: str
+    config: dict[str, Any]
+    data: dict[str, str]
+    split: str
+    measurements: dict[str, Any]
+    provenance: dict[str, Any]
+    schema: int = SCHEMA
+
+    @classmethod
+    def of_run(
+        cls,
+        config: RunConfig,
+        data: Mapping[str, str],
+        split: str,
+        measurements: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+    ) -> Record:
+        """Return the record of a run, with its key computed and all values in plain JSON types.
+
+        Raises
+        ------
+        RecordError
+            If a value is NaN, infinite or of a type that JSON does not have; the message says where.
+        """
+        return cls(
+            key=run_key(config, data, split),
+            config=plain_values(config.to_dict(), "config"),
+            data=dict(data),
+            split=split,
+            measurements=plain_values(measurements, "measurements"),
+            provenance=plain_values(provenance, "provenance"),
+        )
+
+    def run_config(self) -> RunConfig:
+        """Return the configuration as an object; fields that are newer than the record get their default."""
+        return RunConfig.from_dict(self.config)
+
+    def to_json(self) -> str:
+        """Return the text of the record's file: sorted keys, floats as ``repr``, no NaN."""
+        plain = {item.name: plain_values(getattr(self, item.name), item.name) for item in fields(self)}
+        return json.dumps(plain, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def run_key(config: RunConfig, data: Mapping[str, str], split: str) -> str:
+    """Return the key of a run: 16 hexadecimal digits of the sha256 of configuration, data and split.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Only the fields that differ from their default count, so that a new field leaves old keys alone.
+    data : mapping of str to str
+        Fingerprints of the data sets, by split name.
+    split : str
+        sha256 of the split.
+    """
+    text = json.dumps([config.canonical(), dict(data), split], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_record(content: str | bytes) -> Record:
+    """Return the record in the text of a file, after checking its schema, its fields and its key.
+
+    Raises
+    ------
+    RecordError
+        If the text is torn, foreign, of another schema, or if the key is not that of the content.
+    """
+    try:
+        text = content.decode() if isinstance(content, bytes) else content
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"torn, or not JSON ({error})") from error
+    if not isinstance(value, dict) or "schema" not in value:
+        raise RecordError("foreign: not a record, it has no schema number")
+    if value["schema"] != SCHEMA:
+        raise RecordError(f"has schema {value['schema']!r}, and this version reads schema {SCHEMA}")
+    names = {item.name for item in fields(Record)}
+    if value.keys() != names:
+        odd = [f"lacks {name!r}" for name in sorted(names - value.keys())]
+        odd += [f"has the unknown field {name!r}" for name in sorted(value.keys() - names)]
+        raise RecordError(f"foreign: not a record of schema {SCHEMA}, it {' and '.join(odd)}")
+    _check_types(value)
+    record = Record(**value)
+    try:
+        expected = run_key(record.run_config(), record.data, record.split)
+    except (ValueError, TypeError, KeyError) as error:
+        raise RecordError(f"has a configuration that this version cannot read ({error})") from error
+    if record.key != expected:
+        raise RecordError(f"has key {record.key}, but its configuration, data and split give {expected}")
+    return record
+
+
+def _check_types(value: dict[str, Any]) -> None:
+    for name in ("config", "data", "measurements", "provenance"):
+        if not isinstance(value[name], dict):
+            raise RecordError(f"field {name!r} is {type(value[name]).__name__}, expected an object")
+    for name in ("key", "split"):
+        if not isinstance(value[name], str):
+            raise RecordError(f"field {name!r} is {type(value[name]).__name__}, expected text")
+    if not _KEY.fullmatch(value["key"]):
+        raise RecordError(f"key {value['key']!r} is not 16 hexadecimal digits")
+    for name in ("study", "profile"):
+        folder = value["config"].get(name)
+        if not isinstance(folder, str) or not _FOLDER_NAME.fullmatch(folder):
+            raise RecordError(f"{name} {folder!r} cannot be a folder name")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON has")
+
+
+def plain_values(value: Any, where: str) -> Any:
+    """Return ``value`` in JSON types (NumPy scalars and arrays become numbers and lists)."""
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise RecordError(f"{where} has the key {name!r}; names must be text")
+        return {name: plain_values(item, f"{where}.{name}") for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if hasattr(value, "tolist"):
+        return plain_values(value.tolist(), where)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecordError(f"{where} is {value!r}; a record holds finite numbers only")
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise RecordError(f"{where} is of type {type(value).__name__}, which JSON does not have")

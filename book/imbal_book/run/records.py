@@ -1,0 +1,423 @@
+"""Records: what a run leaves behind, one JSON file per run, and the store that keeps them.
+
+A record is written once and never changed. The store is the only state that runs share, so writing is atomic
+and any number of processes may write at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from imbal_book.run.checkout import checkout_folder
+from imbal_book.run.config import RunConfig
+from imbal_book.run.record_archives import offered_files
+from imbal_book.run.record_format import SCHEMA, Record, RecordError, parse_record, plain_values, run_key
+from imbal_core._checks.files import create_atomically, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "SCHEMA",
+    "AddReport",
+    "ContradictionError",
+    "FailureNote",
+    "Record",
+    "RecordError",
+    "RecordStore",
+    "RecordWriteError",
+    "SkippedRecord",
+    "SkippedRecordWarning",
+    "default_root",
+    "parse_record",
+    "run_key",
+]
+
+_T = TypeVar("_T")
+
+
+class ContradictionError(RecordError):
+    """Two records of one key with different measurements; the message names both."""
+
+
+class RecordWriteError(OSError):
+    """A record that could not be written, such as on a full disk; ``filename`` names the file."""
+
+
+class SkippedRecordWarning(UserWarning):
+    """Files in the store that are not records of this schema; they are named and were not read."""
+
+
+@dataclass(frozen=True)
+class SkippedRecord:
+    """A file in the store that was not read: its name below the store's root, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen in a file in a certain state: the digest of its configuration, or why it is no record."""
+
+    state: tuple[int, int, int]
+    digest: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class FailureNote:
+    """A run that failed: its configuration, the text of the error, and when (UTC)."""
+
+    study: str
+    profile: str
+    digest: str
+    config: dict[str, Any]
+    error: str
+    date: str
+
+
+@dataclass(frozen=True)
+class AddReport:
+    """What became of the files that were offered to the store.
+
+    Attributes
+    ----------
+    added : list of str
+        Keys of the records that are new.
+    same : list of str
+        Keys of the records that were there already, with equal measurements.
+    refused : list of (str, str)
+        Name and reason of every file that was not taken.
+    """
+
+    added: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def default_root() -> Path:
+    """Return ``results/`` of the checkout that holds this package, else of the working folder."""
+    checkout = checkout_folder()
+    if (checkout / "pyproject.toml").is_file() and (checkout / "results").is_dir():
+        return checkout / "results"
+    return Path("results")
+
+
+class RecordStore:
+    """A folder of records, ``<root>/<study>/<profile>/<key>.json``.
+
+    Parameters
+    ----------
+    root : path-like, optional
+        Default: see :func:`default_root`. It is created by the first write.
+
+    Attributes
+    ----------
+    skipped : list of SkippedRecord
+        The files that the last read did not take, with the reason.
+
+    Notes
+    -----
+    A record is written to a hidden temporary file beside its place, flushed to the disk, and then linked to
+    its name. Linking fails when the name exists, so no record is ever overwritten, and a reader sees a whole
+    file or none. On file systems without hard links the temporary file is renamed instead.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = default_root() if root is None else Path(root)
+        self.skipped: list[SkippedRecord] = []
+        self._looked_at: dict[Path, _Look] = {}
+
+    @property
+    def scratch(self) -> Path:
+        """The folder beside the store for what need not be kept: ``_build/``, which git ignores."""
+        return self.root.parent / "_build"
+
+    def path(self, record: Record) -> Path:
+        """Return the file that ``record`` belongs in."""
+        return self.root / record.config["study"] / record.config["profile"] / f"{record.key}.json"
+
+    def write(self, record: Record) -> Path:
+        """Return the file of ``record`` after writing it, or after finding the same measurements there.
+
+        A file at that place that is no record (torn by a copy, say) is set aside as ``<key>.torn-<token>``,
+        with a warning. A note of an earlier failure of the same configuration is cleared.
+
+        Raises
+        ------
+        RecordError
+            If the record is not valid: a NaN, a key that is not that of its content.
+        ContradictionError
+            If a record of the same key holds other measurements. The file there is left as it is.
+        RecordWriteError
+            If the file cannot be written. No partial and no temporary file stays behind.
+        """
+        path, _ = self._place(record)
+        return path
+
+    def _place(self, record: Record) -> tuple[Path, bool]:
+        """Write ``record`` and return its file and whether it is new."""
+        text = record.to_json()
+        parse_record(text)
+        path = self.path(record)
+        new = _create(path, text)
+        while not new and not self._agrees(record, path):
+            new = _create(path, text)
+        self._failure_path(record.run_config()).unlink(missing_ok=True)
+        return path, new
+
+    def _agrees(self, record: Record, path: Path) -> bool:
+        """Return whether the file at ``path`` says the same; False if it was no record and was set aside."""
+        try:
+            present = parse_record(path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except RecordError as error:
+            _set_aside(path, str(error))
+            return False
+        if present.measurements == plain_values(record.measurements, "measurements"):
+            return True
+        where = _first_difference(
+            present.measurements, plain_values(record.measurements, "measurements"), "measurements"
+        )
+        raise ContradictionError(
+            f"two records of key {record.key} contradict each other: {path} ({_origin(present)}) and a new "
+            f"one ({_origin(record)}); {where}. The file was kept; the new record was not written."
+        )
+
+    def read(self, study: str | None = None, profile: str | None = None) -> list[Record]:
+        """Return the records of a study and profile (None: all), sorted by study, profile and key.
+
+        Files that are torn, foreign, of another schema or in the wrong place are left out, listed in
+        :attr:`skipped` and named in one :class:`SkippedRecordWarning`.
+        """
+        return self._take(study, profile, self._read_file)
+
+    def _take(self, study: str | None, profile: str | None, look: Callable[[Path], _T]) -> list[_T]:
+        """Return what ``look`` makes of each file; those that it refuses are named in a warning."""
+        taken: list[_T] = []
+        self.skipped = []
+        for path in self._files(study, profile):
+            try:
+                taken.append(look(path))
+            except (RecordError, OSError) as error:
+                self.skipped.append(SkippedRecord(path.relative_to(self.root).as_posix(), str(error)))
+        if self.skipped:
+            names = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped)
+            warnings.warn(
+                f"skipped {len(self.skipped)} of {len(self.skipped) + len(taken)} files in {self.root.name}/, "
+                f"they are not records: {names}",
+                SkippedRecordWarning,
+                stacklevel=3,
+            )
+        return taken
+
+    def _read_file(self, path: Path) -> Record:
+        record = parse_record(path.read_bytes())
+        if path != self.path(record):
+            raise RecordError(f"in the wrong place, it belongs in {self.path(record).relative_to(self.root)}")
+        return record
+
+    def _digest_of(self, path: Path) -> tuple[str, Path]:
+        """Return the digest of the configuration in a file, and the file; it is read only after a change."""
+        status = path.stat()
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._looked_at.get(path)
+        if known is None or known.state != state:
+            try:
+                known = _Look(state, digest=self._read_file(path).run_config().digest())
+            except RecordError as error:
+                known = _Look(state, refusal=str(error))
+            self._looked_at[path] = known
+        if known.refusal:
+            raise RecordError(known.refusal)
+        return known.digest, path
+
+    def _files(self, study: str | None, profile: str | None) -> Iterator[Path]:
+        # Without a profile also files that lie too high are met, so that none is passed over in silence.
+        pattern = f"{study or '*'}/{profile}/**/*.json" if profile else f"{study or '.'}/**/*.json"
+        for path in sorted(set(self.root.glob(pattern))):
+            # Names with a leading dot are files that a killed writer left unfinished.
+            if not any(part[0] == "." for part in path.relative_to(self.root).parts):
+                yield path
+
+    def missing(self, grid: Iterable[RunConfig]) -> list[RunConfig]:
+        """Return the configurations of ``grid`` that have no record, in the order of the grid."""
+        grid = list(grid)
+        recorded = {
+            digest
+            for study, profile in sorted({(config.study, config.profile) for config in grid})
+            for digest, _ in self._take(study, profile, self._digest_of)
+        }
+        return [config for config in grid if config.digest() not in recorded]
+
+    def find(self, config: RunConfig) -> Record | None:
+        """Return the record of ``config``, or None.
+
+        A store reads each file once, and again when it has changed: so a grid of runs can ask for every run.
+
+        Raises
+        ------
+        RecordError
+            If there are several, made from different data or splits.
+        """
+        digest = config.digest()
+        digests = self._take(config.study, config.profile, self._digest_of)
+        found = [path for other, path in digests if other == digest]
+        if len(found) > 1:
+            keys = ", ".join(path.stem for path in found)
+            raise RecordError(
+                f"records {keys} hold the same configuration with different data or splits; "
+                f"keep only one of them"
+            )
+        for path in found:
+            with contextlib.suppress(RecordError, OSError):  # removed or spoilt since the look
+                return self._read_file(path)
+        return None
+
+    def to_frame(self, study: str, profile: str) -> pd.DataFrame:
+        """Return one row per record: every field of the configuration, and what identifies the run.
+
+        Further columns: ``key``, ``split``, ``seconds`` (of the run), ``device``, ``measurements`` (a dict).
+        Without records the frame is empty and has the columns ``key`` to ``measurements``.
+        """
+        import pandas as pd  # here, because many processes write records and none of them needs pandas
+
+        rows = []
+        for record in self.read(study, profile):
+            config = record.run_config().to_dict()
+            row = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+            row |= {
+                "key": record.key,
+                "split": record.split,
+                "seconds": record.provenance.get("seconds"),
+                "device": record.provenance.get("device"),
+                "measurements": record.measurements,
+            }
+            rows.append(row)
+        columns = None if rows else ["key", "split", "seconds", "device", "measurements"]
+        frame = pd.DataFrame(rows, columns=columns, dtype=object)
+        # beside a None a whole number would become a float, and the None a NaN: such columns stay objects
+        whole = [str(name) for name in frame if frame[name].notna().all()]
+        frame[whole] = frame[whole].infer_objects()
+        return frame
+
+    def add(self, path: str | os.PathLike[str]) -> AddReport:
+        """Return what became of each file in a zip archive or folder of records.
+
+        A record's place in the store follows from its content, never from the name in the archive. Refused by
+        name: foreign and torn files, other schemas, a key that is not that of the content, measurements that
+        contradict a record of the store, links, names that lead outside the archive.
+
+        Raises
+        ------
+        RecordError
+            If ``path`` is neither a zip archive nor a folder.
+        """
+        report = AddReport()
+        for name, offered in offered_files(Path(path)):
+            try:
+                if isinstance(offered, RecordError):
+                    raise offered
+                record = parse_record(offered)
+                _, new = self._place(record)
+                (report.added if new else report.same).append(record.key)
+            except RecordError as error:
+                report.refused.append((name, str(error)))
+        return report
+
+    def _failure_path(self, config: RunConfig) -> Path:
+        return self.scratch / "failures" / config.study / config.profile / f"{config.digest()}.json"
+
+    def write_failure(self, config: RunConfig, error_text: str) -> Path:
+        """Return the file of a note that the run of ``config`` failed; an older note is replaced.
+
+        The notes lie in :attr:`scratch`; a later success clears its note.
+        """
+        note = FailureNote(
+            config.study,
+            config.profile,
+            config.digest(),
+            config.to_dict(),
+            error_text,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        path = self._failure_path(config)
+        with _naming(path):
+            write_atomically(path, f"{json.dumps(asdict(note), sort_keys=True, indent=1)}\n".encode())
+        return path
+
+    def failures(self, study: str | None = None, profile: str | None = None) -> list[FailureNote]:
+        """Return the notes of runs that failed and have not succeeded since."""
+        pattern = f"failures/{study or '*'}/{profile or '*'}/*.json"
+        return [FailureNote(**json.loads(path.read_text())) for path in sorted(self.scratch.glob(pattern))]
+
+
+def _create(path: Path, text: str) -> bool:
+    with _naming(path):
+        return create_atomically(path, text.encode())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one that names the file and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = (
+            f"cannot write a record: {error.strerror}. Nothing was left behind; make room or mend the folder"
+        )
+        raise RecordWriteError(error.errno, reason, str(path)) from error
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Rename a file that is no record, so that the record can take its place and nothing is lost."""
+    aside = path.with_name(f"{path.stem}.torn-{secrets.token_hex(4)}")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return
+    try:
+        parse_record(aside.read_bytes())
+    except RecordError:
+        warnings.warn(
+            f"{path} was no record ({reason}); set aside as {aside.name}", SkippedRecordWarning, stacklevel=4
+        )
+        return
+    # Another process put a record here between the look and the rename: give it its name back.
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    aside.unlink()
+
+
+def _origin(record: Record) -> str:
+    return (
+        f"{record.provenance.get('date', 'no date')} on {record.provenance.get('device', 'no device named')}"
+    )
+
+
+def _first_difference(one: Any, other: Any, where: str) -> str:
+    """Return the first place at which two plain values differ, in words."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted(one.keys() | other.keys()):
+            if name not in one or name not in other:
+                return f"only one of them has {where}.{name}"
+            if one[name] != other[name]:
+                return _first_difference(one[name], other[name], f"{where}.{name}")
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            if left != right:
+                return _first_difference(left, right, f"{where}[{index}]")
+    return f"{where} is {str(one)[:60]} in the file and {str(other)[:60]} in the new one"

@@ -1,0 +1,194 @@
+"""One run, trained: the network with its images, from which a study reads everything it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imbal_core.embeddings.cache import cached_embeddings
+from imbal_core.models.build import build_model
+from imbal_core.models.networks import FULLY_CONNECTED, Network
+from imbal_core.training.fit import FitResult, ScoreEpoch, fit
+from imbal_core.training.prediction import iter_predict
+from imbal_core.training.start import build_network, loss_of, seeded_init
+
+if TYPE_CHECKING:
+    from imbal_book.run.prepared import PreparedRun
+
+__all__ = ["SIDES", "Labelled", "TrainedRun", "train_run"]
+
+SIDES = ("train", "valid", "test")
+#: Inputs, images (N, H, W, 3) or features (N, D), and their labels (N,).
+Labelled = tuple[np.ndarray, np.ndarray]
+Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A trained network and the images of its split.
+
+    Attributes
+    ----------
+    prepared : PreparedRun
+        Configuration, data sets, split and counts.
+    network : Network
+        In evaluation mode; a linear classifier where the configuration asks for frozen features.
+    result : FitResult
+    sides : dict of str to (inputs, labels)
+        "train", "valid" and "test". Inputs are images, or frozen features.
+    pool : ndarray
+        The inputs of the whole training pool; ``sides["train"]`` is a part of it.
+    device : torch.device
+    """
+
+    prepared: PreparedRun
+    network: Network
+    result: FitResult
+    sides: dict[str, Labelled]
+    pool: np.ndarray
+    device: torch.device
+
+    def batches(self, side: str, taps: Sequence[str] = ()) -> Iterator[dict[str, Tensor]]:
+        """Yield "logits", float32 (n, K), and the taps, float32 (n, D), batch by batch, on the CPU.
+
+        Logits are scaled so that their softmax is what the loss takes for probabilities.
+        """
+        return _batches(self.prepared, self.network, self.sides[side][0], taps, self.device)
+
+    def predict(self, side: str, taps: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Return "logits", float32 (N, K), and the taps, float32 (N, D), of all images of one side."""
+        parts = list(self.batches(side, taps))
+        return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+    def measurements(self) -> dict[str, object]:
+        """Return what every record holds: the images per class of each side, and the history."""
+        counts = {
+            f"{side}_counts": np.bincount(labels, minlength=self.network.num_classes).tolist()
+            for side, (_, labels) in self.sides.items()
+        }
+        return {**counts, "history": self.result.history}
+
+
+def train_run(
+    prepared: PreparedRun,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+    score: Score | None = None,
+    score_on: Sequence[str] = ("test",),
+) -> TrainedRun:
+    """Return the network of a run after training, with its images.
+
+    Parameters
+    ----------
+    prepared : PreparedRun
+    device : torch.device
+    checkpoint : Path, optional
+        Where training leaves its state after each epoch.
+    progress : bool, default=True
+        Show a bar over the epochs.
+    score : callable, optional
+        From labels (N,) and logits (N, K) to numbers by name, called after each epoch for each side of
+        ``score_on``; the history then holds them as ``SIDE_NAME``. They decide nothing.
+    score_on : sequence of str, default=("test",)
+        Out of `SIDES`. A side without images is left out.
+    """
+    config, split = prepared.config, prepared.split
+    num_classes = prepared.train.num_classes
+    pool: np.ndarray = prepared.train.images
+    test: np.ndarray = prepared.test.images
+    with seeded_init(config.train_seed):
+        if config.frozen:
+            pool, test = _frozen_features(prepared, device, progress)
+        width = pool.shape[1] if config.frozen else None
+        network = build_network(config, num_classes, root=prepared.root, in_features=width)
+    sides: dict[str, Labelled] = {
+        "train": (pool[split.train], prepared.train.labels[split.train]),
+        "valid": (pool[split.valid], prepared.train.labels[split.valid]),
+        "test": (test[split.test], prepared.test.labels[split.test]),
+    }
+    result = fit(
+        network,
+        *sides["train"],
+        config,
+        valid=sides["valid"] if len(split.valid) else None,
+        device=device,
+        checkpoint=checkpoint,
+        progress=progress,
+        score_epoch=None if score is None else _scorer(prepared, sides, score, score_on, device),
+    )
+    return TrainedRun(prepared, network, result, sides, pool, device)
+
+
+def _batches(
+    prepared: PreparedRun,
+    network: nn.Module,
+    inputs: np.ndarray,
+    taps: Sequence[str],
+    device: torch.device,
+) -> Iterator[dict[str, Tensor]]:
+    config = prepared.config
+    scale = loss_of(config, prepared.train_counts).logit_scale
+    precision = "fp32" if config.frozen else config.precision
+    for batch in iter_predict(network, inputs, taps=taps, precision=precision, device=device):
+        yield batch if scale == 1 else {**batch, "logits": batch["logits"] * scale}
+
+
+def _scorer(
+    prepared: PreparedRun,
+    sides: Mapping[str, Labelled],
+    score: Score,
+    score_on: Sequence[str],
+    device: torch.device,
+) -> ScoreEpoch:
+    def score_epoch(network: nn.Module) -> dict[str, float]:
+        values = {}
+        for side in score_on:
+            inputs, labels = sides[side]
+            if len(labels):
+                parts = [batch["logits"] for batch in _batches(prepared, network, inputs, (), device)]
+                scores = score(labels, torch.cat(parts).numpy())
+                values.update({f"{side}_{name}": float(value) for name, value in scores.items()})
+        return values
+
+    return score_epoch
+
+
+def _frozen_features(
+    prepared: PreparedRun, device: torch.device, progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the classifier of the pretrained network would read, for the pool and the test images."""
+    config = prepared.config
+    network = build_model(
+        config.model,
+        prepared.train.num_classes,
+        pretrained=True,
+        image_size=config.image_size,
+        root=prepared.root,
+        dropout=config.dropout,
+    )
+    # the classifier is new and random, and not part of what the features depend on
+    for parameter in network.classifier().parameters():
+        torch.nn.init.zeros_(parameter)
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)
+    pool, test = (
+        cached_embeddings(
+            network,
+            dataset,
+            FULLY_CONNECTED,
+            cache=prepared.root / "features",
+            precision=config.precision,
+            device=device,
+            progress=progress,
+        ).astype(np.float32)
+        for dataset in (prepared.train, prepared.test)
+    )
+    return pool, test

@@ -1,0 +1,376 @@
+"""Complement cross entropy (Kim, Lee and Jeon, 2021) beside the losses that the field compares it with.
+
+Every arm trains the same network on the same images in the same order, with another loss. The network trained
+with cross entropy is also read by the remedies that need no other training: logit adjustment, a tau-normalised
+classifier, a classifier that is trained anew, and category centers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from imbal_book.run import long_frames
+from imbal_book.run.config import RunConfig
+from imbal_book.run.trained import TrainedRun, train_run
+from imbal_core import metrics
+from imbal_core.centers import CategoryCenters
+from imbal_core.losses.complement import complement_entropy
+from imbal_core.losses.functional import adjust_logits
+from imbal_core.post_hoc import choose_tau, retrain_classifier, tau_normalized_logits
+
+if TYPE_CHECKING:
+    from imbal_book.run.prepared import PreparedRun
+
+__all__ = [
+    "ARMS",
+    "NETWORKS",
+    "POST_HOC",
+    "arm",
+    "epoch_frame",
+    "frame",
+    "grid",
+    "label_frame",
+    "measure",
+    "minority",
+]
+
+#: Arm -> (loss, its options). The focal loss has the CCE repository's gamma and alpha.
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "CE": ("cross-entropy", {}),
+    "CCE (paper)": ("cce", {"form": "paper"}),
+    "CCE (released)": ("cce", {"form": "released"}),
+    "COT": ("cot", {}),
+    "Focal": ("focal", {}),
+    "Class-balanced": ("class-balanced", {}),
+    "LDAM-DRW": ("ldam", {"reweight_from": None}),
+    "Balanced softmax": ("balanced-softmax", {}),
+    "Logit adjustment": ("logit-adjustment", {}),
+}
+#: Readouts of the network trained with cross entropy.
+POST_HOC = (
+    "CE, logit adjusted",
+    "CE, tau-normalised",
+    "CE, classifier re-trained",
+    "CE, category centers",
+)
+#: What the book calls the networks.
+NETWORKS = {"small_cnn": "small network", "resnet32": "ResNet-32", "resnet34_small": "ResNet-34"}
+#: The arms of the paper's question, then those that the field would ask for; of profile paper.
+_FIRST = ("CE", "CCE (paper)", "CCE (released)")
+_SECOND = ("Balanced softmax", "LDAM-DRW")
+#: (split seed, training seed) of profile paper: three pairs that share nothing, then two that complete a square of
+#: two draws and two trainings, from which the two variances are told apart.
+PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (1, 0))
+_SOFTMAX = "softmax"
+
+
+def _with_arm(base: RunConfig, name: str) -> RunConfig:
+    """Return the run with an arm's loss; deferred weights begin after four fifths of the epochs (160 of 200)."""
+    loss, options = ARMS[name]
+    if "reweight_from" in options:
+        options = {**options, "reweight_from": base.epochs * 4 // 5}
+    return dataclasses.replace(base, loss=loss, loss_options=tuple(options.items()))
+
+
+def _seeds(base: RunConfig, arms: Iterable[str], seeds: Iterable[tuple[int, int]]) -> list[RunConfig]:
+    """Return every arm for each pair of split and training seed, whole pairs first."""
+    return [
+        _with_arm(dataclasses.replace(base, split_seed=split_seed, train_seed=train_seed), name)
+        for split_seed, train_seed in seeds
+        for name in arms
+    ]
+
+
+def _smoke() -> list[RunConfig]:
+    base = RunConfig(
+        study="complement_cross_entropy",
+        profile="smoke",
+        dataset="mnist5k",
+        imbalance="exponential-50",
+        imbalance_scale=0.5,
+        valid_share=0.1,
+        model="small_cnn",
+        epochs=5,
+        learning_rate=0.05,
+        warmup_epochs=1,
+        batch_size=64,
+        weight_decay=2e-4,
+    )
+    return _seeds(base, ARMS, [(0, 0), (1, 1)])
+
+
+def _laptop() -> list[RunConfig]:
+    """Return the runs that two CPU cores finish; the two kinds of imbalance have as many images each."""
+    long_tail = RunConfig(
+        study="complement_cross_entropy",
+        profile="laptop",
+        dataset="cifar10",
+        imbalance="exponential-100",
+        imbalance_scale=0.9,  # leaves images of the largest class for validation
+        valid_share=0.1,
+        model="small_cnn",
+        epochs=10,
+        learning_rate=0.1,
+        warmup_epochs=1,
+        weight_decay=2e-4,
+        augment="crop-flip",
+        precision="bf16",
+    )
+    step = dataclasses.replace(long_tail, imbalance="step-10", imbalance_scale=0.4)
+    first = [name for name in ARMS if name.startswith(("CE", "CCE"))]
+    rest = [name for name in ARMS if name not in first]
+    runs = []
+    for arms in (first, rest):
+        for seed in range(5):
+            for base in (long_tail, step):
+                runs += _seeds(base, arms, [(seed, seed)])
+    return runs
+
+
+def _paper() -> list[RunConfig]:
+    """Return the recipe of the long-tail literature, for ResNet-32 and for the paper's ResNet-34."""
+    base = RunConfig(
+        study="complement_cross_entropy",
+        profile="paper",
+        dataset="cifar10",
+        imbalance="exponential-100",
+        model="resnet32",
+        epochs=200,
+        learning_rate=0.1,
+        schedule="step",
+        milestones=(160, 180),
+        decay=0.01,
+        warmup_epochs=5,
+        weight_decay=2e-4,
+        augment="crop-flip",
+        precision="bf16",
+        float32_head=True,
+        score_every=5,
+    )
+    rest = [name for name in ARMS if name not in (*_FIRST, *_SECOND)]
+    first_cells = [
+        ("cifar10", "exponential-100"),
+        ("cifar10", "exponential-10"),
+        ("cifar100", "exponential-100"),
+    ]
+    cells = [
+        (dataset, f"{kind}-{ratio}")
+        for kind in ("exponential", "step")
+        for dataset in ("cifar10", "cifar100")
+        for ratio in (100, 10, 50)
+    ]
+    runs = []
+    for model in ("resnet32", "resnet34_small"):
+        of_cell = {c: dataclasses.replace(base, model=model, dataset=c[0], imbalance=c[1]) for c in cells}
+        for cell in first_cells:
+            for arms, pairs in (
+                (_FIRST, PAIRS[:3]),
+                (_SECOND, PAIRS[:3]),
+                ((*_FIRST, *_SECOND), PAIRS[3:]),
+                (rest, PAIRS),
+            ):
+                runs += _seeds(of_cell[cell], arms, pairs)
+        for cell in cells:
+            if cell not in first_cells:
+                runs += _seeds(of_cell[cell], ARMS, PAIRS)
+    return runs
+
+
+def grid(profile: str) -> list[RunConfig]:
+    """Return every run of the study at one scale, in the order in which they are worth having.
+
+    Parameters
+    ----------
+    profile : {"smoke", "laptop", "paper"}
+    """
+    return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
+
+
+def arm(config: RunConfig) -> str:
+    """Return the arm that a run belongs to.
+
+    Raises
+    ------
+    ValueError
+        If no arm has this loss with these options.
+    """
+    for name in ARMS:
+        twin = _with_arm(config, name)
+        if (twin.loss, twin.loss_options) == (config.loss, config.loss_options):
+            return name
+    raise ValueError(
+        f"no arm of complement_cross_entropy has loss={config.loss!r} with {dict(config.loss_options)}"
+    )
+
+
+def minority(num_classes: int) -> np.ndarray:
+    """Return which labels are the minority, bool of shape (K,): the rarer half, the later labels.
+
+    For a step imbalance these are the classes with few images; for an exponential one it is our choice.
+    """
+    return np.arange(num_classes) >= num_classes // 2
+
+
+def measure(
+    prepared: PreparedRun,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Return the measurements of one run.
+
+    Parameters
+    ----------
+    prepared : PreparedRun
+    device : torch.device
+    checkpoint : Path, optional
+        Where training leaves its state after each epoch.
+    progress : bool, default=True
+        Show a bar over the epochs.
+
+    Returns
+    -------
+    dict
+        ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with ``test_accuracy`` and
+        ``test_recall_few``, which choose nothing; ``readouts``: "softmax" and, of a run with cross entropy, the
+        remedies of `POST_HOC`, each with accuracy and recall and precision per class; ``p_true`` and
+        ``wrong_class_entropy``, per class, the mean over test images of the true class's softmax probability
+        and of the entropy (nats) of the wrong classes; ``tau``, chosen on validation images.
+    """
+    run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress, score=_epoch_scores)
+    labels, num_classes = run.sides["test"][1], prepared.train.num_classes
+    found = run.predict("test", _taps(run))
+    logits = found["logits"]
+    measurements = run.measurements()
+    readouts = {_SOFTMAX: logits.argmax(1)}
+    if prepared.config.loss == "cross-entropy":
+        tau, post_hoc = _post_hoc(run, found)
+        readouts |= post_hoc
+        measurements["tau"] = tau
+    measurements["readouts"] = {
+        name: metrics.class_scores(labels, predicted, num_classes) for name, predicted in readouts.items()
+    }
+    targets = torch.from_numpy(labels)
+    wide = torch.from_numpy(logits).double()
+    p_true = wide.softmax(1).gather(1, targets[:, None]).squeeze(1).numpy()
+    entropy = complement_entropy(wide, targets, reduction="none").numpy()
+    for name, values in {"p_true": p_true, "wrong_class_entropy": entropy}.items():
+        measurements[name] = [float(values[labels == label].mean()) for label in range(num_classes)]
+    return measurements
+
+
+def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    recall = metrics.per_class_recall(metrics.confusion_counts(labels, logits.argmax(1), logits.shape[1]))
+    return {
+        "accuracy": float((logits.argmax(1) == labels).mean()),
+        "recall_few": float(np.nanmean(recall[minority(len(recall))])),
+    }
+
+
+def _taps(run: TrainedRun) -> tuple[str, ...]:
+    """Return the tap that the classifier reads, for the readouts that need it."""
+    tap = run.network.embedding_tap
+    return () if tap is None or run.prepared.config.loss != "cross-entropy" else (tap,)
+
+
+def _post_hoc(run: TrainedRun, test: Mapping[str, np.ndarray]) -> tuple[float | None, dict[str, np.ndarray]]:
+    """Return the tau that was chosen, and the labels that each remedy of `POST_HOC` predicts, int64 (N,)."""
+    adjusted = adjust_logits(torch.from_numpy(test["logits"]), torch.as_tensor(run.prepared.train_counts))
+    predicted = {POST_HOC[0]: adjusted.argmax(1).numpy()}
+    tau = None
+    if taps := _taps(run):
+        (tap,) = taps
+        weight = run.network.classifier().get_parameter("weight").detach().cpu().numpy()
+        if len(run.sides["valid"][1]):
+            tau = choose_tau(run.predict("valid", taps)[tap], weight, run.sides["valid"][1])
+            predicted[POST_HOC[1]] = tau_normalized_logits(test[tap], weight, tau).argmax(1)
+        features, labels = run.predict("train", taps)[tap], run.sides["train"][1]
+        classifier = retrain_classifier(
+            features,
+            labels,
+            run.network.num_classes,
+            seed=run.prepared.config.train_seed,
+            device=run.device,
+        )
+        with torch.no_grad():
+            inputs = torch.from_numpy(test[tap]).to(run.device)
+            predicted[POST_HOC[2]] = classifier(inputs).argmax(1).cpu().numpy()
+        predicted[POST_HOC[3]] = np.asarray(CategoryCenters().fit(features, labels).predict(test[tap]))
+    return tau, predicted
+
+
+def frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of all arms and readouts in long form.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As `imbal_book.chapters.Chapter.frame` returns it.
+
+    Returns
+    -------
+    DataFrame
+        Columns key, profile, form (the network), model, dataset, imbalance ("exponential 100"), split_seed,
+        train_seed, readout (an arm, or one of `POST_HOC`), metric and value, fractions. Metrics of every
+        readout: accuracy; recall_few and recall_many, the mean recall of the minority and of the other
+        classes; recall_gap, the former minus the latter; precision. Of an arm's own softmax also p_true,
+        p_true_few, wrong_class_entropy (nats) and best_test_accuracy, the largest of any epoch.
+    """
+    rows = []
+    for identity, arm_name, measured in long_frames.identified(records, _describe):
+        few = minority(len(measured["train_counts"]))
+        for name, scores in measured["readouts"].items():
+            recall = np.asarray(scores["recall"])
+            values = {
+                "accuracy": scores["accuracy"],
+                "recall_few": recall[few].mean(),
+                "recall_many": recall[~few].mean(),
+                "recall_gap": recall[few].mean() - recall[~few].mean(),
+                "precision": np.mean(scores["precision"]),
+            }
+            if name == _SOFTMAX:
+                p_true = np.asarray(measured["p_true"])
+                values |= {
+                    "p_true": p_true.mean(),
+                    "p_true_few": p_true[few].mean(),
+                    "wrong_class_entropy": np.mean(measured["wrong_class_entropy"]),
+                    "best_test_accuracy": max(measured["history"]["test_accuracy"]),
+                }
+            readout = arm_name if name == _SOFTMAX else name
+            rows += [
+                {**identity, "readout": readout, "metric": metric, "value": float(value)}
+                for metric, value in values.items()
+            ]
+    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
+
+
+def label_frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the recall of every label: the first columns of `frame`, readout, label, train_count, recall."""
+    rows = []
+    for identity, name, measured in long_frames.identified(records, _describe):
+        counts = measured["train_counts"]
+        for readout, scores in measured["readouts"].items():
+            full = name if readout == _SOFTMAX else readout
+            rows += [
+                {**identity, "readout": full, "label": label, "train_count": counts[label], "recall": recall}
+                for label, recall in enumerate(scores["recall"])
+            ]
+    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "label", "train_count", "recall"])
+
+
+def epoch_frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the history of every run, see `imbal_book.run.long_frames.epoch_frame`."""
+    return long_frames.epoch_frame(records, _describe)
+
+
+def _describe(config: RunConfig) -> dict[str, str]:
+    network = NETWORKS.get(config.model, config.model)
+    return {"arm": arm(config), "form": network, "imbalance": config.imbalance.replace("-", " ")}

@@ -1,0 +1,1 @@
+"""What every room checks: names, arrays, files."""

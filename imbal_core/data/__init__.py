@@ -1,0 +1,1 @@
+"""Images, class counts and splits."""

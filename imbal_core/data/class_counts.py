@@ -1,0 +1,278 @@
+"""Class counts: how many images of each class train and validate, by formula, by table or by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from imbal_core._checks.names import unknown_name
+
+__all__ = [
+    "binary_rare_counts",
+    "check_pool",
+    "counts_from_name",
+    "exponential_counts",
+    "step_counts",
+    "zhang_counts",
+]
+
+# Zhang et al. 2018, Tables I and II: (number of classes, training images, validation images) by label.
+_ZHANG = {
+    (10, "A"): ((5, 400, 100), (5, 4000, 1000)),
+    (10, "B"): ((3, 200, 50), (3, 400, 100), (3, 2000, 500), (1, 4000, 1000)),
+    (10, "C"): (
+        (1, 200, 50),
+        (1, 600, 150),
+        (1, 1000, 250),
+        (1, 1400, 350),
+        (1, 1800, 450),
+        (1, 2200, 550),
+        (1, 2600, 650),
+        (1, 3000, 750),
+        (1, 3500, 870),
+        (1, 4000, 1000),
+    ),
+    (100, "A"): ((50, 40, 10), (50, 400, 100)),
+    (100, "B"): ((30, 20, 5), (30, 40, 10), (30, 200, 50), (10, 400, 100)),
+    (100, "C"): (
+        (10, 20, 5),
+        (10, 60, 15),
+        (10, 100, 25),
+        (10, 140, 35),
+        (10, 180, 45),
+        (10, 220, 55),
+        (10, 260, 65),
+        (10, 300, 75),
+        (10, 350, 87),
+        (10, 400, 100),
+    ),
+}
+_NAMES = (
+    "balanced",
+    "natural",
+    "zhang-a",
+    "zhang-b",
+    "zhang-c",
+    "exponential-RATIO",
+    "step-RATIO",
+    "rare-MAJORITY-MINORITY",
+    "rare-MAJORITY-MINORITY-VALID_MAJORITY-VALID_MINORITY",
+)
+
+
+def exponential_counts(n_max: int, num_classes: int, ratio: float) -> np.ndarray:
+    """Return class counts that fall exponentially, the long tail of Cao et al. 2019.
+
+    Class k of K has ``int(n_max * ratio ** (-k / (K - 1)))`` images.
+
+    Parameters
+    ----------
+    n_max : int
+        Images of class 0, the largest.
+    num_classes : int
+        K, at least 2.
+    ratio : float
+        Imbalance ratio r, the largest count over the smallest; at least 1.
+
+    Returns
+    -------
+    ndarray of int64, shape (K,)
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the smallest class would be empty.
+
+    References
+    ----------
+    K. Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019.
+
+    Examples
+    --------
+    >>> exponential_counts(5000, 10, 100)
+    array([5000, 2997, 1796, 1077,  645,  387,  232,  139,   83,   50])
+    """
+    _check_shape(n_max, num_classes, ratio)
+    counts = [_floor(n_max * ratio ** (-k / (num_classes - 1))) for k in range(num_classes)]
+    return _not_empty(counts, f"n_max={n_max} at ratio {ratio}")
+
+
+def step_counts(n_max: int, num_classes: int, ratio: float, *, minority_fraction: float = 0.5) -> np.ndarray:
+    """Return class counts with one step: the last classes have ``int(n_max / ratio)`` images, others n_max.
+
+    Parameters
+    ----------
+    n_max : int
+        Images of each majority class.
+    num_classes : int
+        K, at least 2.
+    ratio : float
+        Imbalance ratio r, at least 1.
+    minority_fraction : float, default=0.5
+        Part of the classes that is rare, between 0 and 1; a fraction of a class counts as a rare class.
+
+    Returns
+    -------
+    ndarray of int64, shape (K,)
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, a minority class would be empty, or all classes or none would be rare.
+    """
+    _check_shape(n_max, num_classes, ratio)
+    majority = _floor(num_classes * (1 - minority_fraction))
+    if not 1 <= majority < num_classes:
+        raise ValueError(
+            f"minority_fraction={minority_fraction} of {num_classes} classes must leave classes on both "
+            f"sides, found {majority} majority classes"
+        )
+    counts = [n_max if k < majority else _floor(n_max / ratio) for k in range(num_classes)]
+    return _not_empty(counts, f"n_max={n_max} at ratio {ratio}")
+
+
+def zhang_counts(num_classes: int, kind: str, *, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training and validation counts of Tables I and II of Zhang et al. 2018.
+
+    Parameters
+    ----------
+    num_classes : {10, 100}
+        As in CIFAR-10 (Table I) or CIFAR-100 (Table II).
+    kind : {"A", "B", "C"}
+        The imbalance type: A two levels, B four levels, C about linear; class 0 is always among the smallest.
+    scale : float, default=1.0
+        Factor for smaller pools. Counts are rounded (half up), to at least 2 training and 1 validation image.
+
+    Returns
+    -------
+    train_counts, valid_counts : ndarray of int64, shape (num_classes,)
+
+    Raises
+    ------
+    ValueError
+        For another number of classes, an unknown kind, or a scale that is not positive.
+    """
+    if kind not in ("A", "B", "C"):
+        raise unknown_name("imbalance type of Zhang 2018", kind, ["A", "B", "C"])
+    if (num_classes, kind) not in _ZHANG:
+        raise ValueError(f"the tables of Zhang 2018 are for 10 or 100 classes, got {num_classes}")
+    rows = np.array(_ZHANG[num_classes, kind], dtype=np.int64)
+    train, valid = np.repeat(rows[:, 1], rows[:, 0]), np.repeat(rows[:, 2], rows[:, 0])
+    return _scaled(train, scale, at_least=2), _scaled(valid, scale, at_least=1)
+
+
+def binary_rare_counts(n_majority: int, n_minority: int) -> np.ndarray:
+    """Return the counts of two classes, int64 of shape (2,): class 0 is the majority, class 1 is rare."""
+    if not 1 <= n_minority <= n_majority:
+        raise ValueError(f"need n_majority >= n_minority >= 1, got {n_majority} and {n_minority}")
+    return np.array([n_majority, n_minority], dtype=np.int64)
+
+
+def counts_from_name(
+    name: str, pool_counts: Sequence[int] | np.ndarray, *, scale: float = 1.0, valid_share: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training and validation counts that a name asks of a pool of images.
+
+    Parameters
+    ----------
+    name : str
+        ``"zhang-a"``, ``"zhang-b"``, ``"zhang-c"``; ``"exponential-RATIO"`` and ``"step-RATIO"`` with the
+        smallest class of the pool as n_max; ``"balanced"``: as many of each class as the smallest one has;
+        ``"natural"``: all images as they are; ``"rare-1000-10"`` for two classes, majority and minority.
+        Zhang's types set validation images aside, and so does ``"rare-1000-10-150-7"``: 150 and 7 of them.
+    pool_counts : array of int, shape (K,)
+        Images of each class in the pool.
+    scale : float, default=1.0
+        Factor on the counts (on n_max for exponential and step).
+    valid_share : float, default=0.0
+        Validation images of each class as a share of its training images and in addition to them, rounded
+        (half up), at least 1. Only for an imbalance that sets none aside itself.
+
+    Returns
+    -------
+    train_counts, valid_counts : ndarray of int64, shape (K,)
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, a class has fewer images than both sides ask for, or `valid_share` would be
+        ignored.
+    """
+    pool = np.asarray(pool_counts, dtype=np.int64)
+    zhang = re.fullmatch("zhang-([abc])", name)
+    tail = re.fullmatch(r"(exponential|step)-(\d+(?:\.\d+)?)", name)
+    rare = re.fullmatch(r"rare-(\d+)-(\d+)(?:-(\d+)-(\d+))?", name)
+    smallest = int(pool.min())
+    if rare and len(pool) != 2:
+        raise ValueError(f"imbalance {name!r} is for 2 classes, the pool has {len(pool)}")
+    if not 0 <= valid_share < 1:
+        raise ValueError(f"valid_share must lie in [0, 1), got {valid_share:g}")
+    if valid_share and (zhang or rare and rare[3]):
+        raise ValueError(
+            f"valid_share={valid_share:g}: imbalance {name!r} sets its own validation images aside; leave it 0"
+        )
+    if zhang:
+        train, valid = zhang_counts(len(pool), zhang[1].upper(), scale=scale)
+    elif rare and rare[3]:
+        train, valid = (
+            _scaled(binary_rare_counts(int(majority), int(minority)), scale, at_least=1)
+            for majority, minority in (rare.group(1, 2), rare.group(3, 4))
+        )
+    else:
+        if tail:
+            n_max = int(_scaled(np.array([smallest]), scale, at_least=1)[0])
+            count = exponential_counts if tail[1] == "exponential" else step_counts
+            train = count(n_max, len(pool), float(tail[2]))
+        elif rare:
+            train = _scaled(binary_rare_counts(int(rare[1]), int(rare[2])), scale, at_least=1)
+        elif name == "balanced":
+            train = _scaled(np.full(len(pool), smallest), scale, at_least=1)
+        elif name == "natural":
+            train = _scaled(pool, scale, at_least=1)
+        else:
+            raise unknown_name("imbalance", name, _NAMES)
+        valid = _scaled(train, valid_share, at_least=1) if valid_share else np.zeros_like(train)
+    check_pool(pool, train, valid, f"imbalance {name!r} at scale {scale:g}: ")
+    return train, valid
+
+
+def _check_shape(n_max: int, num_classes: int, ratio: float) -> None:
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    if n_max < 1:
+        raise ValueError(f"n_max must be at least 1, got {n_max}")
+    if not 1 <= ratio < float("inf"):
+        raise ValueError(f"ratio must be at least 1 (largest class over smallest), got {ratio}")
+
+
+def _floor(value: float) -> int:
+    """Truncate, but not below an integer that a platform's power function misses in the last digit."""
+    return int(value + 1e-9)
+
+
+def _not_empty(counts: list[int], source: str) -> np.ndarray:
+    if min(counts) < 1:
+        raise ValueError(f"{source}: class {counts.index(min(counts))} would have no images; lower the ratio")
+    return np.array(counts, dtype=np.int64)
+
+
+def _scaled(counts: np.ndarray, scale: float, *, at_least: int) -> np.ndarray:
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be positive, got {scale}")
+    return np.maximum(np.floor(counts * scale + 0.5).astype(np.int64), at_least)
+
+
+def check_pool(
+    pool: np.ndarray, train: np.ndarray, valid: np.ndarray, what: str, *, test: np.ndarray | None = None
+) -> None:
+    """Raise ValueError, beginning with `what`, if a class has fewer images than all sides ask for."""
+    short = np.flatnonzero(train + valid + (0 if test is None else test) > pool)
+    if len(short):
+        k = int(short[0])
+        of_test = "" if test is None else f" + {test[k]} test"
+        raise ValueError(
+            f"{what}class {k} needs {train[k]} training + {valid[k]} validation{of_test} images, the pool has "
+            f"{pool[k]} ({len(short)} of {len(pool)} classes are short); ask for fewer or lower the scale"
+        )

@@ -1,0 +1,154 @@
+"""Data sets of photographs that come as files: six scenes, five classes of Places, five of iNaturalist.
+
+All are cut to centred squares of `SIDE` pixels. Places and iNaturalist are read, and on request downloaded, by
+torchvision's own classes. ``scenes6`` is what this project has recorded in the place of Places, which was out of reach
+when its runs were made: six scene classes, mostly others, with fewer and smaller images and some label noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imbal_core.data.image_folders import decode_all, visible_files
+from imbal_core.data.prepared import UNREADABLE, DatasetError
+
+__all__ = ["INATURALIST_CLASSES", "PHOTOGRAPHS", "PLACES_CLASSES", "SIDE", "read_photographs"]
+
+#: Side of the prepared images in pixels.
+SIDE = 64
+#: Names of the data sets that `read_photographs` reads.
+PHOTOGRAPHS = ("scenes6", "places", "inaturalist")
+#: Class -> its category in Places365. The list is recalled from Dablain et al. 2023, not verified.
+PLACES_CLASSES = {
+    "airfield": "/a/airfield",
+    "amusement park": "/a/amusement_park",
+    "aquarium": "/a/aquarium",
+    "baseball stadium": "/s/stadium/baseball",
+    "barn": "/b/barn",
+}
+#: Class -> its rank and taxon in iNaturalist 2021. The list is recalled from Dablain et al. 2023, not verified.
+INATURALIST_CLASSES = {
+    "plant": ("kingdom", "Plantae"),
+    "insect": ("class", "Insecta"),
+    "bird": ("class", "Aves"),
+    "reptile": ("class", "Reptilia"),
+    "mammal": ("class", "Mammalia"),
+}
+_MOST = {"train": 5000, "test": 1000}
+_PLACES_SPLIT = {"train": "train-standard", "test": "val"}
+_INATURALIST_VERSION = {"train": "2021_train_mini", "test": "2021_valid"}
+
+_FilesByClass = dict[str, list[Path]]
+
+
+def read_photographs(
+    name: str, split: str, root: Path, download: bool
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return images, uint8 (N, `SIDE`, `SIDE`, 3), labels, int64 (N,), and class names of one side.
+
+    Parameters
+    ----------
+    name : {"scenes6", "places", "inaturalist"}
+        The files lie in the folder of that name below the data root: ``scenes6/SIDE/CLASS/``, and for the others
+        as `torchvision.datasets.Places365` (small images) and `torchvision.datasets.INaturalist` leave them.
+    split : {"train", "test"}
+        Of Places the standard training and the validation images; of iNaturalist 2021 the small training and
+        the validation images.
+    root : Path
+        The data root.
+    download : bool
+        Whether torchvision may download Places or iNaturalist, tens of gigabytes each.
+
+    Returns
+    -------
+    images, labels, class_names
+        By class, then in torchvision's order. Of Places and iNaturalist at most 5,000 training and 1,000 test
+        images of a class, spread evenly over that order, so over all species of an iNaturalist class.
+
+    Raises
+    ------
+    DatasetError
+        If files are missing or damaged, or cannot be downloaded.
+    """
+    if name == "scenes6":
+        files = _scenes(split, root)
+    else:
+        files = _places(split, root, download) if name == "places" else _inaturalist(split, root, download)
+        files = {label: _spread(found, _MOST[split]) for label, found in files.items()}
+    empty = [label for label, found in files.items() if not found]
+    if empty:
+        raise DatasetError(f"{root / name}: no {split} images of {empty[0]!r}; run `imbal data {name}` again")
+    labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(found) for found in files.values()])
+    return decode_all([file for found in files.values() for file in found], SIDE), labels, tuple(files)
+
+
+def _scenes(split: str, root: Path) -> _FilesByClass:
+    folder = root / "scenes6" / split
+    if not folder.is_dir():
+        raise DatasetError(
+            f"no images of scenes6 in the data root {root}: it stands in for Places in this project's records and "
+            "cannot be downloaded. Put a copy into scenes6/train/CLASS and scenes6/test/CLASS there, or take "
+            "'places' (`imbal data places`), or your own images (folder:PATH)"
+        )
+    return {entry.name: visible_files(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()}
+
+
+def _places(split: str, root: Path, download: bool) -> _FilesByClass:
+    from torchvision.datasets import Places365
+
+    wanted = _PLACES_SPLIT[split]
+    try:
+        data = Places365(root / "places", split=wanted, small=True, download=download)
+    except (RuntimeError, *UNREADABLE) as error:
+        raise _not_there("places", f"{wanted} images (small)", root, download, error) from error
+    by_category: dict[int, list[Path]] = {}
+    for file, category in data.imgs:
+        by_category.setdefault(category, []).append(Path(file))
+    return {
+        label: by_category.get(data.class_to_idx.get(category, -1), [])
+        for label, category in PLACES_CLASSES.items()
+    }
+
+
+def _inaturalist(split: str, root: Path, download: bool) -> _FilesByClass:
+    from torchvision.datasets import INaturalist
+
+    version = _INATURALIST_VERSION[split]
+    try:
+        ranks = sorted({rank for rank, _ in INATURALIST_CLASSES.values()})
+        data = INaturalist(root / "inaturalist", version=version, target_type=ranks, download=download)
+    except (RuntimeError, *UNREADABLE) as error:
+        raise _not_there("inaturalist", f"version {version}", root, download, error) from error
+    # torchvision lists the files of a species in the order of the disk
+    index = sorted(data.index)
+    return {
+        label: [
+            Path(data.root, data.all_categories[species], file)
+            for species, file in index
+            if data.categories_map[species][rank] == data.categories_index[rank].get(taxon)
+        ]
+        for label, (rank, taxon) in INATURALIST_CLASSES.items()
+    }
+
+
+def _not_there(name: str, what: str, root: Path, download: bool, error: Exception) -> DatasetError:
+    if download:
+        return DatasetError(
+            f"could not download {name} ({error}). Without a network, copy {name}/train.npz and {name}/test.npz "
+            f"from a machine that has them into the data root {root}"
+        )
+    return DatasetError(
+        f"no images of {name} in the data root {root} ({error}): `imbal data {name}` downloads them, or set "
+        f"IMBAL_DATA to the folder that holds {name}/train.npz and {name}/test.npz, or torchvision's files, "
+        f"{what}, in {name}/"
+    )
+
+
+def _spread(files: Sequence[Path], most: int) -> list[Path]:
+    """Return at most that many of the files, evenly over their order."""
+    if len(files) <= most:
+        return list(files)
+    return [files[i * len(files) // most] for i in range(most)]

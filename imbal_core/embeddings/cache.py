@@ -1,0 +1,92 @@
+"""Feature embeddings of whole data sets, cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from imbal_core._checks.files import write_atomically
+from imbal_core.data.datasets import ImageDataset
+from imbal_core.models.networks import Network
+from imbal_core.training.prediction import iter_predict
+
+__all__ = ["cached_embeddings", "network_digest"]
+
+
+def network_digest(network: Network) -> str:
+    """Return the SHA-256 of a network's parameters, buffers and input size, as 64 hexadecimal digits."""
+    digest = hashlib.sha256(f"{network.name}:{network.image_size}".encode())
+    for name, value in sorted(network.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{name}:{tuple(array.shape)}:{array.dtype}".encode())
+        digest.update(array.view(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+    return digest.hexdigest()
+
+
+def cached_embeddings(
+    network: Network,
+    dataset: ImageDataset,
+    tap: str,
+    *,
+    cache: Path,
+    precision: str = "fp32",
+    device: torch.device | None = None,
+    batch_size: int = 250,
+    progress: bool = True,
+) -> np.ndarray:
+    """Return a tap's feature embeddings of every image, computed once per network and data set.
+
+    Parameters
+    ----------
+    network : Network
+        Its parameters are not changed; a frozen, pretrained network as a rule.
+    dataset : ImageDataset
+    tap : str
+        One of ``network.taps``.
+    cache : Path
+        Folder of the cached arrays. A file's name is a hash of everything that its content depends on, so a
+        stale file is never read; the arrays can be deleted at any time.
+    precision : {"fp32", "bf16"}, default="fp32"
+        Of the forward pass.
+    device : torch.device, optional
+    batch_size : int, default=250
+    progress : bool, default=True
+        Show a bar over the images.
+
+    Returns
+    -------
+    ndarray of shape (N, D), float16
+        In the order of ``dataset.images``. Half precision keeps about three decimal digits of a feature and
+        halves the file.
+
+    Warns
+    -----
+    RuntimeWarning
+        When the cache cannot be written, as on a full disk; the features are returned all the same.
+    """
+    content = f"{network_digest(network)}:{dataset.fingerprint}:{tap}:{precision}:float16"
+    path = cache / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
+    if path.exists():
+        return np.load(path, allow_pickle=False)
+    batches = []
+    with tqdm(total=len(dataset.labels), unit="image", desc="features", disable=not progress) as bar:
+        for batch in iter_predict(
+            network, dataset.images, taps=(tap,), batch_size=batch_size, precision=precision, device=device
+        ):
+            batches.append(batch[tap].to(torch.float16).numpy())
+            bar.update(len(batches[-1]))
+    features = np.concatenate(batches)
+    try:
+        write_atomically(path, lambda file: np.save(file, features, allow_pickle=False))
+    except OSError as error:
+        warnings.warn(
+            f"features of {dataset.name} are not cached ({error}); the next run computes them again",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return features

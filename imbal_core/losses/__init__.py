@@ -1,0 +1,1 @@
+"""Losses: pure functions, and modules by name."""

@@ -1,0 +1,165 @@
+"""Networks by name, each with named feature taps that a readout asks for.
+
+Examples
+--------
+>>> import torch
+>>> network = build_model("resnet20", num_classes=10).eval()
+>>> {name: tuple(out.shape) for name, out in network.forward_taps(torch.zeros(2, 3, 32, 32)).items()}
+{'last convolution': (2, 64), 'logits': (2, 10)}
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imbal_core._checks.names import unknown_name
+from imbal_core.data.root import data_root
+from imbal_core.models.architectures import (
+    VGG,
+    AllCNN,
+    CifarResNet,
+    ResNet34,
+    SmallCNN,
+    SmallImageResNet34,
+    TimmNetwork,
+)
+from imbal_core.models.heads import add_final_batch_norm, remove_final_batch_norm, use_normed_head
+from imbal_core.models.networks import LinearHead, Network
+from imbal_core.models.weights import PUBLISHED, download_weights, find_weights, import_timm, read_weights
+
+__all__ = [
+    "add_final_batch_norm",
+    "build_model",
+    "list_models",
+    "remove_final_batch_norm",
+    "use_normed_head",
+]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    build: Callable[..., Network]
+    image_size: int
+    smallest: int
+    has_dropout: bool
+
+
+_ENTRIES: dict[str, _Entry] = {
+    "resnet20": _Entry(lambda *a: CifarResNet(*a, depth=20), 32, 4, False),
+    "resnet32": _Entry(lambda *a: CifarResNet(*a, depth=32), 32, 4, False),
+    "resnet56": _Entry(lambda *a: CifarResNet(*a, depth=56), 32, 4, False),
+    "small_cnn": _Entry(SmallCNN, 32, 4, True),
+    "all_cnn": _Entry(AllCNN, 32, 9, True),
+    "vgg16": _Entry(lambda *a, **k: VGG(*a, architecture="vgg16", **k), 224, 32, True),
+    "vgg19": _Entry(lambda *a, **k: VGG(*a, architecture="vgg19", **k), 224, 32, True),
+    "resnet34": _Entry(ResNet34, 224, 32, False),
+    "resnet34_small": _Entry(SmallImageResNet34, 32, 8, False),
+}
+
+
+def list_models() -> list[str]:
+    """Return the names that `build_model` knows, sorted; ``timm:NAME`` comes in addition."""
+    return sorted([*_ENTRIES, "linear"])
+
+
+def build_model(
+    name: str,
+    num_classes: int,
+    *,
+    pretrained: bool = False,
+    image_size: int | None = None,
+    root: Path | str | None = None,
+    dropout: float | None = None,
+    in_features: int | None = None,
+) -> Network:
+    """Return a network, its weights drawn from torch's global generator (seed it for the same weights again).
+
+    Parameters
+    ----------
+    name : str
+        One of `list_models`, or ``timm:NAME`` (extra ``timm``).
+    num_classes : int
+        Number of classes K, at least 2.
+    pretrained : bool, default=False
+        Start from ImageNet weights: ``<data root>/weights/<file>`` if it is there, else a download. The
+        classifier is loaded only when its number of classes is K.
+    image_size : int, optional
+        Side in pixels to which the batch pipeline resizes. Default: 32 for the CIFAR networks, 224 for
+        torchvision's, timm's own for ``timm:NAME``.
+    root : path, optional
+        Data root; see `imbal_core.data.root.data_root`.
+    dropout : float, optional
+        Dropout rate in [0, 1) in place of the network's own.
+    in_features : int, optional
+        Width D of the features, for ``linear`` only.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or an option does not fit the network.
+    ImportError
+        If ``timm:NAME`` is asked for and timm is not installed.
+    WeightsError
+        If pretrained weights are neither found nor downloaded, or the file is not of this network.
+    """
+    _check_options(num_classes, image_size, dropout)
+    if (in_features is not None) != (name == "linear"):
+        raise ValueError(f"in_features is for 'linear', which needs it; got {in_features} for {name!r}")
+    if name == "linear":
+        _refuse(name, "dropout", dropout is not None)
+        _refuse(name, "image_size", image_size is not None)
+        _refuse(name, "pretrained weights", pretrained)
+        if in_features is None or in_features < 1:
+            raise ValueError(f"in_features must be at least 1, got {in_features}")
+        network: Network = LinearHead(num_classes, in_features)
+    elif name.startswith("timm:"):
+        network = _build_timm(name, num_classes, image_size, dropout)
+    elif name in _ENTRIES:
+        entry = _ENTRIES[name]
+        _refuse(name, "pretrained weights", pretrained and name not in PUBLISHED)
+        _refuse(name, "dropout", dropout is not None and not entry.has_dropout)
+        size = entry.image_size if image_size is None else image_size
+        if size < entry.smallest:
+            raise ValueError(f"{name} needs image_size >= {entry.smallest} pixels, got {size}")
+        network = entry.build(num_classes, size, **({"dropout": dropout} if entry.has_dropout else {}))
+    else:
+        raise unknown_name("model", name, [*list_models(), "timm:NAME"])
+    network.name = name
+    if pretrained:
+        source = find_weights(name, root) or download_weights(name, data_root(root) / "weights")
+        network.load_pretrained(read_weights(source), source)
+        network.fixed_normalisation = True
+    return network
+
+
+def _check_options(num_classes: int, image_size: int | None, dropout: float | None) -> None:
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size must be a positive number of pixels, got {image_size}")
+    if dropout is not None and not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+
+
+def _refuse(name: str, option: str, given: bool) -> None:
+    if given:
+        raise ValueError(f"{name!r} has no {option}: leave the option at its default, or take another model")
+
+
+def _build_timm(name: str, num_classes: int, image_size: int | None, dropout: float | None) -> Network:
+    timm = import_timm(name)
+    bare = name.removeprefix("timm:")
+    if not timm.is_model(bare):
+        known = timm.list_models()
+        near = ", ".join(repr(f"timm:{match}") for match in difflib.get_close_matches(bare, known, n=3))
+        hint = f"did you mean {near}? " if near else ""
+        raise ValueError(f"unknown timm model {name!r}: {hint}timm.list_models() lists all {len(known)}.")
+    options = {} if dropout is None else {"drop_rate": dropout}
+    body = timm.create_model(bare, pretrained=False, num_classes=num_classes, **options)
+    own_size = body.default_cfg["input_size"][-1]
+    if body.default_cfg.get("fixed_input_size") and image_size not in (None, own_size):
+        raise ValueError(f"{name!r} takes images of {own_size} pixels only, got image_size={image_size}")
+    return TimmNetwork(body, num_classes, own_size if image_size is None else image_size)

@@ -1,0 +1,247 @@
+"""Changes at the end of a built network: its start, its precision, a cosine classifier, a final batch norm.
+
+Each function changes the network in place and returns it: the other layers, their names in the state, the taps
+and the normalisation of the inputs stay as they are. Take a ``copy.deepcopy`` first to keep both networks.
+
+Examples
+--------
+>>> import torch
+>>> from imbal_core.models.networks import LOGITS_BEFORE_FINAL_BATCH_NORM, LinearHead
+>>> network = add_final_batch_norm(LinearHead(2, 3)).eval()
+>>> out = network.forward_taps(torch.ones(1, 3), [LOGITS_BEFORE_FINAL_BATCH_NORM])
+>>> bool(torch.equal(out["logits before final batch norm"], remove_final_batch_norm(network)(torch.ones(1, 3))))
+True
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imbal_core.models.networks import Network
+
+__all__ = [
+    "FinalBatchNorm",
+    "NormedLinear",
+    "add_final_batch_norm",
+    "remove_final_batch_norm",
+    "restart_head",
+    "use_float32_head",
+    "use_normed_head",
+]
+
+
+class FinalBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of logits (N, K), each class over the batch.
+
+    It computes in the precision of its own statistics, float32 as a rule, under autocast too: K numbers for an
+    image cost nothing, and the softmax then reads logits that were not rounded to bfloat16 a second time.
+    """
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return the normalised logits, shape (N, K)."""
+        return super().forward(logits.to(self.running_mean.dtype))  # type: ignore[union-attr]
+
+
+class NormedLinear(nn.Module):
+    """Classifier whose logits are cosines of features and class vectors, w_c . f / (|w_c| |f|), for LDAM.
+
+    Parameters
+    ----------
+    in_features, num_classes : int
+        D and K.
+
+    Notes
+    -----
+    The weight has shape (K, D), like that of `torch.nn.Linear`; each row starts uniform in the cube [-1, 1]^D
+    and then has length 1. Cosines are computed in float32 under autocast too, as the loss multiplies their
+    error by its scale.
+
+    References
+    ----------
+    Cao, K. et al. (2019), repository kaidic/LDAM-DRW.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.in_features, self.num_classes = in_features, num_classes
+        start = torch.empty(num_classes, in_features).uniform_(-1, 1)
+        self.weight = nn.Parameter(F.normalize(start, dim=1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the cosines of features (N, D), shape (N, K)."""
+        with torch.autocast(features.device.type, enabled=False):
+            wide = features.to(self.weight.dtype)
+            return F.linear(F.normalize(wide, dim=-1), F.normalize(self.weight, dim=1))
+
+
+class _Float32Linear(nn.Linear):
+    """A linear layer that computes in its weights' precision under autocast too."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.to(self.weight.dtype))
+
+
+class _Float32Conv2d(nn.Conv2d):
+    """A convolution that computes in its weights' precision under autocast too."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.to(self.weight.dtype))
+
+
+def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bool = True) -> Network:
+    """Return the same network, changed in place: batch normalisation on the K logits, before the softmax.
+
+    Parameters
+    ----------
+    network : Network
+        Any, with or without pretrained weights. Its `classifier` stays what it is; the logits as they were come
+        from the same forward pass, as the tap `imbal_core.models.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`.
+    momentum : float, default=0.01
+        In (0, 1]: the weight of a batch in the running statistics, which evaluation normalises with. They start
+        at mean 0 and variance 1, of which a share of ``(1 - momentum) ** steps`` is left after training: 20% after
+        160 steps.
+    affine : bool, default=True
+        Learn a scale (from 1) and a shift (from 0) for each class.
+
+    Returns
+    -------
+    Network
+        No random number is drawn, so its other weights are those of the plain network of the same seed. Training
+        needs batches of at least 2 images.
+
+    Raises
+    ------
+    ValueError
+        If the network has the layer already, or `momentum` is out of range.
+
+    References
+    ----------
+    Kocaman, V., Shir, O. M., Bäck, T. (2020), "Improving Model Accuracy for Imbalanced Image Classification Tasks by
+    Adding a Final Batch Normalization Layer: An Empirical Study": "just before the output layer". That this means
+    the logits, and the momentum, follow ``bn_final`` of fastai v1; the abstract does not say.
+    """
+    if network.final_batch_norm is not None:
+        raise ValueError(f"{network.name} has a final batch norm already: add it once")
+    if not 0 < momentum <= 1:
+        raise ValueError(f"momentum must lie in (0, 1], got {momentum}")
+    layer = FinalBatchNorm(network.num_classes, momentum=momentum, affine=affine)
+    network.final_batch_norm = layer.to(network.mean).train(network.training)
+    return network
+
+
+def remove_final_batch_norm(network: Network) -> Network:
+    """Return the same network, changed in place: without its final batch norm.
+
+    Its logits are then those that `forward_taps` gave as `imbal_core.models.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`.
+
+    Raises
+    ------
+    ValueError
+        If the network has no final batch norm.
+    """
+    if network.final_batch_norm is None:
+        raise ValueError(f"{network.name} has no final batch norm: there is nothing to remove")
+    network.final_batch_norm = None
+    return network
+
+
+def use_normed_head(network: Network) -> Network:
+    """Return the same network, changed in place: its last linear layer is a new `NormedLinear`.
+
+    Parameters
+    ----------
+    network : Network
+        Its other weights are kept, pretrained ones too. The new weights are drawn on the CPU from torch's global
+        generator, so ``seeded_init`` around it gives the same ones again.
+
+    Raises
+    ------
+    ValueError
+        If the classifier is not one linear layer.
+    """
+    classifier = network.classifier()
+    if not isinstance(classifier, nn.Linear):
+        kind = type(classifier).__name__
+        raise ValueError(
+            f"a normed head replaces a linear classifier, that of {network.name} is of type {kind}: "
+            "take another model, or a loss that needs no normed head"
+        )
+    head = NormedLinear(classifier.in_features, network.num_classes)
+    return _with_classifier(network, head.to(classifier.weight).train(classifier.training))
+
+
+def restart_head(network: Network) -> Network:
+    """Return the same network, changed in place: its classifier starts as PyTorch's own layers do.
+
+    `torch.nn.Linear` draws weights and biases uniformly between -1/sqrt(D) and 1/sqrt(D), with D inputs. timm
+    draws those of an EfficientNet between -1/sqrt(K) and 1/sqrt(K), with K classes: for D = 1,280 and K = 2 that is
+    25 times as wide, and the first logits of a fine-tuned network are then far from 0.
+
+    Parameters
+    ----------
+    network : Network
+        Its other weights are kept. The new ones are drawn on the CPU from torch's global generator, so
+        ``seeded_init`` around it gives the same ones again.
+
+    Raises
+    ------
+    ValueError
+        If the classifier is neither one linear layer nor one convolution.
+    """
+    classifier = network.classifier()
+    if not isinstance(classifier, nn.Linear | nn.Conv2d):
+        raise ValueError(
+            f"the classifier of {network.name} is of type {type(classifier).__name__}: only a linear layer or a "
+            "convolution has a start to go back to"
+        )
+    classifier.reset_parameters()
+    return network
+
+
+def use_float32_head(network: Network) -> Network:
+    """Return the same network, changed in place: its classifier computes in float32 under autocast too.
+
+    In bfloat16 two logits of an image are equal in 27 of 10,000 CIFAR-10 test images, and the lower label, which is
+    the more frequent class, then wins. A `NormedLinear` computes in float32 anyway and stays.
+
+    Raises
+    ------
+    ValueError
+        If the classifier is neither one linear layer, nor one convolution, nor a `NormedLinear`.
+    """
+    classifier = network.classifier()
+    if isinstance(classifier, NormedLinear):
+        return network
+    with torch.device("meta"):
+        if isinstance(classifier, nn.Linear):
+            with_bias = classifier.bias is not None
+            head: nn.Module = _Float32Linear(classifier.in_features, classifier.out_features, bias=with_bias)
+        elif type(classifier) is nn.Conv2d:
+            head = _Float32Conv2d(
+                classifier.in_channels,
+                classifier.out_channels,
+                classifier.kernel_size,  # type: ignore[arg-type]
+                classifier.stride,  # type: ignore[arg-type]
+                classifier.padding,  # type: ignore[arg-type]
+                bias=classifier.bias is not None,
+            )
+        else:
+            raise ValueError(
+                f"the classifier of {network.name} is of type {type(classifier).__name__}: only a linear layer or a "
+                "plain convolution can be computed in float32 by itself"
+            )
+    for name, parameter in classifier.named_parameters():
+        head.register_parameter(name, parameter)
+    return _with_classifier(network, head.train(classifier.training))
+
+
+def _with_classifier(network: Network, head: nn.Module) -> Network:
+    """Return the network with another last layer in the place of its classifier."""
+    classifier = network.classifier()
+    name = next(name for name, module in network.named_modules() if module is classifier)
+    network.set_submodule(name, head)
+    return network

@@ -1,0 +1,146 @@
+"""Published weights: where their files lie, how they are downloaded and read, and how a network takes them.
+
+The file of a model lies in ``<data root>/weights``, under its publisher's name or as safetensors. No code in
+such a file is ever run.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torchvision.models import ResNet34_Weights, VGG16_Weights, VGG19_Weights
+
+from imbal_core._checks.files import write_atomically
+from imbal_core.data.root import data_root
+
+__all__ = [
+    "PUBLISHED",
+    "WeightsError",
+    "download_weights",
+    "find_weights",
+    "import_timm",
+    "load_state",
+    "read_weights",
+    "rename_keys",
+]
+
+#: torchvision's weights by model name; those of ``timm:NAME`` come from timm.
+PUBLISHED: dict[str, Any] = {
+    "vgg16": VGG16_Weights.DEFAULT,
+    "vgg19": VGG19_Weights.DEFAULT,
+    "resnet34": ResNet34_Weights.DEFAULT,
+}
+_READ_ERRORS = (pickle.UnpicklingError, SafetensorError)
+
+
+class WeightsError(RuntimeError):
+    """Pretrained weights are missing, damaged, or of another network; the message names file and folder."""
+
+
+def find_weights(name: str, root: Path | str | None = None) -> Path | None:
+    """Return the file under ``<data root>/weights`` that holds a model's weights, None if none is there."""
+    folder = data_root(root) / "weights"
+    if name.startswith("timm:"):
+        names = [f"{name.removeprefix('timm:')}.safetensors"]
+    elif name in PUBLISHED:
+        published = Path(PUBLISHED[name].url)
+        names = [published.name, f"{published.stem}.safetensors"]
+    else:
+        names = []
+    return next((folder / file for file in names if (folder / file).is_file()), None)
+
+
+def import_timm(name: str) -> ModuleType:
+    """Return timm; raise ImportError, naming the extra that the model `name` needs, if it is missing."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(
+            f"{name!r} needs timm, which is an extra: pip install 'imbal-core[timm]'"
+        ) from error
+    return timm
+
+
+def download_weights(name: str, folder: Path) -> Path:
+    """Download a model's weights into `folder`; the next run, or a machine without network, finds them."""
+    if name.startswith("timm:"):
+        file, address = f"{name.removeprefix('timm:')}.safetensors", "https://huggingface.co/timm"
+    else:
+        address = PUBLISHED[name].url
+        file = address.rsplit("/", 1)[-1]
+    target = folder / file
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if name.startswith("timm:"):
+            _save_timm_weights(name, target)
+        else:
+            prefix = target.stem.rsplit("-", 1)[-1]
+            torch.hub.download_url_to_file(address, str(target), hash_prefix=prefix, progress=False)
+    except Exception as error:  # the hub clients raise classes of their own for the same lost network
+        raise WeightsError(
+            f"the weights of {name!r} are not in {folder} and could not be downloaded from {address} "
+            f"({type(error).__name__}: {error}). Put the file {file} into {folder} and start again."
+        ) from error
+    return target
+
+
+def _save_timm_weights(name: str, target: Path) -> None:
+    timm = import_timm(name)
+    with torch.random.fork_rng(devices=[]):  # a download must not change the caller's random numbers
+        state = timm.create_model(name.removeprefix("timm:"), pretrained=True).state_dict()
+    write_atomically(target, save({key: value.contiguous() for key, value in state.items()}))
+
+
+def read_weights(source: Path) -> dict[str, Tensor]:
+    """Return the tensors of a weights file, in its own precision; no code in the file is ever run."""
+    try:
+        if source.suffix == ".safetensors":
+            return load_file(source)
+        state = torch.load(source, map_location="cpu", weights_only=True)
+        if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
+            raise TypeError("not a dictionary of tensors")
+        return state
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, *_READ_ERRORS) as error:
+        raise WeightsError(
+            f"{source} cannot be read as a file of weights ({type(error).__name__}): it is damaged or of "
+            "another kind. Delete it to download it again, or replace it."
+        ) from error
+
+
+def rename_keys(state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the tensors under other names: a key that begins with an old prefix gets the new one."""
+    renamed = {}
+    for key, value in state.items():
+        old = next((prefix for prefix in prefixes if key.startswith(f"{prefix}.")), None)
+        renamed[key if old is None else prefixes[old] + key.removeprefix(old)] = value
+    return renamed
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], heads: tuple[str, ...], source: Path) -> None:
+    """Load `state` into `module`; a classifier (key under one of `heads`) of another shape is left out."""
+    own = module.state_dict()
+    heads = tuple(f"{head}." for head in heads)
+    kept = {
+        key: value
+        for key, value in state.items()
+        if not (key.startswith(heads) and key in own and own[key].shape != value.shape)
+    }
+    # Not in every file: a counter that PyTorch has had since 0.4.1, a classifier, this package's two buffers.
+    optional = {"mean", "std", *(key for key in own if key.startswith(heads) or key.endswith("_tracked"))}
+    missing = [key for key in own if key not in kept and key not in optional]
+    wrong = [key for key, value in kept.items() if key not in own or own[key].shape != value.shape]
+    if missing or wrong:
+        raise WeightsError(
+            f"{source} holds the weights of another network: {len(missing)} tensors are missing "
+            f"({', '.join(missing[:3]) or 'none'}), {len(wrong)} do not fit "
+            f"({', '.join(wrong[:3]) or 'none'}). Put the file of the right network there."
+        )
+    module.load_state_dict(kept, strict=False)  # copies, so half precision becomes float32

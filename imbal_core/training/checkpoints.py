@@ -1,0 +1,55 @@
+"""The state of a training run on disk: always a whole file, refused when it is torn or of another run."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imbal_core._checks.files import write_atomically
+
+__all__ = ["read_checkpoint", "write_checkpoint"]
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any], identity: str) -> None:
+    """Write the state so that the file is always a whole one; a full disk costs only the checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+    state : mapping of str to Any
+        Tensors, numbers, strings, and lists and dicts of them.
+    identity : str
+        Of the run; `read_checkpoint` asks for the same.
+    """
+    try:
+        write_atomically(path, lambda file: torch.save({"identity": identity, **state}, file))
+    except (OSError, RuntimeError) as error:
+        message = (
+            f"checkpoint {path.name} not written ({error}); an interruption would cost this run's epochs."
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def read_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
+    """Return the state of this run, on the CPU, or None; a file that cannot be used is warned of."""
+    if not path.exists():
+        return None
+    try:
+        # torch's own reader skips the checksums, so damage inside a tensor would go unnoticed.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"its part {damaged} is damaged")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["identity"] != identity:
+            raise ValueError("it belongs to another config or other labels")
+    except Exception as error:  # a torn file can fail in any layer of the reader
+        message = f"checkpoint {path.name} is not used, training starts anew: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        return None
+    return state

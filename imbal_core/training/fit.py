@@ -1,0 +1,448 @@
+"""Training and prediction: the data is one uint8 tensor on the device, a batch is an index into it.
+
+Nothing waits for the device inside an epoch: losses are kept there and fetched once at its end. All
+randomness comes from streams derived from ``Recipe.train_seed``; the global random state is left
+as it was. On a CPU the same recipe and data give bit-equal weights, interrupted or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from imbal_core.training.checkpoints import read_checkpoint, write_checkpoint
+from imbal_core.training.prediction import (
+    Inputs,
+    as_tensor,
+    autocast,
+    default_device,
+    device_label,
+    forward_batch,
+    input_pipeline,
+    iter_predict,
+    predict,
+)
+from imbal_core.training.recipe import Recipe, scored_epochs
+from imbal_core.training.schedules import (
+    augment_batch,
+    count_recessions,
+    epoch_indices,
+    epoch_size,
+    learning_rate,
+)
+from imbal_core.training.start import build_network, loss_of, seeded_init, stream_seed
+
+__all__ = [
+    "DivergedError",
+    "FitResult",
+    "Recipe",
+    "augment_batch",
+    "build_network",
+    "default_device",
+    "device_label",
+    "epoch_indices",
+    "fit",
+    "iter_predict",
+    "learning_rate",
+    "predict",
+    "seeded_init",
+]
+
+_VALID = ("valid_loss", "valid_accuracy", "valid_balanced_accuracy")
+
+ScoreEpoch = Callable[[nn.Module], Mapping[str, float]]
+
+
+class DivergedError(RuntimeError):
+    """The loss became NaN or infinite.
+
+    Attributes
+    ----------
+    epoch, step : int
+        The first bad step, both counted from 1; the step counts inside its epoch.
+    recipe : Recipe
+        What was trained.
+    """
+
+    def __init__(self, epoch: int, step: int, recipe: Recipe) -> None:
+        super().__init__(epoch, step, recipe)
+        self.epoch, self.step, self.recipe = epoch, step, recipe
+
+    def __str__(self) -> str:
+        return (
+            f"the loss is not finite at epoch {self.epoch}, step {self.step}: lower learning_rate "
+            f"({self.recipe.learning_rate:g}), add warmup_epochs or use precision='fp32'. "
+            f"Config: {self.recipe.canonical()}"
+        )
+
+
+@dataclass
+class FitResult:
+    """What training leaves beside the weights.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        One value per epoch: ``learning_rate`` (of the epoch's first step), ``train_loss`` (mean over
+        the images drawn; of the first objective where a loss has two) and, with validation images,
+        ``valid_loss`` (cross entropy), ``valid_accuracy`` and ``valid_balanced_accuracy`` (fractions in
+        [0, 1]), then what ``score_epoch`` returned, one value per scored epoch. Deterministic on a CPU.
+    seconds : list of float
+        Wall-clock seconds per epoch, validation included; kept apart because it differs each time.
+    """
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that are finished."""
+        return len(self.seconds)
+
+
+def fit(
+    network: nn.Module,
+    inputs: Inputs,
+    labels: Inputs,
+    recipe: Recipe,
+    *,
+    valid: tuple[Inputs, Inputs] | None = None,
+    device: torch.device | str | None = None,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+    stop_after_epoch: int | None = None,
+    score_epoch: ScoreEpoch | None = None,
+) -> FitResult:
+    """Train the network in place and return its history.
+
+    Parameters
+    ----------
+    network : Network
+        From `build_network`. Its normalisation is set from the training images unless pretrained weights
+        fix it. It ends on ``device``.
+    inputs : array or Tensor
+        Images, uint8 (N, H, W, 3), or features, floating (N, D); features are neither normalised,
+        augmented nor resized.
+    labels : array or Tensor of int64, shape (N,)
+        Classes from 0 to ``network.num_classes - 1``.
+    recipe : Recipe
+        What to do.
+    valid : (inputs, labels), optional
+        Images on which each epoch is scored; ``schedule="plateau-zhang"`` needs them.
+    device : torch.device or str, optional
+        Default: `default_device`.
+    checkpoint : Path, optional
+        Written after each epoch and read at the start when it belongs to this recipe and these labels.
+        The caller removes it when the run is recorded.
+    progress : bool, default=True
+        Show a bar over the epochs.
+    stop_after_epoch : int, optional
+        Return after that many epochs, as an interruption would; the schedule stays that of the recipe.
+    score_epoch : callable, optional
+        Called with the network in evaluation mode after each ``recipe.score_every`` epochs and after the last; the
+        numbers by name that it returns are added to the history. It reports and decides nothing: no epoch is
+        chosen by it.
+
+    Returns
+    -------
+    FitResult
+        History and seconds of all epochs, those before a resumption included.
+
+    Raises
+    ------
+    DivergedError
+        The loss is NaN or infinite; noticed at the end of the epoch.
+    ValueError
+        Inputs of the wrong shape or type, labels out of range, no validation images for a schedule
+        that needs them, a class without training images for a loss that weighs the classes.
+    """
+    device = default_device() if device is None else torch.device(device)
+    if recipe.schedule == "plateau-zhang" and valid is None:
+        raise ValueError("schedule='plateau-zhang' follows the validation accuracy: pass valid.")
+    data, targets = _resident(network, inputs, labels, recipe, device, "training")
+    held_out = None if valid is None else _resident(network, *valid, recipe, device, "validation")
+    if recipe.augment != "none" and data.ndim != 4:
+        raise ValueError(
+            f"augment={recipe.augment!r} needs images, got features of shape {tuple(data.shape)}."
+        )
+    network.to(device)
+    if data.ndim == 4:
+        if recipe.channels_last:
+            network.to(memory_format=torch.channels_last)
+        if not network.fixed_normalisation:
+            network.set_normalisation(*_moments(data))  # type: ignore[operator]
+    run = _Run(network, recipe, data, targets, held_out, score_epoch)
+    with _isolated_random_state(recipe, device), _tuned_kernels(device):
+        if checkpoint is not None:
+            run.resume(checkpoint)
+        last = recipe.epochs if stop_after_epoch is None else min(recipe.epochs, stop_after_epoch)
+        with tqdm(
+            total=recipe.epochs,
+            initial=run.result.epochs,
+            disable=not progress,
+            desc=recipe.label(),
+            unit="epoch",
+        ) as bar:
+            while run.result.epochs < last:
+                run.epoch()
+                if checkpoint is not None:
+                    run.save(checkpoint)
+                bar.update()
+                bar.set_postfix(run.latest())
+    network.eval()
+    return run.result
+
+
+class _Run:
+    """The state of one training run between epochs, and how it is saved."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        data: Tensor,
+        targets: Tensor,
+        held_out: tuple[Tensor, Tensor] | None,
+        score_epoch: ScoreEpoch | None,
+    ) -> None:
+        self.network, self.recipe, self.data, self.targets = network, recipe, data, targets
+        self.held_out, self.score_epoch = held_out, score_epoch
+        self.labels = targets.cpu()
+        device = data.device
+        self.layout = _layout(data, recipe)
+        counts = torch.bincount(self.labels, minlength=int(network.num_classes))  # type: ignore[arg-type]
+        self.loss = loss_of(recipe, counts).to(device)
+        images = epoch_size(counts, recipe)
+        # Batch normalisation cannot train on a single image; every other last batch is kept.
+        self.images = images - 1 if images % recipe.batch_size == 1 else images
+        self.steps = -(-self.images // recipe.batch_size)
+        self.prepare = input_pipeline(network, data)
+        self.forward: Callable[..., Tensor] = _compiled(network, device) if recipe.compile else network
+        # An objective of its own has a momentum of its own: complement objective training has two.
+        self.optimizers = [_optimizer(network, recipe) for _ in self.loss.updates]
+        self.order = torch.Generator().manual_seed(stream_seed(recipe.train_seed, "order"))
+        seed = stream_seed(recipe.train_seed, "augmentation")
+        self.augmentation = torch.Generator(device).manual_seed(seed)
+        self.result = FitResult(
+            {name: [] for name in ("learning_rate", "train_loss", *(_VALID if held_out else ()))}
+        )
+
+    def epoch(self) -> None:
+        """Train one epoch and append to the history."""
+        started = time.perf_counter()
+        recipe, history, done = self.recipe, self.result.history, self.result.epochs
+        order = epoch_indices(self.labels, recipe, self.order)[: self.images].to(self.data.device)
+        recessions = count_recessions(history.get("valid_accuracy", []))
+        rates = [
+            learning_rate(recipe, done * self.steps + step, self.steps, recessions)
+            for step in range(self.steps)
+        ]
+        losses = torch.zeros(self.steps, device=self.data.device)
+        self.loss.start_epoch(done)
+        self.network.train()
+        for step, batch in enumerate(order.split(recipe.batch_size)):
+            losses[step] = self._step(batch, rates[step])
+        # The epoch's only wait for the device.
+        per_step = losses.double().cpu()
+        self._stop_if_diverged(per_step)
+        sizes = torch.tensor([len(batch) for batch in order.split(recipe.batch_size)], dtype=torch.float64)
+        history["learning_rate"].append(rates[0])
+        history["train_loss"].append(float(per_step @ sizes / sizes.sum()))
+        if self.held_out is not None:
+            scores = _score(self.network, *self.held_out, recipe.precision, self.loss.logit_scale)
+            if not math.isfinite(scores["valid_loss"]):
+                raise DivergedError(done + 1, self.steps, recipe)
+            for name, value in scores.items():
+                history[name].append(value)
+        if self.score_epoch is not None and done + 1 in scored_epochs(recipe.epochs, recipe.score_every):
+            self.network.eval()
+            for name, value in self.score_epoch(self.network).items():
+                history.setdefault(name, []).append(float(value))
+        self.result.seconds.append(time.perf_counter() - started)
+
+    def _step(self, batch: Tensor, rate: float) -> Tensor:
+        images = augment_batch(self.data[batch], self.recipe.augment, self.augmentation)
+        images = images.contiguous(memory_format=self.layout)
+        targets, losses = self.targets[batch], []
+        for objective, optimizer in zip(self.loss.updates, self.optimizers, strict=True):
+            with autocast(self.data.device, self.recipe.precision):
+                logits = self.forward(self.prepare(images))
+            loss = objective(logits.float(), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            losses.append(loss.detach())
+        return losses[0]
+
+    def _stop_if_diverged(self, losses: Tensor) -> None:
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            raise DivergedError(self.result.epochs + 1, int(bad[0]) + 1, self.recipe)
+
+    def latest(self) -> dict[str, str]:
+        """Return the numbers beside the progress bar."""
+        history = self.result.history
+        shown = {"loss": f"{history['train_loss'][-1]:.3f}"}
+        if self.held_out is not None:
+            shown["valid acc"] = f"{history['valid_accuracy'][-1]:.3f}"
+        return shown
+
+    def _identity(self) -> str:
+        content = hashlib.sha256(self.recipe.digest().encode())
+        for labels in (self.labels, *(() if self.held_out is None else (self.held_out[1].cpu(),))):
+            content.update(labels.numpy().tobytes() + b"|")
+        return content.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Leave the state in the file."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "order": self.order.get_state(),
+            "augmentation": self.augmentation.get_state(),
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.data.device) if self.data.is_cuda else None,
+            "history": self.result.history,
+            "seconds": self.result.seconds,
+        }
+        write_checkpoint(path, state, self._identity())
+
+    def resume(self, path: Path) -> None:
+        """Go on from the file when it is whole and belongs to this run."""
+        state = read_checkpoint(path, self._identity())
+        if state is None:
+            return
+        self.network.load_state_dict(state["network"])
+        self.prepare = input_pipeline(self.network, self.data)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.order.set_state(state["order"])
+        self.augmentation.set_state(state["augmentation"])
+        torch.set_rng_state(state["cpu"])
+        if state["cuda"] is not None and self.data.is_cuda:
+            torch.cuda.set_rng_state(state["cuda"], self.data.device)
+        self.result = FitResult(state["history"], state["seconds"])
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    trained = [p for p in network.parameters() if p.requires_grad]
+    if recipe.optimizer == "adamw":
+        betas = (recipe.momentum, 0.999)
+        return torch.optim.AdamW(
+            trained, recipe.learning_rate, betas=betas, weight_decay=recipe.weight_decay, fused=True
+        )
+    return torch.optim.SGD(
+        trained,
+        recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def _compiled(network: nn.Module, device: torch.device) -> Callable[..., Tensor]:
+    compilers = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
+    if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
+        raise RuntimeError("compile=True needs a C++ compiler on a CPU: install g++ or use compile=False.")
+    return torch.compile(network)
+
+
+@contextlib.contextmanager
+def _isolated_random_state(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Seed what layers such as dropout draw from, and put the global state back afterwards."""
+    seed = stream_seed(recipe.train_seed, "layers")
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _tuned_kernels(device: torch.device) -> Iterator[None]:
+    """Let cuDNN choose its fastest convolutions: all batches but the last have one shape."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def _resident(
+    network: nn.Module, inputs: Inputs, labels: Inputs, recipe: Recipe, device: torch.device, role: str
+) -> tuple[Tensor, Tensor]:
+    """Return the checked inputs and targets on the device, converted once for the whole run."""
+    data = as_tensor(inputs)
+    # A copy, since torch must not share a read-only array.
+    targets = torch.tensor(labels) if isinstance(labels, np.ndarray) else torch.as_tensor(labels)
+    if targets.ndim != 1 or targets.dtype.is_floating_point or len(targets) != len(data):
+        raise ValueError(
+            f"{role} labels must be integers of shape ({len(data)},), "
+            f"got {targets.dtype} of shape {tuple(targets.shape)}."
+        )
+    smallest = 2 if role == "training" else 1
+    if len(data) < smallest:
+        raise ValueError(f"at least {smallest} {role} images are needed, got {len(data)}.")
+    classes = int(network.num_classes)  # type: ignore[arg-type]
+    if int(targets.min()) < 0 or int(targets.max()) >= classes:
+        raise ValueError(
+            f"{role} labels must lie in 0..{classes - 1}, the network's classes, "
+            f"got {int(targets.min())}..{int(targets.max())}."
+        )
+    if data.is_floating_point() and not bool(data.isfinite().all()):
+        raise ValueError(f"{role} features contain NaN or infinite values: drop or repair those rows.")
+    data = data.to(device).contiguous(memory_format=_layout(data, recipe))
+    return data, targets.to(device, torch.int64)
+
+
+def _layout(data: Tensor, recipe: Recipe) -> torch.memory_format:
+    return torch.channels_last if data.ndim == 4 and recipe.channels_last else torch.contiguous_format
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation per channel, on the scale [0, 1], from exact histograms."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).double().cpu() / channel.numel()
+        mean = share @ levels
+        means.append(mean)
+        deviations.append((share @ (levels - mean) ** 2).sqrt().clamp(min=1 / 255))
+    return torch.stack(means).float(), torch.stack(deviations).float()
+
+
+def _score(
+    network: nn.Module, data: Tensor, targets: Tensor, precision: str, logit_scale: float
+) -> dict[str, float]:
+    """Return validation loss, accuracy and the mean recall of the classes that are present."""
+    batches = [forward_batch(network, batch, (), precision)["logits"].float() for batch in data.split(500)]
+    logits = torch.cat(batches) * logit_scale
+    correct = (logits.argmax(1) == targets).double()
+    per_class = torch.zeros(2, logits.shape[1], dtype=torch.float64, device=data.device)
+    per_class[0].index_add_(0, targets, correct)
+    per_class[1].index_add_(0, targets, torch.ones_like(correct))
+    hits, counts = per_class.cpu()
+    present = counts > 0
+    return {
+        "valid_loss": float(F.cross_entropy(logits, targets)),
+        "valid_accuracy": float(hits.sum() / counts.sum()),
+        "valid_balanced_accuracy": float((hits[present] / counts[present]).mean()),
+    }

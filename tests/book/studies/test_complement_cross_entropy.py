@@ -1,0 +1,221 @@
+"""The study of complement cross entropy: its grids, what is measured on one network, and its long frames."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, recall_score
+
+from imbal_book.grid import batch
+from imbal_book.run import trained
+from imbal_book.run.config import RunConfig
+from imbal_book.studies import PROFILES, build_grid
+from imbal_book.studies import complement_cross_entropy as study
+from imbal_core import metrics
+from imbal_core.data.class_counts import counts_from_name
+
+CPU = torch.device("cpu")
+NAME = "complement_cross_entropy"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_arm_of_a_pair_of_seeds_shares_all_but_its_loss(profile):
+    grid = build_grid(NAME, profile)
+    assert len({config.digest() for config in grid}) == len(grid)
+    assert {(config.study, config.profile) for config in grid} == {(NAME, profile)}
+    plain = dict(loss="cross-entropy", loss_options=())
+    cells = {}
+    for config in grid:
+        cells.setdefault(dataclasses.replace(config, **plain), []).append(study.arm(config))
+    assert all(sorted(arms) == sorted(study.ARMS) for arms in cells.values())
+
+
+def test_the_paper_profile_has_the_recipe_of_the_literature_and_the_order_of_worth():
+    grid = build_grid(NAME, "paper")
+    assert len(grid) == 2 * 12 * 9 * 5
+    first = grid[0]
+    assert (first.dataset, first.imbalance, first.model) == ("cifar10", "exponential-100", "resnet32")
+    assert (first.epochs, first.learning_rate, first.warmup_epochs) == (200, 0.1, 5)
+    assert (first.milestones, first.decay, first.weight_decay) == ((160, 180), 0.01, 2e-4)
+    assert (first.batch_size, first.augment) == (128, "crop-flip")
+    cells = list(dict.fromkeys((c.dataset, c.imbalance) for c in grid))[:3]
+    assert cells == [
+        ("cifar10", "exponential-100"),
+        ("cifar10", "exponential-10"),
+        ("cifar100", "exponential-100"),
+    ]
+    assert [study.arm(c) for c in grid[:9]] == ["CE", "CCE (paper)", "CCE (released)"] * 3
+    assert [study.arm(c) for c in grid[9:15]] == ["Balanced softmax", "LDAM-DRW"] * 3
+    assert [(c.split_seed, c.train_seed) for c in grid[:9:3]] == [(0, 0), (1, 1), (2, 2)]
+    assert {(c.float32_head, c.score_every) for c in grid} == {(True, 5)}
+    deferred = next(c for c in grid if study.arm(c) == "LDAM-DRW")
+    assert dict(deferred.loss_options) == {"reweight_from": 160}
+
+
+def test_the_laptop_profile_gives_both_kinds_of_imbalance_as_many_images_and_five_seeds():
+    grid = build_grid(NAME, "laptop")
+    totals = {}
+    for config in grid:
+        train, valid = counts_from_name(
+            config.imbalance, [5000] * 10, scale=config.imbalance_scale, valid_share=config.valid_share
+        )
+        totals[config.imbalance] = int(train.sum())
+        assert (train + valid <= 5000).all()
+        assert (valid > 0).all()
+    assert totals["exponential-100"] == pytest.approx(totals["step-10"], rel=0.05)
+    assert {c.train_seed for c in grid} == set(range(5))
+    assert {study.arm(c) for c in grid[: len(grid) // 3]} == {"CE", "CCE (paper)", "CCE (released)"}
+
+
+def test_a_loss_of_no_arm_is_named():
+    config = dataclasses.replace(build_grid(NAME, "smoke")[0], loss="focal", loss_options={"gamma": 1.0})
+    with pytest.raises(ValueError, match="no arm of complement_cross_entropy has loss='focal'"):
+        study.arm(config)
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_config, tiny_data):
+    """Return, for two losses: the prepared run, the trained run, and the measurements."""
+    found = {}
+    for loss in ("cross-entropy", "cce"):
+        config = tiny_config(imbalance="exponential-4", imbalance_scale=0.5, valid_share=0.25, loss=loss)
+        prepared = batch.prepare(config, root=tiny_data[1])
+        runs = []
+        real = trained.train_run
+
+        def keep(*arguments, real=real, runs=runs, **options):
+            runs.append(real(*arguments, **options))
+            return runs[0]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(study, "train_run", keep)
+            measurements = study.measure(prepared, device=CPU, progress=False)
+        found[loss] = (prepared, runs[0], measurements)
+    return found
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "cce"])
+def test_the_softmax_is_measured_on_the_test_images(measured, loss):
+    _, run, found = measured[loss]
+    labels = run.sides["test"][1]
+    logits = run.predict("test")["logits"].astype(np.float64)
+    predicted = logits.argmax(1)
+    scores = found["readouts"]["softmax"]
+    assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    recall = recall_score(labels, predicted, labels=range(10), average=None, zero_division=0)
+    np.testing.assert_allclose(scores["recall"], recall)
+    assert found["history"]["test_accuracy"][-1] == pytest.approx(scores["accuracy"])
+    assert found["history"]["test_recall_few"][-1] == pytest.approx(np.mean(recall[5:]))
+    for label in range(10):
+        p_true, entropy = [], []
+        for row in logits[labels == label]:
+            p = np.exp(row - row.max())
+            p /= p.sum()
+            wrong = np.delete(p, label) / np.delete(p, label).sum()
+            p_true.append(p[label])
+            entropy.append(-(wrong * np.log(wrong)).sum())
+        assert found["p_true"][label] == pytest.approx(np.mean(p_true))
+        assert found["wrong_class_entropy"][label] == pytest.approx(np.mean(entropy))
+
+
+def test_only_the_network_of_cross_entropy_is_read_by_other_remedies(measured):
+    assert set(measured["cce"][2]["readouts"]) == {"softmax"}
+    assert set(measured["cross-entropy"][2]["readouts"]) == {"softmax", *study.POST_HOC}
+
+
+def test_other_remedies_never_see_test_labels(measured, tiny_data):
+    """Each remedy's prediction, from its formula on the trained network's own features."""
+    prepared, run, found = measured["cross-entropy"]
+    labels = run.sides["test"][1]
+    tap = run.network.embedding_tap
+    test, valid, train = (run.predict(side, (tap,)) for side in ("test", "valid", "train"))
+    weight = run.network.classifier().weight.detach().numpy()
+    expected = {"CE, logit adjusted": (test["logits"] - np.log(prepared.train_counts)).argmax(1)}
+    lengths = np.linalg.norm(weight, axis=1)
+    scores = {
+        tau / 10: metrics.balanced_accuracy(
+            metrics.confusion_counts(
+                run.sides["valid"][1], (valid[tap] @ weight.T / lengths ** (tau / 10)).argmax(1), 10
+            )
+        )
+        for tau in range(21)
+    }
+    assert scores[found["tau"]] == pytest.approx(max(scores.values()))
+    expected["CE, tau-normalised"] = (test[tap] @ weight.T / lengths ** found["tau"]).argmax(1)
+    unit = train[tap] / np.linalg.norm(train[tap], axis=1, keepdims=True)
+    centers = np.stack([unit[run.sides["train"][1] == k].mean(0) for k in range(10)])
+    query = test[tap] / np.linalg.norm(test[tap], axis=1, keepdims=True)
+    distances = ((query[:, None] - centers[None]) ** 2).sum(2)
+    expected["CE, category centers"] = distances.argmin(1)
+    for name, predicted in expected.items():
+        assert found["readouts"][name]["accuracy"] == pytest.approx(accuracy_score(labels, predicted)), name
+
+
+def row(key, counts, readouts, loss="cross-entropy", **options):
+    config = dataclasses.replace(
+        build_grid(NAME, "laptop")[0], loss=loss, loss_options=tuple(options.items())
+    )
+    values = [0.25] * len(counts)
+    measurements = {
+        "train_counts": counts,
+        "readouts": {n: {"accuracy": np.mean(r), "recall": r, "precision": r} for n, r in readouts.items()},
+        "p_true": values,
+        "wrong_class_entropy": values,
+        "history": {"test_accuracy": [0.1, 0.75, 0.5]},
+    }
+    return {"key": key, **config.to_dict(), "measurements": measurements}
+
+
+def test_frames_name_arms_and_readouts_and_average_over_the_rarer_half():
+    records = pd.DataFrame(
+        [
+            row(
+                "a",
+                [40, 30, 20, 10],
+                {"softmax": [0.9, 0.7, 0.4, 0.2], "CE, logit adjusted": [0.8, 0.6, 0.6, 0.4]},
+            ),
+            row("b", [40, 30, 20, 10], {"softmax": [1.0, 1.0, 0.0, 0.0]}, "cce", form="released"),
+        ],
+        dtype=object,
+    )
+    long = study.frame(records).set_index(["readout", "metric"])["value"]
+    assert long["CE"].round(9).to_dict() == {
+        "accuracy": 0.55,
+        "recall_few": 0.3,
+        "recall_many": 0.8,
+        "recall_gap": -0.5,
+        "precision": 0.55,
+        "p_true": 0.25,
+        "p_true_few": 0.25,
+        "wrong_class_entropy": 0.25,
+        "best_test_accuracy": 0.75,
+    }
+    assert long["CE, logit adjusted"].round(9).to_dict() == {
+        "accuracy": 0.6,
+        "recall_few": 0.5,
+        "recall_many": 0.7,
+        "recall_gap": -0.2,
+        "precision": 0.6,
+    }
+    assert long["CCE (released)", "recall_gap"] == -1.0
+    first = study.frame(records).iloc[0]
+    assert (first["form"], first["imbalance"]) == ("small network", "exponential 100")
+    labels = study.label_frame(records)
+    assert labels[labels["readout"] == "CE"]["recall"].tolist() == [0.9, 0.7, 0.4, 0.2]
+    assert labels["train_count"].tolist()[:4] == [40, 30, 20, 10]
+    epochs = study.epoch_frame(records)
+    assert epochs[epochs["readout"] == "CE"][["epoch", "value"]].values.tolist() == [
+        [1, 0.1],
+        [2, 0.75],
+        [3, 0.5],
+    ]
+
+
+def test_frames_of_nothing_keep_their_columns():
+    empty = pd.DataFrame(columns=["key", *(f.name for f in dataclasses.fields(RunConfig)), "measurements"])
+    for make in (study.frame, study.label_frame, study.epoch_frame):
+        found = make(empty)
+        assert len(found) == 0
+        assert {"readout", "dataset", "imbalance"} <= set(found.columns)

@@ -1,0 +1,169 @@
+"""Files that are written whole or not at all: full disks, killed and concurrent writers, names that are taken."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from imbal_core._checks.files import create_atomically, write_atomically
+
+BOTH = pytest.mark.parametrize("function", [write_atomically, create_atomically])
+
+
+def full_disk(file):
+    file.write(b"half of the con")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@BOTH
+@pytest.mark.parametrize("content", [b"content", lambda file: file.write(b"content")])
+def test_bytes_and_what_a_function_writes_arrive_in_a_folder_that_is_made(tmp_path, function, content):
+    path = tmp_path / "a" / "b" / "file.bin"
+    function(path, content)
+    assert path.read_bytes() == b"content"
+    assert names(path.parent) == ["file.bin"]
+
+
+@BOTH
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path, function):
+    function(tmp_path / "file", b"content")
+    (tmp_path / "plain").write_bytes(b"content")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_file_is_replaced_by_writing_and_kept_by_creating(tmp_path):
+    path = tmp_path / "file"
+    assert create_atomically(path, b"first") is True
+    assert create_atomically(path, b"second") is False
+    assert path.read_bytes() == b"first"
+    write_atomically(path, b"third")
+    assert path.read_bytes() == b"third"
+    assert names(tmp_path) == ["file"]
+
+
+@BOTH
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, function):
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match="No space left"):
+        function(path, full_disk)
+    assert names(tmp_path) == []
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="No space left"):
+        function(path, full_disk)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+@BOTH
+def test_any_other_error_and_an_interruption_leave_nothing_either(tmp_path, function):
+    def interrupted(file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        function(tmp_path / "file", interrupted)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        (write_atomically, "fsync"),
+        (write_atomically, "replace"),
+        (create_atomically, "fsync"),
+        (create_atomically, "link"),
+    ],
+)
+def test_an_error_after_the_content_leaves_nothing(tmp_path, monkeypatch, function, call):
+    def refuse(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        function(tmp_path / "file", b"content")
+    assert names(tmp_path) == []
+
+
+@BOTH
+def test_the_content_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch, function):
+    flushed, fsync = [], os.fsync
+
+    def note(handle):
+        flushed.append((os.fstat(handle).st_size, names(tmp_path)))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    function(tmp_path / "file", b"content")
+    ((size, (hidden,)),) = flushed
+    assert size == len(b"content")
+    assert hidden.startswith(".file.") and hidden.endswith(".tmp"), "git ignores .*.tmp"
+
+
+@BOTH
+def test_a_killed_writer_leaves_no_file_of_that_name(tmp_path, function):
+    script = (
+        "import os, sys, pathlib; from imbal_core._checks import files\n"
+        f"files.{function.__name__}(pathlib.Path(sys.argv[1]), lambda f: (f.write(b'half'), os._exit(9)))"
+    )
+    path = tmp_path / "file"
+    assert subprocess.run([sys.executable, "-c", script, path], check=False).returncode == 9
+    (left,) = names(tmp_path)
+    assert left.startswith(".file.") and left.endswith(".tmp")
+    assert function(path, b"whole") is not False
+    assert path.read_bytes() == b"whole"
+
+
+WRITERS = """
+import pathlib, sys, time
+from imbal_core._checks.files import create_atomically, write_atomically
+folder, letter = pathlib.Path(sys.argv[1]), sys.argv[2].encode()
+(folder / f"ready-{sys.argv[2]}").touch()
+while len(list(folder.glob("ready-*"))) < 3:
+    time.sleep(0.001)
+won = 0
+for number in range(20):
+    write_atomically(folder / "replaced", letter * 100_000)
+    seen = (folder / "replaced").read_bytes()
+    assert len(seen) == 100_000 and len(set(seen)) == 1, "half a file, or a mixture"
+    won += create_atomically(folder / f"created-{number}", letter * 100_000)
+print(won)
+"""
+
+
+def test_of_several_writers_readers_see_whole_files_and_one_gets_each_new_name(tmp_path):
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITERS, tmp_path, letter], stdout=subprocess.PIPE)
+        for letter in "abc"
+    ]
+    won = [int(writer.communicate()[0]) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert sum(won) == 20
+    for number in range(20):
+        assert len(set((tmp_path / f"created-{number}").read_bytes())) == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_without_hard_links_a_name_that_is_taken_is_still_kept(tmp_path, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "file"
+    assert create_atomically(path, b"first") is True
+    assert create_atomically(path, b"second") is False
+    assert path.read_bytes() == b"first"
+    assert names(tmp_path) == ["file"]
+
+
+@BOTH
+def test_a_file_where_the_folder_should_be_is_an_error_and_no_taken_name(tmp_path, function):
+    (tmp_path / "folder").write_bytes(b"a file")
+    with pytest.raises(FileExistsError):
+        function(tmp_path / "folder" / "file", b"content")

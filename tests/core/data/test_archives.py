@@ -1,0 +1,85 @@
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from imbal_core.data.archives import safe_extract
+from imbal_core.data.prepared import DatasetError
+
+
+def write_tar(path: Path, files: dict[str, bytes], *, links: dict[str, str] | None = None) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
+
+
+def write_zip(path: Path, files: dict[str, bytes], *, links: dict[str, str] | None = None) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        for name, target in (links or {}).items():
+            entry = zipfile.ZipInfo(name)
+            entry.create_system, entry.external_attr = 3, 0o120777 << 16
+            archive.writestr(entry, target)
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_an_honest_archive_is_unpacked(tmp_path, write):
+    write(tmp_path / "a", {"x/one.txt": b"1", "x/y/two.txt": b"2", "..three": b"3"})
+    safe_extract(tmp_path / "a", tmp_path / "out")
+    found = {
+        p.relative_to(tmp_path / "out").as_posix(): p.read_bytes()
+        for p in (tmp_path / "out").rglob("*")
+        if p.is_file()
+    }
+    assert found == {"x/one.txt": b"1", "x/y/two.txt": b"2", "..three": b"3"}
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+@pytest.mark.parametrize(
+    "name", ["../evil", "x/../../evil", "/tmp/imbal-evil", "..\\evil", "C:\\evil", "C:/evil"]
+)
+def test_an_archive_cannot_write_outside_its_folder(tmp_path, write, name):
+    write(tmp_path / "a", {"good.txt": b"1", name: b"2"})
+    with pytest.raises(DatasetError, match="leads out of the folder"):
+        safe_extract(tmp_path / "a", tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "nothing is written before every member is checked"
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_an_archive_cannot_hold_links(tmp_path, write):
+    write(tmp_path / "a", {"good.txt": b"1"}, links={"door": "/etc"})
+    with pytest.raises(DatasetError, match="'door' is a link or a device"):
+        safe_extract(tmp_path / "a", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_an_archive_cannot_use_a_link_that_is_there_already(tmp_path, write):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "door").symlink_to(tmp_path / "elsewhere")
+    write(tmp_path / "a", {"door/evil": b"2"})
+    with pytest.raises(DatasetError, match="leads out of the folder"):
+        safe_extract(tmp_path / "a", tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.7])
+def test_a_damaged_archive_is_named(tmp_path, write, keep):
+    write(tmp_path / "a", {f"{i}.bin": os.urandom(3000) for i in range(3)})
+    (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes()[: int(keep * (tmp_path / "a").stat().st_size)])
+    with pytest.raises(DatasetError, match="damaged") as caught:
+        safe_extract(tmp_path / "a", tmp_path / "out")
+    assert str(tmp_path / "a") in str(caught.value)

@@ -1,0 +1,532 @@
+"""Losses: float64 oracles written from the formulas, gradients, laws, extreme logits, the released CCE, errors."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imbal_core.losses.class_weights import (
+    deferred_weights,
+    effective_number_weights,
+    inverse_frequency_weights,
+    ldam_margins,
+)
+from imbal_core.losses.complement import complement_cross_entropy, complement_entropy, complement_objective
+from imbal_core.losses.functional import (
+    adjust_logits,
+    asymmetric,
+    balanced_softmax,
+    cross_entropy,
+    focal,
+    logit_adjustment,
+)
+from imbal_core.losses.modules import LDAM, ComplementCrossEntropy, build_loss, list_losses
+
+# COT has two objectives and no single loss: its second one stands for it where a loss is called.
+CALLABLE = [name for name in list_losses() if name != "cot"]
+WITH_COUNTS = ("inverse-frequency", "class-balanced", "ldam", "balanced-softmax", "logit-adjustment")
+
+
+def draw(rows=6, classes=5, seed=0, dtype=torch.float64, spread=3.0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
+    return logits.to(dtype), torch.randint(classes, (rows,), generator=generator)
+
+
+def long_tail(classes):
+    return [max(1, int(500 * 0.01 ** (c / (classes - 1)))) for c in range(classes)]
+
+
+def softmax(z):
+    top = max(z)
+    powers = [math.exp(value - top) for value in z]
+    return [power / sum(powers) for power in powers]
+
+
+def minus_log(z, g):
+    return -math.log(softmax(z)[g])
+
+
+def wrong_entropy(z, g):
+    q = softmax([value for j, value in enumerate(z) if j != g])
+    return -sum(value * math.log(value) for value in q)
+
+
+def class_balanced_weights(n, beta):
+    raw = [(1 - beta) / (1 - beta**count) for count in n]
+    return [value * len(n) / sum(raw) for value in raw]
+
+
+def oracle(name, z, g, n, o):
+    """Return (value, weight) of one image from the published formula, one number at a time."""
+    k = len(z)
+    if name == "cross-entropy":
+        return minus_log(z, g), 1.0
+    if name == "inverse-frequency":
+        weight = k / n[g] / sum(1 / count for count in n)
+        return weight * minus_log(z, g), weight
+    if name == "class-balanced":
+        weight = class_balanced_weights(n, o.get("beta", 0.9999))[g]
+        return weight * minus_log(z, g), weight
+    if name == "focal":
+        alpha = o.get("alpha", 0.25)
+        p = softmax(z)[g]
+        factor = alpha[g] if isinstance(alpha, list) else alpha
+        return -factor * (1 - p) ** o.get("gamma", 2.0) * math.log(p), 1.0
+    if name == "ldam":
+        largest = max(count ** (-1 / 4) for count in n)
+        margin = o.get("max_margin", 0.5) * n[g] ** (-1 / 4) / largest
+        s = o.get("scale", 30.0)
+        moved = [s * (value - margin * (j == g)) for j, value in enumerate(z)]
+        weight = class_balanced_weights(n, o.get("beta", 0.9999))[g] if o.get("reweight_from") == 0 else 1.0
+        return weight * minus_log(moved, g), weight
+    if name == "complement-entropy":
+        return wrong_entropy(z, g), 1.0
+    if name == "cce":
+        gamma, c = o.get("gamma", -1.0), wrong_entropy(z, g)
+        term = -gamma * c / k if o.get("form") == "released" else gamma * c / (k - 1)
+        return minus_log(z, g) + term, 1.0
+    if name == "balanced-softmax":
+        shares = [count * math.exp(value) for count, value in zip(n, z, strict=True)]
+        return -math.log(shares[g] / sum(shares)), 1.0
+    if name == "logit-adjustment":
+        tau = o.get("tau", 1.0)
+        shares = [(count / sum(n)) ** tau * math.exp(value) for count, value in zip(n, z, strict=True)]
+        return -math.log(shares[g] / sum(shares)), 1.0
+    if name == "label-smoothing":
+        s, p = o.get("smoothing", 0.1), softmax(z)
+        return -sum(((1 - s) * (j == g) + s / k) * math.log(p[j]) for j in range(k)), 1.0
+    if name == "asl":
+        s, p = o.get("smoothing", 0.1), softmax(z)
+        gammas = o.get("gamma_pos", 0.0), o.get("gamma_neg", 4.0)
+        factors = [(1 - p[j]) ** gammas[0] if j == g else p[j] ** gammas[1] for j in range(k)]
+        shares = [(1 - s) * (j == g) + s / k for j in range(k)]
+        return -sum(shares[j] * factors[j] * math.log(p[j]) for j in range(k)), 1.0
+    raise AssertionError(name)
+
+
+GRID = [
+    ("cross-entropy", {}),
+    ("inverse-frequency", {}),
+    ("class-balanced", {}),
+    ("class-balanced", {"beta": 0.9}),
+    ("class-balanced", {"beta": 0.0}),
+    ("focal", {}),
+    ("focal", {"gamma": 0.0, "alpha": 1.0}),
+    ("focal", {"gamma": 0.5, "alpha": 0.75}),
+    ("ldam", {"scale": 2.0}),
+    ("ldam", {"max_margin": 0.1, "reweight_from": 0, "beta": 0.99}),
+    ("complement-entropy", {}),
+    ("cce", {}),
+    ("cce", {"gamma": 5.0}),
+    ("cce", {"form": "released"}),
+    ("cce", {"form": "released", "gamma": 2.0}),
+    ("balanced-softmax", {}),
+    ("logit-adjustment", {}),
+    ("logit-adjustment", {"tau": 1.5}),
+    ("label-smoothing", {}),
+    ("label-smoothing", {"smoothing": 0.4}),
+    ("asl", {}),
+    ("asl", {"gamma_pos": 1.5, "gamma_neg": 0.5, "smoothing": 0.3}),
+]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize(("name", "options"), GRID)
+def test_each_loss_is_its_published_formula(name, options, classes):
+    logits, targets = draw(rows=7, classes=classes, seed=classes, spread=1.0)
+    counts = long_tail(classes)
+    rows = zip(logits.tolist(), targets.tolist(), strict=True)
+    values, weights = zip(*(oracle(name, z, g, counts, options) for z, g in rows), strict=True)
+    expected = {"none": values, "sum": sum(values), "mean": sum(values) / sum(weights)}
+    for reduction, value in expected.items():
+        loss = build_loss(name, class_counts=counts, reduction=reduction, **options)
+        # Weights and margins are kept in float32.
+        np.testing.assert_allclose(loss(logits, targets).numpy(), value, rtol=2e-6, atol=1e-9)
+
+
+def test_focal_takes_one_factor_for_each_class():
+    logits, targets = draw(classes=3)
+    alpha = [0.5, 1.0, 2.0]
+    rows = zip(logits.tolist(), targets.tolist(), strict=True)
+    expected = [oracle("focal", z, g, None, {"alpha": alpha})[0] for z, g in rows]
+    actual = build_loss("focal", alpha=alpha, reduction="none")(logits, targets)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize(("name", "options"), GRID)
+def test_the_gradient_is_that_of_the_value(name, options, classes, reduction):
+    logits, targets = draw(rows=4, classes=classes, spread=1.0)
+    loss = build_loss(name, class_counts=long_tail(classes), reduction=reduction, **options)
+    assert torch.autograd.gradcheck(lambda z: loss(z, targets), logits.requires_grad_())
+
+
+def gradient(function, logits, targets):
+    leaf = logits.detach().clone().requires_grad_()
+    function(leaf, targets).sum().backward()
+    return leaf.grad
+
+
+def test_backward_may_run_again_over_a_kept_graph():
+    logits, targets = draw()
+    value = complement_cross_entropy(logits.requires_grad_(), targets)
+    value.backward(retain_graph=True)
+    once = logits.grad.clone()
+    for _ in range(2):
+        value.backward(retain_graph=True)
+    torch.testing.assert_close(logits.grad, 3 * once)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_reduced_loss_that_is_scaled_has_a_scaled_gradient(reduction):
+    logits, targets = draw(rows=7)
+
+    def slope(scale):
+        leaf = logits.clone().requires_grad_()
+        (scale * complement_cross_entropy(leaf, targets, reduction=reduction)).backward()
+        return leaf.grad
+
+    each = gradient(lambda z, g: complement_cross_entropy(z, g, reduction="none"), logits, targets)
+    torch.testing.assert_close(slope(1.0), each / (7 if reduction == "mean" else 1))
+    torch.testing.assert_close(slope(-2.5), -2.5 * slope(1.0))
+
+
+@pytest.mark.parametrize("threads_worth", [1, 7, 40])
+def test_cutting_a_batch_into_parts_changes_nothing(monkeypatch, threads_worth):
+    logits, targets = draw(rows=23, classes=6)
+    whole = complement_cross_entropy(logits, targets, reduction="none")
+    slope = gradient(complement_cross_entropy, logits, targets)
+    monkeypatch.setattr("imbal_core.losses.complement._LOGITS_PER_THREAD", threads_worth)
+    torch.testing.assert_close(complement_cross_entropy(logits, targets, reduction="none"), whole)
+    torch.testing.assert_close(gradient(complement_cross_entropy, logits, targets), slope)
+
+
+some_logits = st.builds(
+    lambda rows, classes, seed, spread: draw(rows, classes, seed, spread=spread),
+    st.integers(1, 5),
+    st.integers(2, 40),
+    st.integers(0, 10**6),
+    st.sampled_from([0.1, 1.0, 10.0, 1000.0]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_logits)
+def test_cce_differs_from_cross_entropy_by_at_most_its_bound_and_equals_it_for_two_classes(batch):
+    logits, targets = batch
+    others = logits.shape[1] - 1
+    plain = F.cross_entropy(logits, targets, reduction="none")
+    gap = plain - complement_cross_entropy(logits, targets, reduction="none")
+    assert (gap >= -1e-9).all() and (gap <= math.log(others) / others + 1e-9).all()
+    torch.testing.assert_close(
+        complement_cross_entropy(logits[:, :2], targets % 2), F.cross_entropy(logits[:, :2], targets % 2)
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(some_logits, st.sampled_from(["paper", "released"]), st.floats(-5, 5))
+def test_cce_leaves_the_gradient_of_the_true_logit_alone(batch, form, gamma):
+    logits, targets = batch
+    ours = gradient(lambda z, y: complement_cross_entropy(z, y, form=form, gamma=gamma), logits, targets)
+    plain = gradient(F.cross_entropy, logits, targets)
+    chosen = targets.unsqueeze(1)
+    torch.testing.assert_close(ours.gather(1, chosen), plain.gather(1, chosen))
+    torch.testing.assert_close(ours.sum(1), torch.zeros(len(ours), dtype=ours.dtype), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_gamma_zero_is_cross_entropy(form):
+    logits, targets = draw()
+    expected = F.cross_entropy(logits, targets)
+    torch.testing.assert_close(complement_cross_entropy(logits, targets, form=form, gamma=0.0), expected)
+    torch.testing.assert_close(focal(logits, targets, gamma=0.0, alpha=1.0), expected)
+    torch.testing.assert_close(logit_adjustment(logits, targets, torch.arange(1, 6), tau=0.0), expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(some_logits)
+def test_asymmetric_loss_without_its_exponents_is_label_smoothing_and_without_smoothing_focal(batch):
+    logits, targets = batch
+    torch.testing.assert_close(
+        asymmetric(logits, targets, gamma_pos=0.0, gamma_neg=0.0, label_smoothing=0.2),
+        F.cross_entropy(logits, targets, label_smoothing=0.2),
+    )
+    torch.testing.assert_close(
+        asymmetric(logits, targets, gamma_pos=1.5, label_smoothing=0.0),
+        focal(logits, targets, gamma=1.5, alpha=1.0),
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(some_logits)
+def test_balanced_softmax_is_logit_adjustment_at_tau_one(batch):
+    logits, targets = batch
+    counts = torch.tensor(long_tail(logits.shape[1]))
+    torch.testing.assert_close(
+        balanced_softmax(logits, targets, counts), logit_adjustment(logits, targets, counts)
+    )
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_permuting_the_classes_changes_nothing(name):
+    logits, targets = draw(classes=7)
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
+    counts = torch.tensor(long_tail(7))
+    loss = build_loss(name, class_counts=counts)
+    permuted = build_loss(name, class_counts=counts[order])
+    torch.testing.assert_close(permuted(logits[:, order], order.argsort()[targets]), loss(logits, targets))
+
+
+@pytest.mark.parametrize("name", WITH_COUNTS)
+def test_equal_counts_reduce_to_the_plain_form(name):
+    logits, targets = draw()
+    value = build_loss(name, class_counts=[40] * 5)(logits, targets)
+    if name == "ldam":  # every margin is then max_margin
+        margin = 0.5 * F.one_hot(targets, 5)
+        expected = F.cross_entropy(30 * (logits - margin), targets)
+    else:
+        expected = F.cross_entropy(logits, targets)
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+
+
+def test_the_numeric_table_of_the_sign_story():
+    targets = torch.tensor([0, 0])
+    logits = torch.tensor([[0.5, 0.4, 0.1], [0.5, 0.25, 0.25]], dtype=torch.float64).log()
+    for options, expected in (
+        ({"gamma": 0.0}, [0.6931, 0.6931]),
+        ({"form": "paper"}, [0.4429, 0.3466]),
+        ({"form": "released"}, [0.8599, 0.9242]),
+    ):
+        value = complement_cross_entropy(logits, targets, reduction="none", **options)
+        np.testing.assert_allclose(value.numpy(), expected, atol=5e-5)
+
+
+def released_expression(logits, targets):
+    """CE - (-C / K) with q = p / (1 - p_g) + 1e-7: the small number is added after the division."""
+    rows, classes = logits.shape
+    p = logits.softmax(1)
+    true = p.gather(1, targets.unsqueeze(1))
+    q = p / (1 - true) + 1e-7
+    wrong = torch.ones_like(p).scatter_(1, targets.unsqueeze(1), 0.0)
+    negated = (q * q.log() * wrong).sum() / (rows * classes)
+    return F.cross_entropy(logits, targets) - negated
+
+
+def test_the_released_form_agrees_with_the_released_expression_where_that_is_finite():
+    logits, targets = draw()
+    actual = complement_cross_entropy(logits, targets, form="released")
+    torch.testing.assert_close(actual, released_expression(logits, targets), atol=1e-5, rtol=0)
+
+
+def test_the_released_expression_is_nan_for_one_confident_and_correct_image():
+    logits = torch.zeros(8, 10)
+    logits[3, 0] = 30.0
+    targets = torch.zeros(8, dtype=torch.int64)
+    assert released_expression(logits, targets).isnan()
+    for form in ("paper", "released"):
+        assert complement_cross_entropy(logits, targets, form=form).isfinite()
+        assert gradient(ComplementCrossEntropy(form=form), logits, targets).isfinite().all()
+
+
+def test_the_released_form_has_the_opposite_sign_and_divides_by_one_class_too_many():
+    logits, targets = draw(classes=10)
+    plain = cross_entropy(logits, targets)
+    paper = complement_cross_entropy(logits, targets) - plain
+    released = complement_cross_entropy(logits, targets, form="released") - plain
+    assert paper < 0 < released
+    torch.testing.assert_close(released, -paper * 9 / 10)
+    torch.testing.assert_close(complement_objective(logits, targets), paper)
+    torch.testing.assert_close(complement_objective(logits, targets, form="released"), paper * 9 / 10)
+
+
+def test_the_ldam_repository_puts_the_weighted_probability_into_its_focal_factor():
+    weights, logits, targets = torch.tensor([0.2, 1.8]), *draw(classes=2, dtype=torch.float32)
+    weighted = F.cross_entropy(logits, targets, weights, reduction="none")
+    theirs = (1 - torch.exp(-weighted)) ** 1.0 * weighted
+    published = focal(logits, targets, gamma=1.0, alpha=weights, reduction="none")
+    assert ((theirs - published).abs() / published > 0.01).all()
+    equal = torch.ones(2)
+    torch.testing.assert_close(
+        focal(logits, targets, gamma=1.0, alpha=equal),
+        (
+            (1 - torch.exp(-F.cross_entropy(logits, targets, reduction="none")))
+            * F.cross_entropy(logits, targets, reduction="none")
+        ).mean(),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("classes", [2, 1000, 10_000])
+@pytest.mark.parametrize("name", [*CALLABLE, "cot"])
+def test_logits_ten_thousand_apart_stay_finite(name, classes, dtype):
+    logits = torch.zeros(6, classes)
+    logits[0, 0] = logits[1, 1] = 1e4  # confident and right, confident and wrong
+    logits[2, 0] = logits[3, 1] = -1e4
+    logits[4] = torch.linspace(-5e3, 5e3, classes)
+    logits[5] = 1e4
+    targets = torch.zeros(6, dtype=torch.int64)
+    loss = build_loss(name, class_counts=long_tail(classes), reduction="none").updates[-1]
+    if name == "focal":
+        loss.gamma = 0.5
+    values = loss(logits.to(dtype), targets)
+    assert values.isfinite().all() and values.dtype == (dtype if dtype == torch.float64 else torch.float32)
+    slope = gradient(loss, logits.to(dtype), targets)
+    assert slope.isfinite().all() and slope.dtype == dtype
+
+
+def test_complement_entropy_of_a_confident_image_is_exact_in_float32():
+    logits = torch.tensor([[90.0, 1.0, 0.0, -1.0], [9000.0, 1.0, 0.0, -1.0]])
+    expected = wrong_entropy([0.0, 1.0, 0.0, -1.0], 0)
+    targets = torch.zeros(2, dtype=torch.int64)
+    values = complement_entropy(logits, targets, reduction="none")
+    np.testing.assert_allclose(values.numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(complement_entropy(logits + 500, targets).item(), expected, rtol=1e-4)
+    tiny = complement_cross_entropy(logits, targets, gamma=0.0, reduction="none")
+    np.testing.assert_allclose(tiny[0].item(), (math.e + 1 + 1 / math.e) * math.exp(-90), rtol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [1000, 10_000])
+def test_many_classes_in_float32_match_float64(classes):
+    logits, targets = draw(rows=5, classes=classes)
+    wide = complement_cross_entropy(logits, targets, reduction="none")
+    short = complement_cross_entropy(logits.float(), targets, reduction="none")
+    torch.testing.assert_close(short.double(), wide, rtol=1e-5, atol=1e-5)
+    slope = gradient(complement_cross_entropy, logits, targets)
+    torch.testing.assert_close(
+        gradient(complement_cross_entropy, logits.float(), targets).double(), slope, rtol=1e-4, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_bfloat16_logits_are_computed_in_float32(name):
+    logits, targets = draw(dtype=torch.bfloat16)
+    loss = build_loss(name, class_counts=long_tail(5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = loss(logits, targets)
+    torch.testing.assert_close(inside, loss(logits.float(), targets))
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_nothing_reads_a_value_of_a_tensor(name):
+    """A tensor on the meta device has no values: reading one raises."""
+    loss = build_loss(name, class_counts=long_tail(5)).to("meta")
+    logits = torch.empty(6, 5, device="meta", requires_grad=True)
+    loss(logits, torch.empty(6, dtype=torch.int64, device="meta")).backward()
+    assert logits.grad.shape == (6, 5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", CALLABLE)
+def test_cuda_agrees_with_the_cpu_and_does_not_wait(name):
+    logits, targets = draw(rows=300, classes=50, dtype=torch.float32)
+    loss = build_loss(name, class_counts=long_tail(50))
+    value, slope = loss(logits, targets), gradient(loss, logits, targets)
+    loss, logits, targets = loss.cuda(), logits.cuda(), targets.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        there, there_slope = loss(logits, targets), gradient(loss, logits, targets)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(there.cpu(), value, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(there_slope.cpu(), slope, rtol=1e-3, atol=1e-6)
+
+
+def test_weights_and_margins():
+    assert inverse_frequency_weights([1, 3]).tolist() == pytest.approx([1.5, 0.5])
+    assert effective_number_weights([1, 2], beta=0.5).tolist() == pytest.approx([1.2, 0.8])
+    assert effective_number_weights([5000, 50], beta=1 - 1e-12).tolist() == pytest.approx(
+        inverse_frequency_weights([5000, 50]).tolist(), rel=1e-6
+    )
+    assert ldam_margins([16, 1, 81]).tolist() == pytest.approx([0.25, 0.5, 0.5 / 3])
+
+
+def test_deferred_weights_begin_at_their_epoch():
+    assert deferred_weights([10, 1], 159, start=160).tolist() == [1, 1]
+    assert deferred_weights([10, 1], 500, start=None).tolist() == [1, 1]
+    expected = effective_number_weights([10, 1])
+    torch.testing.assert_close(deferred_weights([10, 1], 160, start=160), expected)
+    loss = LDAM([10, 1], reweight_from=2)
+    for epoch, weights in ((0, [1, 1]), (2, expected.tolist()), (1, [1, 1])):
+        loss.start_epoch(epoch)
+        assert loss.class_weights.tolist() == pytest.approx(weights)
+
+
+def test_post_hoc_adjustment_undoes_the_prior():
+    counts = torch.tensor([90, 9, 1])
+    logits = (counts / 100).log().repeat(2, 1)
+    torch.testing.assert_close(adjust_logits(logits, counts), torch.zeros(2, 3))
+    torch.testing.assert_close(adjust_logits(logits, counts, tau=0.0), logits)
+    loss = build_loss("logit-adjustment", class_counts=counts, tau=2.0)
+    torch.testing.assert_close(loss.adjust(logits), -logits)
+
+
+def test_cot_offers_two_objectives_and_refuses_their_sum():
+    loss = build_loss("cot")
+    logits, targets = draw()
+    primary, complement = loss.updates
+    torch.testing.assert_close(primary(logits, targets), F.cross_entropy(logits, targets))
+    torch.testing.assert_close(complement(logits, targets), -complement_entropy(logits, targets) / 4)
+    assert gradient(complement, logits, targets).gather(1, targets.unsqueeze(1)).count_nonzero() == 0
+    with pytest.raises(RuntimeError, match="updates"):
+        loss(logits, targets)
+    assert build_loss("focal").updates[0](logits, targets) == build_loss("focal")(logits, targets)
+
+
+def test_ldam_needs_cosines_and_cce_does_not():
+    assert LDAM.needs_normed_head and not ComplementCrossEntropy.needs_normed_head
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("focl", {}, "unknown loss 'focl': did you mean 'focal'"),
+        ("cce", {"gama": 1.0}, "unknown option of loss 'cce' 'gama': did you mean 'gamma'"),
+        ("cross-entropy", {"tau": 1.0}, "unknown option of loss 'cross-entropy' 'tau'"),
+        ("cce", {"form": "realised"}, "did you mean 'released'"),
+        ("cot", {"form": "papr"}, "did you mean 'paper'"),
+        ("focal", {"reduction": "avg"}, "unknown reduction 'avg'"),
+        ("focal", {"gamma": -1.0}, r"gamma must be a number in \[0, inf\), got -1.0"),
+        ("focal", {"alpha": [0.5, "x"]}, "alpha must be a number"),
+        ("asl", {"gamma_neg": -1.0}, "gamma_neg must be a number"),
+        ("asl", {"smoothing": 1.0}, r"smoothing must be a number in \[0, 1\)"),
+        ("class-balanced", {"beta": 1.0}, r"beta must be a number in \[0, 1\)"),
+        ("class-balanced", {"reweight_from": -1}, "reweight_from must be an epoch"),
+        ("ldam", {"scale": 0.0}, r"scale must be a number in \(0, inf\)"),
+        ("cce", {"gamma": math.nan}, "gamma must be a number"),
+    ],
+)
+def test_what_would_be_ignored_or_out_of_range_is_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_loss(name, class_counts=[3, 2], **options)
+
+
+@pytest.mark.parametrize("name", WITH_COUNTS)
+def test_class_counts_are_required_whole_and_positive(name):
+    with pytest.raises(ValueError, match=f"loss '{name}' needs class_counts"):
+        build_loss(name)
+    with pytest.raises(ValueError, match=r"classes \[1\] have no training image"):
+        build_loss(name, class_counts=[5, 0, 2])
+    with pytest.raises(ValueError, match="whole numbers"):
+        build_loss(name, class_counts=[5.0, 1.0])
+    with pytest.raises(ValueError, match=r"shape \(5,\)"):
+        build_loss(name, class_counts=[5, 1])(*draw())
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_wrong_shapes_and_types_are_named(name):
+    logits, targets = draw()
+    loss = build_loss(name, class_counts=long_tail(5))
+    with pytest.raises(ValueError, match="targets must be int64"):
+        loss(logits, targets.int())
+    with pytest.raises(ValueError, match="one for each row"):
+        loss(logits, targets[:-1])
+    with pytest.raises(ValueError, match="logits must be floating-point"):
+        loss(logits.long(), targets)
+    with pytest.raises(ValueError, match="K at least 2"):
+        loss(logits[:, :1], targets)

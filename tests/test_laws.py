@@ -1,0 +1,83 @@
+"""Who may import whom: the library never imports the machinery, and each room only what lies below it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: Room of the library -> rooms that it may import.
+CORE = {
+    "_checks": set(),
+    "data": {"_checks"},
+    "models": {"_checks", "data.root"},
+    "losses": {"_checks"},
+    "metrics": {"_checks"},
+    "training": {"_checks", "models", "losses", "metrics"},
+    "centers": {"_checks"},
+    "post_hoc": {"_checks", "losses", "models", "training", "metrics"},
+    "embeddings": {"_checks", "data", "losses", "models", "training", "metrics"},
+}
+#: Rooms of the machinery, the lowest first; each may import those before it.
+BOOK = ("run", "evidence", "pictures", "studies", "grid", "compare", "chapters", "build")
+#: What a room may not import although it lies below.
+APART = {"evidence": {"run"}, "pictures": {"run"}}
+
+
+def imported(path):
+    """Return the modules of the project that a file imports anywhere, with the line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import hides where it leads"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+
+
+def broken(files, allowed):
+    """Return every import that a file may not have, as sentences."""
+    found = []
+    for path in files:
+        for name, line in imported(path):
+            if name.split(".")[0] in ("imbal_core", "imbal_book") and not allowed(path, name):
+                found.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    return found
+
+
+def test_the_library_never_imports_the_machinery_and_its_rooms_only_what_they_may():
+    package = ROOT / "imbal_core"
+
+    def allowed(path, name):
+        room = path.relative_to(package).with_suffix("").parts[0]
+        if room == "__init__":
+            return not name.startswith("imbal_book")
+        parts = name.split(".")
+        if parts[0] == "imbal_book" or len(parts) < 2:
+            return False
+        return parts[1] == room or bool(CORE[room] & {parts[1], ".".join(parts[1:3])})
+
+    assert broken(sorted(package.rglob("*.py")), allowed) == []
+
+
+def test_every_room_of_the_machinery_imports_only_downwards():
+    package = ROOT / "book" / "imbal_book"
+
+    def allowed(path, name):
+        room = path.relative_to(package).with_suffix("").parts[0]
+        parts = name.split(".")
+        if parts[0] == "imbal_core" or room == "__init__" or name == "imbal_book":
+            return True
+        above = BOOK.index(parts[1]) > BOOK.index(room)
+        return not above and parts[1] not in APART.get(room, set())
+
+    assert broken(sorted(package.rglob("*.py")), allowed) == []
+
+
+@pytest.mark.parametrize("package", ["imbal_core", "book/imbal_book"])
+def test_every_room_is_known(package):
+    rooms = {
+        path.relative_to(ROOT / package).with_suffix("").parts[0] for path in (ROOT / package).rglob("*.py")
+    }
+    assert rooms - {"__init__"} <= set(CORE if package == "imbal_core" else BOOK)

@@ -1,0 +1,87 @@
+"""The two verbs of every table and figure: what a readout minus another is, and what a group's mean and interval are.
+
+Frames are long: a row per run, readout and metric, with the columns of `CELL`, split_seed, train_seed, readout, metric
+and value. ``summarise(minus(frame, "plain"), ["dataset", "readout"])`` is a table of paired differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from imbal_book.evidence.statistics import CONFIDENCE
+
+__all__ = ["CELL", "PAIR", "minus", "summarise"]
+
+#: What says which runs may be compared, and what makes two of them a pair.
+CELL = ("profile", "form", "dataset", "imbalance")
+PAIR = ("split_seed", "train_seed")
+
+
+def minus(frame: pd.DataFrame, readout: str, *, keep: Sequence[str] = ()) -> pd.DataFrame:
+    """Return every other readout's value minus that of one readout of the same cell, metric and pair of seeds.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Long form.
+    readout : str
+        What is subtracted. Rows without a partner are left out, and so are its own.
+    keep : sequence of str
+        Further columns that both rows of a pair share, such as "label".
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``frame``; value is the difference, in the metric's unit.
+
+    Raises
+    ------
+    ValueError
+        If the readout has two values for one pair, as when two models are mixed.
+    """
+    on = [name for name in (*CELL, "metric", *PAIR, *keep) if name in frame]
+    theirs = frame.loc[frame["readout"] == readout, [*on, "value"]]
+    if (twice := theirs.duplicated(on)).any():
+        place = ", ".join(f"{name} {value}" for name, value in theirs[twice].iloc[0][on].items())
+        raise ValueError(
+            f"readout {readout!r} has two values for {place}: select one model and one cell first"
+        )
+    pairs = frame[frame["readout"] != readout].merge(theirs, on=on, suffixes=("", "_subtracted"))
+    pairs["value"] = pairs["value"].astype(float) - pairs.pop("value_subtracted").astype(float)
+    return pairs.dropna(subset="value")
+
+
+def summarise(frame: pd.DataFrame, by: Sequence[str], *, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    r"""Return mean, Student-t interval, number and standard deviation of the values of each group.
+
+    .. math:: \bar x \pm t_{n-1,\,(1+c)/2}\; s / \sqrt n
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With the columns ``by`` and value.
+    by : sequence of str
+        What makes a group. Groups stand in the order in which they appear.
+    confidence : float, default=0.95
+
+    Returns
+    -------
+    DataFrame
+        Columns ``by``, mean, low, high, n, sd. The interval of one value is infinite and its deviation NaN.
+    """
+    values = frame.assign(value=frame["value"].astype(float)).groupby(list(by), sort=False, dropna=False)[
+        "value"
+    ]
+    table = values.agg(mean="mean", n="count", sd="std").reset_index()
+    if table.empty:
+        return table.assign(low=[], high=[])[[*by, "mean", "low", "high", "n", "sd"]]
+    with np.errstate(invalid="ignore"):
+        half = stats.t.ppf((1 + confidence) / 2, table["n"] - 1) * table["sd"] / np.sqrt(table["n"])
+    half = half.where(table["n"] > 1, np.inf)
+    return table.assign(low=table["mean"] - half, high=table["mean"] + half)[
+        [*by, "mean", "low", "high", "n", "sd"]
+    ]

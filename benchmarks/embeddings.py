@@ -1,11 +1,11 @@
 """Seconds and peak memory of the class top-K of classification embeddings, beside NumPy as one would write it.
 
 All compute the same from float32 features of 100 classes: identity, magnitude, frequency of the top 10 and the
-share of the logit for every K, by class means and by instances, for the true positives of every class. They run in
+share of the logit for every K, by class means, for the true positives of every class. They run in
 turns (A B C A B C ...) in one process, so that a machine that slows down slows all of them; a ratio compares the
 best rounds, as other processes only ever add time. CPU seconds tell on a busy machine what was waiting.
 
-- ours: `imbal_core.embeddings.class_top_k.ClassTopK`, one pass, which keeps false negatives as well.
+- ours: `imbal_core.embeddings.top_k.class_top_k`.
 - straightforward: what the published code of sibling papers (``topk_LG.py``, ``FE_idx_density.py``) does for two or
   ten classes: the embedding of every instance for the class, then the class's rows of it, then argsort. This is the
   form that the targets are about. Most of its time goes into the embeddings of other classes' instances.
@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imbal_core.embeddings.class_top_k import ClassTopK
+from imbal_core.embeddings.top_k import class_top_k
 
 K = 10
 SPEED_TARGET = 5.0
@@ -52,15 +52,13 @@ def draw(rows: int, units: int, classes: int) -> Data:
 
 def ours(data: Data) -> Result:
     features, labels, predictions, weights = data
-    top = ClassTopK(len(weights), weights=weights, k=K).update(features, labels, predictions)
-    by_mean = top.compute(instances="true positives")
-    by_instance = top.compute(instances="true positives", units_of="instance")
+    right = labels == predictions
+    top = class_top_k(features[right], labels[right], len(weights), weights=weights, k=K)
     return {
-        "identities": by_mean.identities,
-        "magnitudes": by_mean.magnitudes,
-        "frequencies": by_mean.frequencies,
-        "shares": by_mean.shares,
-        "instance shares": by_instance.shares,
+        "identities": top.identities,
+        "magnitudes": top.magnitudes,
+        "frequencies": top.frequencies,
+        "shares": top.shares,
     }
 
 
@@ -73,7 +71,7 @@ def straightforward(data: Data) -> Result:
         embeddings = np.abs(embeddings[predictions[labels == c] == c])
         order = np.argsort(embeddings, axis=1)[:, ::-1]
         counts = np.bincount(order[:, :K].ravel(), minlength=features.shape[1])
-        keep(found, embeddings, counts, np.take_along_axis(embeddings, order, axis=1))
+        keep(found, embeddings, counts)
     return {name: np.array(rows) for name, rows in found.items()}
 
 
@@ -84,23 +82,20 @@ def rows_first(data: Data) -> Result:
         embeddings = np.abs(features[(labels == c) & (predictions == c)] * weights[c])
         own = np.argpartition(embeddings, -K, axis=1)[:, -K:]
         counts = np.bincount(own.ravel(), minlength=features.shape[1])
-        keep(found, embeddings, counts, np.sort(embeddings, axis=1)[:, ::-1])
+        keep(found, embeddings, counts)
     return {name: np.array(rows) for name, rows in found.items()}
 
 
-def keep(
-    found: dict[str, list[np.ndarray]], embeddings: np.ndarray, counts: np.ndarray, ordered: np.ndarray
-) -> None:
-    """Append what follows from one class's embeddings, its counts and its embeddings in descending order."""
+def keep(found: dict[str, list[np.ndarray]], embeddings: np.ndarray, counts: np.ndarray) -> None:
+    """Append what follows from one class's embeddings and its counts."""
     means = embeddings.mean(axis=0, dtype=np.float64)
     order = np.argsort(-means, kind="stable")
-    running, own = np.cumsum(means[order]), np.cumsum(ordered.sum(axis=0, dtype=np.float64))
+    running = np.cumsum(means[order])
     for name, row in (
         ("identities", order[:K]),
         ("magnitudes", means[order[:K]]),
         ("frequencies", counts),
         ("shares", running / running[-1]),
-        ("instance shares", own / own[-1]),
     ):
         found.setdefault(name, []).append(row)
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from imbal_core.embeddings.feature_arrays import check_features, class_indices, read_rows
+from imbal_core.embeddings.features import checked_features, labelled_features
 from imbal_core.models.heads import NormedLinear
 from imbal_core.models.networks import Network
 
@@ -37,7 +37,7 @@ class LinearClassifier:
 
     def inputs(self, features: ArrayLike | Tensor) -> np.ndarray:
         """Return what the weights multiply: the features, (N, D) float32 or float64, of length 1 if so read."""
-        values = _all_rows(features, self.weights.shape[1])
+        values = checked_features(features, width=self.weights.shape[1])
         if not self.unit_inputs:
             return values
         # As torch.nn.functional.normalize, so that the embeddings add up to the network's own logit.
@@ -113,7 +113,7 @@ def classification_embeddings(
 
     See Also
     --------
-    imbal_core.embeddings.class_top_k.ClassTopK : Statistics of these rows, which never keeps them all.
+    imbal_core.embeddings.top_k.class_top_k : Statistics of these rows, which never keeps them all.
 
     Examples
     --------
@@ -121,15 +121,9 @@ def classification_embeddings(
     array([[ 1. , -2. ],
            [ 1.5,  0. ]])
     """
-    matrix = _all_rows(weights, None, name="weights")
-    values = _all_rows(features, matrix.shape[1])
-    codes = class_indices(classes, name="classes", count=len(values), num_classes=len(matrix))
+    matrix = checked_features(weights, name="weights")
+    values, codes = labelled_features(features, classes, len(matrix), called="classes", width=matrix.shape[1])
     return values * matrix[codes]
-
-
-def _all_rows(array: ArrayLike | Tensor, width: int | None, name: str = "features") -> np.ndarray:
-    checked = check_features(array, name=name, width=width)
-    return read_rows(checked, np.arange(len(checked)), name=name)
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:

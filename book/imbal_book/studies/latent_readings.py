@@ -9,8 +9,8 @@ import numpy as np
 
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies.latent_summaries import IN_USE_ABOVE, NEEDED_FOR, SHARES_AT, TOP
-from imbal_core.embeddings.top_k_comparison import overlap_matrix, paired_overlap
-from imbal_core.embeddings.unit_matching import UnitCorrelation, UnitMatching
+from imbal_core.embeddings import matching
+from imbal_core.embeddings.top_k import overlap_matrix, paired_overlap
 
 __all__ = [
     "class_overlaps",
@@ -124,7 +124,7 @@ def number_change(first: Latent, second: Latent) -> np.ndarray:
     return np.abs(class_readings(first)["units_in_use"] - class_readings(second)["units_in_use"])
 
 
-def match_units(first: Latent, second: Latent) -> UnitMatching:
+def match_units(first: Latent, second: Latent) -> matching.UnitMatching:
     """Return the matching of the units of two networks by their mean FE over the same groups of test images.
 
     Parameters
@@ -139,7 +139,7 @@ def match_units(first: Latent, second: Latent) -> UnitMatching:
     ValueError
         If the groups are not the same in number.
     """
-    return UnitCorrelation().update(unpack_rows(first["probe"]), unpack_rows(second["probe"])).match()
+    return matching.match_units(unpack_rows(first["probe"]), unpack_rows(second["probe"]))
 
 
 def matched_overlap(first: Latent, second: Latent, *, instances: str = _TP) -> np.ndarray:
@@ -147,9 +147,9 @@ def matched_overlap(first: Latent, second: Latent, *, instances: str = _TP) -> n
 
     Test images; |S ∩ T| / K. K / D is what two random sets share on average.
     """
-    matching = match_units(first, second)
+    pairs = match_units(first, second)
     mine, theirs = (top_table(latent, "CE", "test", instances)["identities"] for latent in (first, second))
-    return paired_overlap(mine, matching.translate(theirs))
+    return paired_overlap(mine, pairs.translate(theirs))
 
 
 def _overlap(latent: Latent, *places: tuple[str, str]) -> np.ndarray:

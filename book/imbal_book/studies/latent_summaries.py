@@ -14,11 +14,16 @@ from typing import Any
 import numpy as np
 
 from imbal_book.run.packed_numbers import pack_rows
-from imbal_core.embeddings.class_spectra import ClassScatter
-from imbal_core.embeddings.class_spread import ClassSpread, range_gap
-from imbal_core.embeddings.class_top_k import ClassTopK, TopK
-from imbal_core.embeddings.latent_diversity import equal_rows, mean_pairwise_distance, neighbour_coverage
-from imbal_core.embeddings.top_k_comparison import magnitude_gap
+from imbal_core.embeddings.diversity import (
+    class_means,
+    effective_rank,
+    equal_rows,
+    mean_cosine_distance,
+    neighbour_coverage,
+    participation_ratio,
+    range_gap,
+)
+from imbal_core.embeddings.top_k import TopK, class_top_k, magnitude_gap
 
 __all__ = ["IN_USE_ABOVE", "NEEDED_FOR", "SHARES_AT", "TABLES", "TOP", "Side", "latent_summaries"]
 
@@ -111,8 +116,8 @@ def latent_summaries(
         },
         "cut": cut_scores(test, weights, bias, order),
         "diversity": diversity(train, test, num_classes, seed=seed),
-        "train_means": pack_rows(_class_means(train, num_classes)),
-        "test_means": pack_rows(_class_means(test, num_classes)),
+        "train_means": pack_rows(class_means(train.inputs, train.labels, num_classes)),
+        "test_means": pack_rows(class_means(test.inputs, test.labels, num_classes)),
         "weights": pack_rows(weights),
         "bias": pack_rows(bias[None])[0],
         "probe": pack_rows(_probe(test, num_classes), digits=3),
@@ -171,7 +176,7 @@ def diversity(train: Side, test: Side, num_classes: int, *, seed: int) -> dict[s
         images) and ``equal`` (as many training images of each class as the smallest has, ``rows``; the mean over
         `DRAWS` draws): effective rank, participation ratio and mean cosine distance of two images. ``coverage``: of
         the test by all training images, and by one equal draw; ``range_gap``: to the test from all, and from equal
-        draws, the mean; see `imbal_core.embeddings.class_spread.range_gap`.
+        draws, the mean; see `imbal_core.embeddings.diversity.range_gap`.
     """
     counts = np.bincount(train.labels, minlength=num_classes)
     rows = int(counts[counts > 0].min())
@@ -181,13 +186,9 @@ def diversity(train: Side, test: Side, num_classes: int, *, seed: int) -> dict[s
         for _ in range(DRAWS if (counts[counts > 0] > rows).any() else 1)
     ]
     drawn = [(train.inputs[draw], train.labels[draw]) for draw in draws]
-    spread = ClassSpread(num_classes).update(test.inputs, test.labels)
-    gaps = [range_gap(ClassSpread(num_classes).update(*part), spread) for part in drawn]
-    whole = ClassSpread(num_classes).update(train.inputs, train.labels)
-    covered = [
-        neighbour_coverage(inputs, labels, test.inputs, test.labels, num_classes).covered
-        for inputs, labels in ((train.inputs, train.labels), drawn[0])
-    ]
+    whole = (train.inputs, train.labels)
+    gaps = [range_gap(x, y, test.inputs, test.labels, num_classes) for x, y in (whole, *drawn)]
+    covered = [neighbour_coverage(x, y, test.inputs, test.labels, num_classes) for x, y in (whole, drawn[0])]
     return {
         "measures": ["effective rank", "participation ratio", "cosine distance"],
         "rows": rows,
@@ -195,18 +196,18 @@ def diversity(train: Side, test: Side, num_classes: int, *, seed: int) -> dict[s
         "equal": pack_rows(np.mean([_measures(*part, num_classes) for part in drawn], axis=0)),
         "test": pack_rows(_measures(test.inputs, test.labels, num_classes)),
         "coverage": pack_rows(covered),
-        "range_gap": pack_rows([range_gap(whole, spread), np.mean(gaps, axis=0)]),
+        "range_gap": pack_rows([gaps[0], np.mean(gaps[1:], axis=0)]),
     }
 
 
 def _measures(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
-    spectra = ClassScatter(num_classes).update(inputs, labels).compute()
     # an image without any active unit has no angle to another
     active = np.flatnonzero((inputs != 0).any(axis=1))
     distance = np.full(num_classes, np.nan)
     if len(active):
-        distance = mean_pairwise_distance(inputs[active], labels[active], num_classes, distance="cosine")
-    return [spectra.effective_rank(), spectra.participation_ratio(), distance]
+        distance = mean_cosine_distance(inputs[active], labels[active], num_classes)
+    spread = (measure(inputs, labels, num_classes) for measure in (effective_rank, participation_ratio))
+    return [*spread, distance]
 
 
 def _tops(train: Side, test: Side, weights: np.ndarray) -> dict[tuple[str, str, str], TopK]:
@@ -215,20 +216,17 @@ def _tops(train: Side, test: Side, weights: np.ndarray) -> dict[tuple[str, str, 
     options: Mapping[str, dict[str, Any]] = {
         "FE": {},
         "CE": {"weights": weights},
-        "signed CE": {"weights": weights, "ranking": "signed"},
+        "signed CE": {"weights": weights, "ranking": "signed", "share": "net"},
     }
-    accumulators = {
-        (embedding, side): ClassTopK(len(weights), k=TOP, **options[embedding]).update(
-            sides[side].inputs, sides[side].labels, sides[side].predictions
+    found = {}
+    for embedding, name, instances in TABLES:
+        side = sides[name]
+        right = side.predictions == side.labels
+        rows = {"all": slice(None), "true positives": right, "false negatives": ~right}[instances]
+        found[embedding, name, instances] = class_top_k(
+            side.inputs[rows], side.labels[rows], len(weights), k=TOP, **options[embedding]
         )
-        for embedding, side in dict.fromkeys((embedding, side) for embedding, side, _ in TABLES)
-    }
-    return {
-        (embedding, side, instances): accumulators[embedding, side].compute(
-            instances=instances, share="net" if embedding == "signed CE" else "absolute"
-        )
-        for embedding, side, instances in TABLES
-    }
+    return found
 
 
 def _table(top: TopK) -> dict[str, Any]:
@@ -241,10 +239,6 @@ def _table(top: TopK) -> dict[str, Any]:
         "in_use": pack_rows(np.stack([top.units_in_use(rate) for rate in IN_USE_ABOVE], axis=1)),
         "needed": pack_rows(np.stack([top.units_for_share(share) for share in NEEDED_FOR], axis=1)),
     }
-
-
-def _class_means(side: Side, num_classes: int) -> np.ndarray:
-    return ClassSpread(num_classes).update(side.inputs, side.labels).means
 
 
 def _probe(side: Side, num_classes: int) -> np.ndarray:

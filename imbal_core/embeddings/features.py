@@ -1,0 +1,89 @@
+"""Features and their classes, checked once and read on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from imbal_core._checks.arrays import checked_classes
+
+__all__ = ["checked_features", "labelled_features", "rows_of_classes"]
+
+
+def checked_features(
+    values: ArrayLike | Tensor, *, name: str = "features", width: int | None = None
+) -> np.ndarray:
+    """Return features on the CPU: float32, or float64 for float64 and integers.
+
+    Parameters
+    ----------
+    values : array-like or Tensor of shape (N, D)
+        Real numbers; on any device. An array of the right type is not copied.
+    name : str, default="features"
+        For the messages.
+    width : int, optional
+        The D that is expected.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (N, D), the values are not real numbers, or one is NaN or infinite.
+    """
+    array: Any = values.detach() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"{name} must have shape (N, D), got {tuple(array.shape)}: flatten each instance.")
+    if width is not None and array.shape[1] != width:
+        raise ValueError(
+            f"{name} have {array.shape[1]} units, expected {width}: take the same layer on both sides, and for "
+            "classification embeddings the one that the classifier reads."
+        )
+    real = not array.is_complex() if isinstance(array, Tensor) else array.dtype.kind in "fiu"
+    if not real or array.dtype == torch.bool:
+        raise ValueError(f"{name} must be real numbers, got {array.dtype}.")
+    if isinstance(array, Tensor):
+        narrow = array.is_floating_point() and array.dtype.itemsize <= 4
+        found = array.to("cpu", torch.float32 if narrow else torch.float64).numpy()
+    else:
+        narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+        found = array.astype(np.float32 if narrow else np.float64, copy=False)
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+        raise ValueError(f"{name} hold NaN or infinity, first in row {row}: drop or repair such rows.")
+    return found
+
+
+def labelled_features(
+    features: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    num_classes: int,
+    *,
+    side: str = "",
+    called: str = "labels",
+    width: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return features as `checked_features` and one class in [0, num_classes) for each row, int64 (N,).
+
+    Raises
+    ------
+    ValueError
+        As `checked_features`; or if there are not as many labels as rows, or one is no class.
+    """
+    values = checked_features(features, name=f"{side} features".strip(), width=width)
+    if not len(values) and not np.size(labels):
+        return values, np.zeros(0, dtype=np.int64)
+    name = f"{side} {called}".strip()
+    codes = checked_classes(name, labels, num_classes)
+    if len(codes) != len(values):
+        raise ValueError(f"{name} must be {len(values)}, one for each row of features, got {len(codes)}.")
+    return values, codes
+
+
+def rows_of_classes(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (class, indices of its rows in order) for each class present."""
+    for label in np.unique(codes):
+        yield int(label), np.flatnonzero(codes == label)

@@ -1,1 +1,120 @@
-"""Splits, remedies, records and verdicts behind the book on imbalanced image classification."""
+"""Imbalanced image classification: data sets, class counts, splits, networks, losses, training, remedies, metrics.
+
+Every name below is loaded when it is first used, so ``import imbal_core`` costs nothing.
+
+Examples
+--------
+Cut the embedded digits so that the last classes are rare, train, and score each class:
+
+>>> from imbal_core import Recipe, build_model, confusion_counts, exponential_counts, fit, load_dataset
+>>> from imbal_core import draw_split, per_class_recall, predict
+>>> digits = load_dataset("mnist5k", "train")
+>>> split = draw_split(digits.labels, exponential_counts(100, 10, ratio=10), [0] * 10, seed=0, num_test=0)
+>>> images, labels = digits.images[split.train], digits.labels[split.train]
+>>> network = build_model("small_cnn", num_classes=10, image_size=16)
+>>> result = fit(network, images, labels, Recipe(epochs=1, batch_size=32), progress=False)
+>>> logits = predict(network, images)["logits"]
+>>> per_class_recall(confusion_counts(labels, logits.argmax(1), 10)).shape
+(10,)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imbal_core.centers import CategoryCenters
+    from imbal_core.data.class_counts import counts_from_name, exponential_counts, step_counts
+    from imbal_core.data.datasets import ImageDataset, list_datasets, load_dataset
+    from imbal_core.data.splits import Split, draw_split
+    from imbal_core.losses.functional import adjust_logits
+    from imbal_core.losses.modules import build_loss, list_losses
+    from imbal_core.metrics import (
+        balanced_accuracy,
+        confusion_counts,
+        expected_calibration_error,
+        per_class_recall,
+    )
+    from imbal_core.models.build import build_model, list_models
+    from imbal_core.models.heads import add_final_batch_norm
+    from imbal_core.post_hoc import (
+        choose_tau,
+        fit_temperature,
+        retrain_classifier,
+        shifted_threshold,
+        tau_normalized_logits,
+    )
+    from imbal_core.training.fit import fit
+    from imbal_core.training.prediction import predict
+    from imbal_core.training.recipe import Recipe
+
+__all__ = [
+    "CategoryCenters",
+    "ImageDataset",
+    "Recipe",
+    "Split",
+    "add_final_batch_norm",
+    "adjust_logits",
+    "balanced_accuracy",
+    "build_loss",
+    "build_model",
+    "choose_tau",
+    "confusion_counts",
+    "counts_from_name",
+    "draw_split",
+    "expected_calibration_error",
+    "exponential_counts",
+    "fit",
+    "fit_temperature",
+    "list_datasets",
+    "list_losses",
+    "list_models",
+    "load_dataset",
+    "per_class_recall",
+    "predict",
+    "retrain_classifier",
+    "shifted_threshold",
+    "step_counts",
+    "tau_normalized_logits",
+]
+
+#: Module -> the public names that it defines.
+_HOMES = {
+    "centers": ("CategoryCenters",),
+    "data.class_counts": ("counts_from_name", "exponential_counts", "step_counts"),
+    "data.datasets": ("ImageDataset", "list_datasets", "load_dataset"),
+    "data.splits": ("Split", "draw_split"),
+    "losses.functional": ("adjust_logits",),
+    "losses.modules": ("build_loss", "list_losses"),
+    "metrics": ("balanced_accuracy", "confusion_counts", "expected_calibration_error", "per_class_recall"),
+    "models.build": ("build_model", "list_models"),
+    "models.heads": ("add_final_batch_norm",),
+    "post_hoc": (
+        *(
+            "choose_tau",
+            "fit_temperature",
+            "retrain_classifier",
+            "shifted_threshold",
+            "tau_normalized_logits",
+        ),
+    ),
+    "training.fit": ("fit",),
+    "training.prediction": ("predict",),
+    "training.recipe": ("Recipe",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            globals()[name] = found
+            return found
+    from imbal_core._checks.names import unknown_name
+
+    raise unknown_name(f"attribute of {__name__}", name, __all__, AttributeError)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

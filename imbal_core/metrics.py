@@ -5,7 +5,6 @@ A fraction of nothing, such as the precision of a class that was never predicted
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,6 @@ __all__ = [
     "confusion_counts",
     "expected_calibration_error",
     "f1_per_class",
-    "g_mean",
-    "many_medium_few",
     "per_class_precision",
     "per_class_recall",
     "reliability_bins",
@@ -96,20 +93,12 @@ def accuracy(confusion: ArrayLike) -> float:
 def per_class_recall(confusion: ArrayLike) -> np.ndarray:
     """Return the fraction of each class's images that were found.
 
-    Parameters
-    ----------
-    confusion : array-like of shape (K, K)
-        As `confusion_counts` returns it.
+    Of a confusion matrix, see `accuracy`. float64 (K,), fractions; 0 for a class without images.
 
-    Returns
-    -------
-    ndarray of shape (K,), float64
-        Fractions in [0, 1]; 0 for a class without images, where recall is undefined.
-
-    Raises
-    ------
-    ValueError
-        As `accuracy`.
+    Examples
+    --------
+    >>> per_class_recall([[90, 10], [5, 5]])
+    array([0.9, 0.5])
     """
     counts = _confusion(confusion)
     return _fraction(np.diag(counts), counts.sum(axis=1))
@@ -118,20 +107,7 @@ def per_class_recall(confusion: ArrayLike) -> np.ndarray:
 def per_class_precision(confusion: ArrayLike) -> np.ndarray:
     """Return the fraction of each class's predictions that were right.
 
-    Parameters
-    ----------
-    confusion : array-like of shape (K, K)
-        As `confusion_counts` returns it.
-
-    Returns
-    -------
-    ndarray of shape (K,), float64
-        Fractions in [0, 1]; 0 for a class that was never predicted, where precision is undefined.
-
-    Raises
-    ------
-    ValueError
-        As `accuracy`.
+    Of a confusion matrix, see `accuracy`. float64 (K,), fractions; 0 for a class that was never predicted.
     """
     counts = _confusion(confusion)
     return _fraction(np.diag(counts), counts.sum(axis=0))
@@ -140,20 +116,7 @@ def per_class_precision(confusion: ArrayLike) -> np.ndarray:
 def f1_per_class(confusion: ArrayLike) -> np.ndarray:
     """Return the harmonic mean of precision and recall of each class, 2 TP / (2 TP + FP + FN).
 
-    Parameters
-    ----------
-    confusion : array-like of shape (K, K)
-        As `confusion_counts` returns it.
-
-    Returns
-    -------
-    ndarray of shape (K,), float64
-        Fractions in [0, 1]; 0 for a class neither present nor predicted.
-
-    Raises
-    ------
-    ValueError
-        As `accuracy`.
+    Of a confusion matrix, see `accuracy`. float64 (K,), fractions; 0 for a class neither present nor predicted.
     """
     counts = _confusion(confusion)
     return _fraction(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
@@ -185,95 +148,15 @@ def class_scores(
 def balanced_accuracy(confusion: ArrayLike) -> float:
     """Return the mean recall of the classes that have images.
 
-    Parameters
-    ----------
-    confusion : array-like of shape (K, K)
-        As `confusion_counts` returns it.
-
-    Returns
-    -------
-    float
-        Fraction in [0, 1]; equal to `accuracy` where all classes have equally many images.
-
-    Raises
-    ------
-    ValueError
-        As `accuracy`.
-    """
-    return float(_recall_of_present(confusion).mean())
-
-
-def g_mean(confusion: ArrayLike) -> float:
-    r"""Return the geometric mean of the recalls R_k of the K' classes that have images, (prod R_k)^(1/K').
-
-    Parameters
-    ----------
-    confusion : array-like of shape (K, K)
-        As `confusion_counts` returns it.
-
-    Returns
-    -------
-    float
-        Fraction in [0, 1]; 0 as soon as one class is never found.
-
-    Raises
-    ------
-    ValueError
-        As `accuracy`.
-
-    References
-    ----------
-    Kubat, M., Matwin, S. (1997). "Addressing the curse of imbalanced training sets", for two classes.
-    Sun, Y. et al. (2006). "Boosting for learning multiple classes with imbalanced class distribution".
-    """
-    recall = _recall_of_present(confusion)
-    # Logarithms keep the product of a thousand small recalls from underflowing.
-    return float(np.exp(np.log(recall).mean())) if recall.all() else 0.0
-
-
-def many_medium_few(
-    recall: ArrayLike, train_counts: ArrayLike, thresholds: tuple[int, int] = (100, 20)
-) -> Mapping[str, float | None]:
-    """Return the mean recall of classes with many, a medium number of, and few training images.
-
-    Parameters
-    ----------
-    recall : array-like of shape (K,)
-        Recall of each class, fractions.
-    train_counts : array-like of shape (K,)
-        Training images of each class.
-    thresholds : tuple of int, default=(100, 20)
-        (upper, lower): many is more than upper, few is fewer than lower, medium is from lower to upper.
-
-    Returns
-    -------
-    dict
-        Keys "many", "medium", "few"; None for a group without classes.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or the thresholds are out of order.
-
-    References
-    ----------
-    Liu, Z. et al. (2019). "Large-Scale Long-Tailed Recognition in an Open World".
+    Of a confusion matrix, see `accuracy`. A fraction; equal to `accuracy` where all classes have equally many images.
 
     Examples
     --------
-    >>> many_medium_few([0.75, 0.5, 0.25], [101, 100, 20])
-    {'many': 0.75, 'medium': 0.375, 'few': None}
+    >>> balanced_accuracy([[90, 10], [5, 5]])
+    0.7
     """
-    values, counts = np.asarray(recall, dtype=np.float64), np.asarray(train_counts)
-    if values.ndim != 1 or values.shape != counts.shape:
-        raise ValueError(
-            f"recall and train_counts must both have shape (K,), got {values.shape} and {counts.shape}."
-        )
-    upper, lower = thresholds
-    if upper < lower:
-        raise ValueError(f"thresholds must be (upper, lower), got {thresholds}.")
-    groups = {"many": counts > upper, "medium": (counts >= lower) & (counts <= upper), "few": counts < lower}
-    return {name: float(values[chosen].mean()) if chosen.any() else None for name, chosen in groups.items()}
+    counts = _confusion(confusion)
+    return float(per_class_recall(counts)[counts.sum(axis=1) > 0].mean())
 
 
 def expected_calibration_error(
@@ -305,6 +188,11 @@ def expected_calibration_error(
     References
     ----------
     Guo, C. et al. (2017). "On Calibration of Modern Neural Networks", equation 3.
+
+    Examples
+    --------
+    >>> round(expected_calibration_error([[0.75, 0.25], [0.75, 0.25]], [0, 1]), 3)
+    0.25
     """
     counts, confidence, right = _binned(probabilities, labels, bins)
     return float(np.abs(right - confidence).sum() / counts.sum())
@@ -465,12 +353,6 @@ def _probabilities(probabilities: ArrayLike | Tensor) -> np.ndarray:
             "each row of probabilities must be non-negative and sum to 1: apply softmax to logits first."
         )
     return p
-
-
-def _recall_of_present(confusion: ArrayLike) -> np.ndarray:
-    """Return the recall of the classes that have images, all in [0, 1]."""
-    counts = _confusion(confusion)
-    return per_class_recall(counts)[counts.sum(axis=1) > 0]
 
 
 def _fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -81,6 +81,11 @@ def tau_normalized_logits(features: ArrayLike | Tensor, weight: ArrayLike | Tens
     ----------
     Kang, B. et al. (2020). "Decoupling Representation and Classifier for Long-Tailed Recognition"; its
     repository classifier-balancing, ``tau_norm.py``.
+
+    Examples
+    --------
+    >>> tau_normalized_logits([[1.0, 1.0]], [[3.0, 4.0], [1.0, 0.0]], tau=1.0)
+    array([[1.4, 1. ]])
     """
     logits, lengths = _unbiased_logits(features, weight)
     return _shortened(logits, lengths, checked_number("tau", tau, 0.0))
@@ -106,6 +111,12 @@ def choose_tau(features: ArrayLike | Tensor, weight: ArrayLike | Tensor, labels:
     ------
     ValueError
         As `tau_normalized_logits`; also if labels and features differ in number or a label is out of range.
+
+    Examples
+    --------
+    >>> features = np.array([[4.0, 1.0], [3.0, 1.0], [1.0, 2.0]])
+    >>> choose_tau(features, np.array([[2.0, 0.0], [0.0, 1.0]]), [0, 0, 1])
+    0.1
     """
     logits, lengths = _unbiased_logits(features, weight)
     true = checked_classes("labels", labels, len(lengths))
@@ -190,6 +201,15 @@ def retrain_classifier(
     Kang, B. et al. (2020). "Decoupling Representation and Classifier for Long-Tailed Recognition".
     Zhang, Y. et al. (2021). "Bag of Tricks for Long-Tailed Visual Recognition with Deep Convolutional Neural
     Networks"; its repository BagofTricks-LT, ``configs/cao_cifar/two_stage/classifier_balance/cRT``.
+
+    Examples
+    --------
+    >>> from imbal_core import predict
+    >>> labels = np.array([0] * 30 + [1] * 5 + [2] * 5)
+    >>> features = 5 * np.eye(3, dtype=np.float32)[labels]
+    >>> classifier = retrain_classifier(features, labels, num_classes=3, seed=0)
+    >>> predict(classifier, features)["logits"].argmax(1).tolist() == labels.tolist()
+    True
     """
     if np.ndim(features) != 2:
         raise ValueError(
@@ -250,6 +270,11 @@ def shifted_threshold(
     -----
     F1 depends on the share of rare images: on few rare ones a false alarm costs more than on many. A threshold
     found on imbalanced validation images is too high for a balanced test set, unless they are weighed.
+
+    Examples
+    --------
+    >>> shifted_threshold([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1])
+    0.25
     """
     rare, values = checked_scores(labels, scores)
     levels, place = np.unique(values, return_inverse=True)
@@ -299,6 +324,12 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
     References
     ----------
     Guo, C. et al. (2017). "On Calibration of Modern Neural Networks", section 4.2.
+
+    Examples
+    --------
+    >>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    >>> round(fit_temperature(logits, [0, 0, 1, 1]), 2)
+    3.64
     """
     z = _finite_rows("logits", logits).astype(np.float64)
     true = checked_classes("labels", labels, z.shape[1])

@@ -121,6 +121,11 @@ def step_counts(n_max: int, num_classes: int, ratio: float, *, minority_fraction
     ------
     ValueError
         If an argument is out of range, a minority class would be empty, or all classes or none would be rare.
+
+    Examples
+    --------
+    >>> step_counts(100, num_classes=4, ratio=10)
+    array([100, 100,  10,  10])
     """
     _check_shape(n_max, num_classes, ratio)
     majority = _floor(num_classes * (1 - minority_fraction))
@@ -199,6 +204,12 @@ def counts_from_name(
     ValueError
         If the name is unknown, a class has fewer images than both sides ask for, or `valid_share` would be
         ignored.
+
+    Examples
+    --------
+    >>> train, valid = counts_from_name("exponential-10", [500] * 4)
+    >>> train, valid
+    (array([500, 232, 107,  50]), array([0, 0, 0, 0]))
     """
     pool = np.asarray(pool_counts, dtype=np.int64)
     zhang = re.fullmatch("zhang-([abc])", name)

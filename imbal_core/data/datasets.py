@@ -71,6 +71,12 @@ class ImageDataset:
         which it is not known is a group of its own.
     test_per_class : int or None
         Test images of each class that a split draws from this pool; None of a data set with a test side.
+
+    Examples
+    --------
+    >>> digits = load_dataset("mnist5k", "train")
+    >>> digits.images.shape, digits.labels.shape, digits.class_names[:2]
+    ((4000, 32, 32, 3), (4000,), ('0', '1'))
     """
 
     name: str
@@ -94,7 +100,13 @@ class ImageDataset:
 
 
 def list_datasets() -> list[str]:
-    """Return the names that `load_dataset` knows, ``folder:PATH`` aside."""
+    """Return the names that `load_dataset` knows, ``folder:PATH`` aside.
+
+    Examples
+    --------
+    >>> "mnist5k" in list_datasets()
+    True
+    """
     return sorted([*SOURCES, *PLANTVILLAGE_NAMES])
 
 
@@ -158,6 +170,11 @@ def load_dataset(
     channels. ``scenes6``, ``places`` and ``inaturalist`` are photographs cut to 64 pixels, see
     `imbal_core.data.photographs`. The pixels of these and of a folder depend on the JPEG decoder, so a fingerprint may
     differ between two builds of Pillow.
+
+    Examples
+    --------
+    >>> load_dataset("mnist5k", "test").images.dtype
+    dtype('uint8')
     """
     folder_name = name.startswith(FOLDER_PREFIX)
     if not folder_name and not is_plantvillage(name) and name not in SOURCES:

@@ -32,6 +32,11 @@ class Split:
     test : ndarray of int64
         Indices into the test set: all of it, untouched. Or, of a data set without one, indices into the pool,
         ascending, disjoint from the other two.
+
+    Examples
+    --------
+    >>> Split(train=np.array([0, 2]), valid=np.array([1]), test=np.array([0])).sha256[:8]
+    '81ce10aa'
     """
 
     train: np.ndarray
@@ -100,6 +105,12 @@ def draw_split(
     Test images drawn from the pool take the very last ranks, and with groups they choose before the others.
     They depend on the seed, `test_counts` and the groups alone: the splits of one seed share their test
     images, whatever the training and validation counts, and stay nested as above.
+
+    Examples
+    --------
+    >>> split = draw_split([0, 0, 0, 1, 1, 1], [2, 1], [1, 1], seed=0)
+    >>> len(split.train), len(split.valid)
+    (3, 2)
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0 or labels.min() < 0:

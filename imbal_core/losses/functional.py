@@ -318,6 +318,12 @@ def adjust_logits(logits: Tensor, class_counts: Tensor, *, tau: float = 1.0) -> 
     References
     ----------
     Menon, A. K. et al. (2021). "Long-tail learning via logit adjustment".
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[1.0, 0.0]])
+    >>> adjust_logits(logits, torch.tensor([99, 1])).argmax(1)
+    tensor([1])
     """
     logits = checked(logits, None, class_counts)
     counts = class_counts.to(logits.dtype)

@@ -456,7 +456,13 @@ _LOSSES: dict[str, Callable[..., Loss]] = {
 
 
 def list_losses() -> list[str]:
-    """Return the names that `build_loss` knows."""
+    """Return the names that `build_loss` knows.
+
+    Examples
+    --------
+    >>> list_losses()[:3]
+    ['cross-entropy', 'inverse-frequency', 'focal']
+    """
     return list(_LOSSES)
 
 

@@ -61,7 +61,13 @@ _ENTRIES: dict[str, _Entry] = {
 
 
 def list_models() -> list[str]:
-    """Return the names that `build_model` knows, sorted; ``timm:NAME`` comes in addition."""
+    """Return the names that `build_model` knows, sorted; ``timm:NAME`` comes in addition.
+
+    Examples
+    --------
+    >>> list_models()[:3]
+    ['all_cnn', 'linear', 'resnet20']
+    """
     return sorted([*_ENTRIES, "linear"])
 
 
@@ -104,6 +110,12 @@ def build_model(
         If ``timm:NAME`` is asked for and timm is not installed.
     WeightsError
         If pretrained weights are neither found nor downloaded, or the file is not of this network.
+
+    Examples
+    --------
+    >>> network = build_model("resnet32", num_classes=10)
+    >>> sum(p.numel() for p in network.parameters())
+    464154
     """
     _check_options(num_classes, image_size, dropout)
     if (in_features is not None) != (name == "linear"):

@@ -123,6 +123,13 @@ def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bo
     Kocaman, V., Shir, O. M., Bäck, T. (2020), "Improving Model Accuracy for Imbalanced Image Classification Tasks by
     Adding a Final Batch Normalization Layer: An Empirical Study": "just before the output layer". That this means
     the logits, and the momentum, follow ``bn_final`` of fastai v1; the abstract does not say.
+
+    Examples
+    --------
+    >>> from imbal_core import build_model
+    >>> network = add_final_batch_norm(build_model("resnet20", num_classes=2))
+    >>> network.final_batch_norm.num_features, network.final_batch_norm.momentum
+    (2, 0.01)
     """
     if network.final_batch_norm is not None:
         raise ValueError(f"{network.name} has a final batch norm already: add it once")

@@ -168,6 +168,16 @@ def fit(
     ValueError
         Inputs of the wrong shape or type, labels out of range, no validation images for a schedule
         that needs them, a class without training images for a loss that weighs the classes.
+
+    Examples
+    --------
+    >>> from imbal_core import Recipe, build_model, load_dataset
+    >>> digits = load_dataset("mnist5k", "train")
+    >>> network = build_model("small_cnn", num_classes=10, image_size=8)
+    >>> recipe = Recipe(epochs=2, batch_size=50, learning_rate=0.05)
+    >>> result = fit(network, digits.images[::20], digits.labels[::20], recipe, progress=False)
+    >>> result.history["train_loss"][1] < result.history["train_loss"][0]
+    True
     """
     device = default_device() if device is None else torch.device(device)
     if recipe.schedule == "plateau-zhang" and valid is None:

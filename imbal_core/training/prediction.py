@@ -97,6 +97,13 @@ def predict(
     -------
     dict of str to Tensor
         ``"logits"``, float32 (N, K), and each tap, float32 (N, D); on the CPU.
+
+    Examples
+    --------
+    >>> from imbal_core import build_model
+    >>> network = build_model("small_cnn", num_classes=3, image_size=8)
+    >>> predict(network, np.zeros((2, 8, 8, 3), dtype=np.uint8))["logits"].shape
+    torch.Size([2, 3])
     """
     options: dict[str, Any] = {
         "taps": taps,

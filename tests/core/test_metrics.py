@@ -46,24 +46,6 @@ def test_agrees_with_scikit_learn(case):
     assert confusion.dtype == np.int64
 
 
-@given(cases)
-@settings(max_examples=60, deadline=None)
-def test_g_mean_is_the_root_of_the_product_of_the_recalls(case):
-    classes, pairs = case
-    labels, predictions = np.array(pairs).T
-    product, present = 1.0, 0
-    for label in set(labels.tolist()):
-        product *= np.mean(predictions[labels == label] == label)
-        present += 1
-    confusion = metrics.confusion_counts(labels, predictions, classes)
-    assert metrics.g_mean(confusion) == pytest.approx(product ** (1 / present), abs=1e-12)
-
-
-def test_g_mean_of_a_thousand_small_recalls_does_not_vanish():
-    confusion = np.eye(1000, dtype=np.int64) + 99 * np.roll(np.eye(1000, dtype=np.int64), 1, axis=1)
-    assert metrics.g_mean(confusion) == pytest.approx(0.01)
-
-
 def test_a_hand_computed_confusion():
     confusion = metrics.confusion_counts(
         torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 2]), 4
@@ -72,19 +54,7 @@ def test_a_hand_computed_confusion():
     assert_array_equal(metrics.per_class_recall(confusion), [0.75, 0.5, 0, 0])
     assert_array_equal(metrics.per_class_precision(confusion), [1, 0.5, 0, 0])
     assert metrics.balanced_accuracy(confusion) == 0.625
-    assert metrics.g_mean(confusion) == pytest.approx(np.sqrt(0.375))
     assert metrics.accuracy(confusion) == pytest.approx(4 / 6)
-
-
-def test_many_medium_few_puts_both_thresholds_into_medium():
-    recall, counts = [0.9, 0.7, 0.5, 0.3, 0.1], [500, 101, 100, 20, 19]
-    assert metrics.many_medium_few(recall, counts) == pytest.approx({"many": 0.8, "medium": 0.4, "few": 0.1})
-    assert metrics.many_medium_few([0.5], [50]) == {"many": None, "medium": 0.5, "few": None}
-    assert metrics.many_medium_few([0.5, 1.0], [5, 4], thresholds=(4, 2)) == {
-        "many": 0.5,
-        "medium": 1.0,
-        "few": None,
-    }
 
 
 def slow_ece(probabilities, labels, bins):
@@ -227,9 +197,7 @@ def test_scores_that_say_nothing_give_a_half_and_the_share_of_the_rare_class():
         (lambda: metrics.confusion_counts([0.0], [0], 2), "labels must be integers"),
         (lambda: metrics.confusion_counts([], [], 2), "labels"),
         (lambda: metrics.accuracy([[1, 2]]), r"shape \(K, K\)"),
-        (lambda: metrics.g_mean([[0, 0], [0, 0]]), "not all zero"),
-        (lambda: metrics.many_medium_few([0.5], [1, 2]), "train_counts"),
-        (lambda: metrics.many_medium_few([0.5], [1], (20, 100)), r"\(upper, lower\)"),
+        (lambda: metrics.balanced_accuracy([[0, 0], [0, 0]]), "not all zero"),
         (lambda: metrics.expected_calibration_error([[2.0, -1.0]], [0]), "softmax"),
         (lambda: metrics.expected_calibration_error([[np.nan, 0.5]], [0]), "softmax"),
         (lambda: metrics.expected_calibration_error([[0.5, 0.5]], [0, 1]), "as many as rows"),

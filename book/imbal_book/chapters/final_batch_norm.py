@@ -15,7 +15,7 @@ from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.statistics import Interval, mean_interval
 from imbal_book.run.config import RunConfig
 from imbal_book.studies import PROFILES
-from imbal_book.studies.final_batch_norm import ARMS, BASE_IMBALANCE, arm, grid
+from imbal_book.studies.final_batch_norm import ARMS, BASE_IMBALANCE, OWN_START, arm, grid
 from imbal_book.studies.final_batch_norm import frame as long_frame
 
 __all__ = [
@@ -38,11 +38,13 @@ __all__ = [
     "runs",
     "select",
     "shown",
+    "two_starts",
     "verdicts",
+    "with_side_questions",
 ]
 
 #: From the nearest to the paper's protocol to the farthest.
-FORMS = ("VGG19", "ResNet34", "EfficientNet-Lite0", "small network")
+FORMS = ("VGG19", "ResNet34", "EfficientNet-Lite0", f"EfficientNet-Lite0{OWN_START}", "small network")
 #: The network as it is, and with the layer.
 PAIR = ("plain", "final BN")
 COMMAND = "imbal run final_batch_norm --profile laptop"
@@ -111,6 +113,60 @@ def runs(records: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
         return records
     own = records[records["key"].isin(part["key"])]
     return own.assign(arm=[arm(config) for config in _configs(own)])
+
+
+def with_side_questions(frame: pd.DataFrame, form: str) -> str:
+    """Return the form whose batch sizes and splits by leaf were run: the given one, or the same with timm's start."""
+    own = f"{form}{OWN_START}"
+    return (
+        own if not any(name.startswith(f"{form}, ") for name in set(frame["form"])) and own in FORMS else form
+    )
+
+
+def two_starts(frame: pd.DataFrame, epochs: pd.DataFrame, form: str) -> pd.DataFrame:
+    """Return what the start of the head does to the plain network and to the gain of the layer.
+
+    Parameters
+    ----------
+    frame, epochs : DataFrame
+        Of :func:`imbal_book.studies.final_batch_norm.frame` and ``epoch_frame``.
+    form : str
+        The network as it is trained with the fair start.
+
+    Returns
+    -------
+    DataFrame
+        A row per plant and start that have records: mean loss of the plain network's first epoch (nats), F1 of the rare
+        class of the plain network, of the same with logits adjusted and of the layer, the gain of the layer over either
+        in percentage points with its 95 % interval, and the number of pairs.
+    """
+    rows = []
+    for start, name in (("nn.Linear's", form), ("timm's own", f"{form}{OWN_START}")):
+        part = select(frame, name)
+        losses = select(epochs, name)
+        losses = losses[
+            (losses["readout"] == "plain") & (losses["metric"] == "train_loss") & (losses["epoch"] == 1)
+        ]
+        for plant, own in plants(part):
+            gain = contrast(own, "final BN", "plain", "f1_minority")
+            if gain.n:
+                shift = contrast(own, "final BN", "plain, logit adjusted", "f1_minority")
+                mean = levels(own, ("plain", "plain, logit adjusted", "final BN")).set_index("method")["mean"]
+                loss = losses.loc[losses["dataset"].map(plant_name) == plant, "value"].mean()
+                rows.append(
+                    {
+                        "plant": plant,
+                        "start of the head": start,
+                        "first loss of plain": f"{loss:.2f}",
+                        "plain": f"{mean['plain']:.3f}",
+                        "plain, logit adjusted": f"{mean['plain, logit adjusted']:.3f}",
+                        "final BN": f"{mean['final BN']:.3f}",
+                        "layer - plain": points(gain),
+                        "layer - logit adjusted": points(shift),
+                        "pairs": gain.n,
+                    }
+                )
+    return pd.DataFrame(rows).sort_values("plant", kind="stable") if rows else pd.DataFrame()
 
 
 def levels(
@@ -235,23 +291,31 @@ def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:
     lines = []
     for name in available(frame):
         part = select(frame, name)
-        gains, beside = [], []
+        gains, beside, shifted = [], [], []
         for plant, own in plants(part):
             gain = contrast(own, "final BN", "plain", "f1_minority")
             if gain.n:
                 mean = levels(own, PAIR).set_index("method")["mean"]
-                seeds = f"{gain.n} seed{'s' if gain.n > 1 else ''}"
+                seeds = f"{gain.n} pair{'s' if gain.n > 1 else ''}"
                 gains.append(
                     f"{plant} from {mean['plain']:.2f} to {mean['final BN']:.2f}, {points(gain)} points, {seeds}"
                 )
             weighted = contrast(own, "final BN", "weighted loss", "f1_minority")
             if weighted.n:
                 beside.append(f"{points(weighted)} points for {plant}")
+            adjusted = contrast(own, "final BN", "plain, logit adjusted", "f1_minority")
+            if adjusted.n:
+                shifted.append(f"{points(adjusted)} points for {plant}")
         if gains:
             lines.append(f"- **{name}**: F1 of the rare class goes, for {'; for '.join(gains)}.")
         if beside:
             lines.append(
                 f"- **{name}**, against weights in the loss: the layer is ahead by {', '.join(beside)}."
+            )
+        if shifted:
+            lines.append(
+                f"- **{name}**, against the plain network with its logits adjusted by the class counts after "
+                f"training: {', '.join(shifted)}."
             )
     if not lines:
         lines = [f"*Not attempted: no run is recorded yet. `{COMMAND}` makes the records of this page.*"]

@@ -42,6 +42,8 @@ __all__ = [
     "BASE_IMBALANCE",
     "MECHANISM_ARMS",
     "NETWORKS",
+    "OWN_START",
+    "PAIRS",
     "PLANTS",
     "arm",
     "epoch_frame",
@@ -79,6 +81,8 @@ NETWORKS = {
 BASE_BATCH_SIZE = 64
 BASE_IMBALANCE = "1000:10"  # as `frame` calls it
 F1_LEVEL = 0.9  # the F1 whose first epoch counts as reached; see `always_rare` for what it must exceed
+#: What follows the name of a network whose head starts as timm draws it.
+OWN_START = " (timm's start)"
 _PAPER_RATIO = "rare-1000-10-150-7"
 #: Without batch norm inside a network bears less. Of 1e-4 and 3e-4, and for SGD of 1e-2 and 3e-2, the rate with the
 #: lower validation loss of the plain arm (apple, the first pair of seeds).
@@ -232,7 +236,12 @@ def arm(config: RunConfig) -> str:
 
 def form(config: RunConfig) -> str:
     """Return the network, and what else differs from the paper's arms: the batch size, a grouped split."""
-    parts = [NETWORKS.get(config.model, config.model)]
+    network = NETWORKS.get(config.model, config.model)
+    parts = [
+        f"{network}{OWN_START}"
+        if config.model.startswith("timm:") and config.head_start == "own"
+        else network
+    ]
     if config.batch_size != BASE_BATCH_SIZE:
         parts.append(f"batch {config.batch_size}")
     if config.split_groups:
@@ -241,8 +250,6 @@ def form(config: RunConfig) -> str:
         parts.append("batch norms folded")
     if config.optimizer == "sgd" and config.profile == "laptop":
         parts.append("SGD")
-    if config.head_start == "linear" and config.profile == "laptop":
-        parts.append("fair head")
     return ", ".join(parts)
 
 

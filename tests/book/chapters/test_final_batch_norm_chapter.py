@@ -87,7 +87,11 @@ def t_text(a, b=None, digits=1):
 
 def test_records_stand_in_the_order_of_the_grid(records):
     shuffled = tables.in_order(records.sample(frac=1, random_state=0))
-    assert shuffled["key"].tolist() == records["key"].tolist()
+    place = {config: index for index, config in enumerate(build_grid(NAME, "laptop"))}
+    known = shuffled[[config in place for config in tables._configs(shuffled)]]
+    ranks = [place[config] for config in tables._configs(known)]
+    assert ranks == sorted(ranks) and len(ranks) > 40
+    assert shuffled["key"].tolist()[: len(known)] == known["key"].tolist(), "others stand behind"
     assert list(dict.fromkeys(shuffled["dataset"])) == list(PLANTS)
     first = tables.runs(shuffled.iloc[:4], shuffled)
     assert first["arm"].tolist() == ["plain", "final BN", "weighted loss", "final BN + weighted loss"]
@@ -465,7 +469,7 @@ def test_the_first_lines_take_every_number_from_the_records(paper):
     frame = rows({"plain": PLAIN, "final BN": LAYER})
     text = tables.glance(paper, tables.verdicts(paper, frame), frame)
     first, second = np.mean(PLAIN), np.mean(LAYER)
-    assert f"apple from {first:.2f} to {second:.2f}, {t_text(LAYER, PLAIN)} points, 3 seeds" in text
+    assert f"apple from {first:.2f} to {second:.2f}, {t_text(LAYER, PLAIN)} points, 3 pairs" in text
     assert "weights in the loss" not in text, "these runs have no such arm"
     assert "from 0.29 to 0.95" in text and "A-1 *direction only*" in text, "two of three plants were not run"
 
@@ -528,3 +532,36 @@ def test_the_notebook_runs_without_records_with_records_and_on_digits(
     assert any("switched off" in text for text in texts)
     missing = [output for output in shown if isinstance(output, Html) and output == tables.MISSING]
     assert bool(missing) == (recorded != "laptop")
+
+
+def test_the_two_starts_of_the_head_stand_beside_each_other(store_of_both):
+    records = store_of_both.to_frame(NAME, "laptop")
+    frame, epochs = study.frame(records), study.epoch_frame(records)
+    found = tables.two_starts(frame, epochs, LITE)
+    apple = found[found["plant"] == "apple"]
+    assert apple["start of the head"].tolist() == ["nn.Linear's", "timm's own"]
+    for name, row in zip((LITE, f"{LITE} (timm's start)"), apple.to_dict("records"), strict=True):
+        part = tables.select(frame, name)
+        own = part[part["dataset"] == "plantvillage-apple"]
+        assert row["layer - plain"] == tables.points(contrast(own, "final BN", "plain", "f1_minority"))
+        gain = contrast(own, "final BN", "plain, logit adjusted", "f1_minority")
+        assert row["layer - logit adjusted"] == tables.points(gain) and row["pairs"] == 3
+    assert tables.two_starts(frame.iloc[:0], epochs.iloc[:0], LITE).empty
+
+
+def test_side_questions_are_shown_for_the_start_that_has_them(store_of_both):
+    frame = study.frame(store_of_both.to_frame(NAME, "laptop"))
+    assert tables.with_side_questions(frame, LITE) == LITE
+    main = frame[~frame["form"].str.startswith(f"{LITE}, ")]
+    assert tables.with_side_questions(main, LITE) == f"{LITE} (timm's start)"
+    assert tables.with_side_questions(main, "VGG19") == "VGG19"
+
+
+@pytest.fixture(scope="module")
+def store_of_both(tmp_path_factory):
+    """Records of both starts; the drawn logits of a run with timm's are those of its twin."""
+    store = leaf_runs.fill(RecordStore(tmp_path_factory.mktemp("both") / "results"))
+    for config in build_grid(NAME, "laptop"):
+        if config.head_start == "own":
+            store.write(leaf_runs.record_of(config))
+    return store

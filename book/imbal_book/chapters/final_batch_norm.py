@@ -310,11 +310,11 @@ def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:
             lines.append(f"- **{name}**: F1 of the rare class goes, for {'; for '.join(gains)}.")
         if beside:
             lines.append(
-                f"- **{name}**, against weights in the loss: the layer is ahead by {', '.join(beside)}."
+                f"- **{name}**, layer minus weights in the loss: {', '.join(beside)}."
             )
         if shifted:
             lines.append(
-                f"- **{name}**, against the plain network with its logits adjusted by the class counts after "
+                f"- **{name}**, layer minus the plain network with its logits adjusted by the class counts after "
                 f"training: {', '.join(shifted)}."
             )
     if not lines:

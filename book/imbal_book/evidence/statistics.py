@@ -25,6 +25,7 @@ __all__ = [
     "paired",
     "paired_difference",
     "pitman_morgan",
+    "power_of_pairs",
     "seeds_for_power",
 ]
 
@@ -282,16 +283,16 @@ def seeds_for_power(
     if std == 0:
         return 2
     low, high = 1, 2  # one pair has no test, and so no power
-    while _power_of_pairs(high, difference / std, confidence) < power:
+    while power_of_pairs(high, difference / std, confidence) < power:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        enough = _power_of_pairs(middle, difference / std, confidence) >= power
+        enough = power_of_pairs(middle, difference / std, confidence) >= power
         low, high = (low, middle) if enough else (middle, high)
     return high
 
 
-def _power_of_pairs(n: int, effect: float, confidence: float) -> float:
+def power_of_pairs(n: int, effect: float, confidence: float) -> float:
     """Return the probability that the two-sided test on n pairs rejects, at an effect in standard deviations."""
     quantile = stats.t.ppf((1 + confidence) / 2, n - 1)
     shift = math.sqrt(n) * effect

@@ -1,0 +1,152 @@
+"""The rules by which claims are judged, read from ``rules.yml``: what the page prints is what judges."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from imbal_core._checks.names import unknown_name
+
+__all__ = ["Gate", "Part", "Rules", "RulesError", "load_rules", "parse_rules"]
+
+_COMPARE = ("mean", "sign", "spread")
+
+
+class RulesError(ValueError):
+    """An entry of the rules that cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a claim: readout ``a`` minus readout ``b`` in a metric, on one side of 0 or of a margin.
+
+    Attributes
+    ----------
+    part : str
+        What it says, in words.
+    a, b, metric : str
+    side : str
+        A key of `Rules.parts`.
+    margin : float
+        In the unit of the metric, at least 0.
+    versus : str or None
+        Another imbalance, whose difference is subtracted.
+    against_form : str or None
+        What is added to the form's name; that form's difference is subtracted.
+    dataset : str or None
+        The one data set of which it speaks.
+    compare : {"mean", "sign", "spread"}
+        What is compared: differences; their signs; the logarithm of the ratio of standard deviations over draws.
+    """
+
+    part: str
+    a: str
+    b: str
+    metric: str
+    side: str
+    margin: float = 0.0
+    versus: str | None = None
+    against_form: str | None = None
+    dataset: str | None = None
+    compare: str = "mean"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A published level of a plain arm: its mean must lie in [low - distance, high + distance], fractions.
+
+    Low and high are "printed" where the paper prints a level for each cell.
+    """
+
+    study: str
+    form: str
+    readout: str
+    metric: str
+    low: float | str
+    high: float | str
+    distance: float
+    source: str
+    dataset: str | None = None
+    imbalance: str | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """All rules.
+
+    Attributes
+    ----------
+    declared : str
+        ISO date.
+    labels : list of (label, when)
+        In the order in which they are tried.
+    parts : dict of str to str
+        Side -> when a part holds and when it fails.
+    confidence : float
+    pairs : int
+    claims : dict
+        Claim -> its parts; a reason why there are none; or the deviation that an identity may have.
+    gates : list of Gate
+    content : mapping
+        The whole file.
+    """
+
+    declared: str
+    labels: list[tuple[str, str]]
+    parts: dict[str, str]
+    confidence: float
+    pairs: int
+    claims: dict[str, list[Part] | str | float]
+    gates: list[Gate]
+    content: Mapping[str, Any]
+
+
+def parse_rules(content: Mapping[str, Any]) -> Rules:
+    """Return the rules in the content of their file.
+
+    Raises
+    ------
+    RulesError
+        If a part has an unknown field, side or kind of comparison, or a negative margin.
+    """
+    claims = {name: _claim(name, entry, content["parts"]) for name, entry in content["claims"].items()}
+    return Rules(
+        declared=str(content["declared"]),
+        labels=[(entry["label"], entry["when"]) for entry in content["labels"]],
+        parts=dict(content["parts"]),
+        confidence=float(content["confidence"]),
+        pairs=int(content["pairs"]),
+        claims=claims,
+        gates=[Gate(**entry) for entry in content["gates"]],
+        content=content,
+    )
+
+
+@functools.cache
+def load_rules() -> Rules:
+    """Return the rules of the book."""
+    return parse_rules(yaml.safe_load(files(__package__).joinpath("rules.yml").read_text(encoding="utf-8")))
+
+
+def _claim(name: str, entry: Any, sides: Mapping[str, str]) -> list[Part] | str | float:
+    if isinstance(entry, Mapping):
+        return float(entry["identity"]) if "identity" in entry else str(entry["reason"])
+    parts = []
+    for fields in entry:
+        try:
+            part = Part(**fields)
+        except TypeError as error:
+            raise RulesError(f"a part of claim {name!r} cannot be read: {error}") from error
+        if part.side not in sides:
+            raise unknown_name(f"side of {name}, {part.part}", part.side, sides, RulesError)
+        if part.compare not in _COMPARE:
+            raise unknown_name(f"comparison of {name}, {part.part}", part.compare, _COMPARE, RulesError)
+        if part.margin < 0 or (part.side == "equal" and not part.margin):
+            raise RulesError(f"claim {name!r}, {part.part}: margin is {part.margin}, expected one above 0")
+        parts.append(part)
+    return parts

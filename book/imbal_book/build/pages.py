@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imbal_book.build.parameters import read_notebook
-from imbal_book.evidence.verdict_words import VERDICT_BADGES
+from imbal_book.evidence.claims import VERDICT_BADGES
 from imbal_core._checks.names import unknown_name
 
 __all__ = ["chapter_card", "glued_verdicts", "status_table"]
@@ -22,7 +22,7 @@ def glued_verdicts(executed: Path) -> dict[str, str]:
     Raises
     ------
     ValueError
-        If a glued text is not one of the five verdicts.
+        If a glued text is not one of the labels.
     """
     return _verdicts(_glued(executed), executed.name)
 
@@ -63,11 +63,13 @@ def chapter_card(chapter: str, executed: Path | None) -> str:
     if executed is None:
         return "{bdg-light}`chapter in preparation`\n"
     glued = _glued(executed)
-    badges = [
-        f"{{bdg-{VERDICT_BADGES[verdict]}}}`{claim} {verdict}`"
-        for claim, verdict in _verdicts(glued, executed.name).items()
-    ]
-    verdicts = " ".join(badges) or "This build judges no claim."
+    lines = []
+    for claim, verdict in _verdicts(glued, executed.name).items():
+        grade = ast.literal_eval(glued.get(f"grade_{claim}", "''"))
+        beside = f" {grade}," if grade else ""
+        link = f'<a href="../notebooks/{chapter}.html#parts-{claim.lower()}">parts</a>'
+        lines.append(f"- {{bdg-{VERDICT_BADGES[verdict]}}}`{claim} {verdict}`{beside} {link}")
+    verdicts = "\n".join(lines) or "This build judges no claim."
     basis = ast.literal_eval(glued.get("judged_on", "''"))
     judged = f"Judged on: {basis}.\n\n" if basis else ""
     return f"{verdicts}\n\n{judged}[Read the chapter](../notebooks/{chapter}.ipynb)\n"

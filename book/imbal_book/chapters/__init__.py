@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from imbal_book.evidence.claims import Verdict
-from imbal_book.evidence.verdict_words import VERDICT_BADGES
+from imbal_book.evidence.claims import VERDICT_BADGES, Verdict
+from imbal_book.evidence.papers import Claim
+from imbal_book.evidence.rules import load_rules
 from imbal_book.grid.batch import run_grid
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
@@ -19,7 +20,7 @@ from imbal_book.studies import PROFILES, build_grid
 from imbal_core._checks.names import unknown_name
 from imbal_core.training.prediction import default_device
 
-__all__ = ["Chapter", "Html", "judged_on", "number", "open_chapter", "table", "verdict_table"]
+__all__ = ["Chapter", "Html", "judged_on", "number", "open_chapter", "rules_table", "table", "verdict_table"]
 
 
 class Html(str):
@@ -187,29 +188,71 @@ def judged_on(verdicts: Iterable[Verdict]) -> str:
     return "; ".join(f"{form}, profile {profile}" for form, profile in dict.fromkeys(used))
 
 
-def verdict_table(verdicts: Sequence[Verdict], statements: Mapping[str, str]) -> Html:
-    """Return the verdicts as a table: claim, what it says, form, verdict and the numbers behind it.
+def rules_table() -> Html:
+    """Return the rules that judge, as they stand in their file: labels, parts, grades."""
+    rules = load_rules()
+    rows = [("label", label, when) for label, when in rules.labels]
+    rows += [("part", side.replace("_", " "), when) for side, when in rules.parts.items()]
+    rows += [("grade", entry["grade"], entry["when"]) for entry in rules.content["grades"]]
+    rows += [(name, "", str(rules.content[name])) for name in ("unit", "averages", "size", "words")]
+    shown = pd.DataFrame(rows, columns=["rule", "", "what it says"])
+    note = (
+        f"<p>Declared on {rules.declared}, before the records that they judge; confidence "
+        f"{100 * rules.confidence:g} %, simultaneous over the parts and cells of a claim (Holm).</p>"
+    )
+    return Html(note + table(shown))
+
+
+def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> Html:
+    """Return the verdicts as a table: claim, form, label with its grade, why, and folded below it the parts.
 
     Parameters
     ----------
     verdicts : sequence of Verdict
-    statements : mapping of str to str
-        Claim id to the claim in one sentence.
+    claims : mapping of str to Claim
+        Of the paper. Those that are ours stand below a line that says so.
     """
-    rows = []
+    rows: list[str] = []
     last = None
-    for verdict in verdicts:
-        first = verdict.claim != last
-        last = verdict.claim
-        claim = f"<b>{verdict.claim}</b> {html.escape(statements[verdict.claim])}" if first else ""
-        form = verdict.form or "any form"
-        where = f"{form}<br><small>profile {verdict.profile}, n = {verdict.n}</small>" if verdict.n else form
-        badge = f'<span class="verdict verdict-{VERDICT_BADGES[verdict.label]}">{verdict.label}</span>'
-        rows.append(
-            f"<tr><td>{claim}</td><td>{where}</td><td>{badge}</td><td>{html.escape(verdict.explanation)}</td></tr>"
-        )
+    for verdict in sorted(verdicts, key=lambda v: claims[v.claim].ours):
+        claim = claims[verdict.claim]
+        if claim.ours and not any("ours-line" in row for row in rows):
+            rows.append('<tr class="ours-line"><td colspan="4"><b>Ours</b>, not the paper\'s</td></tr>')
+        first, last = verdict.claim != last, verdict.claim
+        text = f"<b>{claim.id}</b> {html.escape(claim.statement)}" if first else ""
+        anchor = f' id="parts-{claim.id.lower()}"' if first else ""
+        where = html.escape(verdict.form or "any form")
+        if verdict.n:
+            where += f"<br><small>profile {verdict.profile}, n = {verdict.n} pairs of {verdict.draws} draws</small>"
+        label = f'<span class="verdict verdict-{VERDICT_BADGES[verdict.label]}">{verdict.word}</span>'
+        label += f"<br><small>{verdict.grade}</small>" if verdict.grade else ""
+        because = html.escape(verdict.explanation) + (_parts(verdict.parts) if verdict.n else "")
+        rows.append(f"<tr{anchor}><td>{text}</td><td>{where}</td><td>{label}</td><td>{because}</td></tr>")
     return Html(
         '<div class="table-wrap table-text"><table class="verdicts"><thead><tr><th>Claim</th>'
         "<th>Form</th><th>Verdict</th><th>Because</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _parts(parts: pd.DataFrame) -> str:
+    """Return the parts of a verdict as a folded table; differences of fractions in percentage points."""
+    rows = []
+    for part in parts.to_dict("records"):
+        interval = "" if not part["pairs"] else number(part["mean"], part["low"], part["high"], sign=True)
+        margin = f" {100 * part['margin']:g}" if part["margin"] else ""
+        cells = (
+            part["part"],
+            f"{part['dataset']}, {part['imbalance']}",
+            interval,
+            part["pairs"],
+            f"{part['side'].replace('_', ' ')}{margin}",
+            part["state"],
+        )
+        rows.append("".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    head = "".join(
+        f"<th>{name}</th>" for name in ("part", "cell", "difference, points", "n", "has to be", "state")
+    )
+    inner = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<details><summary>Parts</summary>{inner}</details>"

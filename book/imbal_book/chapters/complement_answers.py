@@ -10,6 +10,7 @@ from imbal_book.chapters.complement_places import FIRST, METRICS, at, nearest, r
 from imbal_book.chapters.readings import contrast, interval_text, judge_forms, level, verdict_line
 from imbal_book.evidence.claims import Verdict, settle
 from imbal_book.evidence.papers import Paper
+from imbal_book.evidence.rules import load_rules
 
 __all__ = ["findings", "glance", "verdicts"]
 
@@ -49,7 +50,7 @@ def verdicts(paper: Paper, frame: pd.DataFrame, deviation: float | None) -> list
     """
     found = []
     for claim in paper.claims.values():
-        if claim.kind == "identity":
+        if isinstance(load_rules().claims[claim.id], float):
             found.append(settle(claim, deviation))
         else:
             found += judge_forms(claim, frame, claim.forms)

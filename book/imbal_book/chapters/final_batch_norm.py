@@ -10,7 +10,7 @@ import pandas as pd
 
 from imbal_book.chapters import Html, number
 from imbal_book.chapters.readings import NOTHING, contrast, judge_forms, verdict_line
-from imbal_book.evidence.claims import Verdict, judge
+from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.statistics import Interval, mean_interval
 from imbal_book.run.config import RunConfig
@@ -276,13 +276,7 @@ def verdicts(paper: Paper, frame: pd.DataFrame) -> list[Verdict]:
     Smoke records are left out, for digits decide no claim; of two profiles of a form the larger one counts. A
     claim for which no comparison is stated has one verdict.
     """
-    found = []
-    for claim in paper.claims.values():
-        if not claim.contrasts:
-            found.append(judge(claim, frame.iloc[:0]))
-        else:
-            found += judge_forms(claim, frame, paper.forms)
-    return found
+    return [verdict for claim in paper.claims.values() for verdict in judge_forms(claim, frame, paper.forms)]
 
 
 def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:

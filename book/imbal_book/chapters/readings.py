@@ -83,16 +83,19 @@ def interval_text(here: Interval, *, scale: float = 100, digits: int = 1, sign: 
 
 
 def judge_forms(claim: Claim, frame: pd.DataFrame, forms: Iterable[str]) -> list[Verdict]:
-    """Return the verdict on a claim in each form.
+    """Return the verdict on a claim in each of its forms; a claim without parts has one.
 
     Smoke records are left out, for digits decide no claim. The data sets of one form may come from two profiles, but
     a verdict is about one protocol: the larger profile counts.
     """
-    found = []
+    found: list[Verdict] = []
+    frame = frame[frame["profile"] != "smoke"]
     for form in forms:
-        rows = frame[(frame["form"] == form) & (frame["profile"] != "smoke")]
-        profile = next((p for p in reversed(PROFILES) if p in set(rows["profile"])), None)
-        found.append(judge(claim, rows, form=form, profile=profile))
+        if form not in claim.forms or (found and not found[-1].form):
+            continue
+        profiles = set(frame.loc[frame["form"] == form, "profile"])
+        profile = next((p for p in reversed(PROFILES) if p in profiles), None)
+        found.append(judge(claim, frame[frame["profile"] == profile], form=form))
     return found
 
 
@@ -106,9 +109,12 @@ def headline(found: Sequence[Verdict]) -> dict[str, Verdict]:
 
 
 def verdict_line(found: Sequence[Verdict]) -> str:
-    """Return the headline as one line of Markdown, every claim with its verdict."""
-    labels = "; ".join(f"{claim} *{verdict.label}*" for claim, verdict in headline(found).items())
-    return f"Verdicts, from the network nearest to the paper that was run: {labels}."
+    """Return the headline as one line of Markdown, every claim with its verdict and the grade of its evidence."""
+    words = [
+        f"{claim} *{verdict.word}*" + (f" ({verdict.grade}, n = {verdict.n})" if verdict.grade else "")
+        for claim, verdict in headline(found).items()
+    ]
+    return f"Verdicts, from the network nearest to the paper that was run: {'; '.join(words)}."
 
 
 def glue_verdicts(found: Sequence[Verdict]) -> None:
@@ -118,6 +124,7 @@ def glue_verdicts(found: Sequence[Verdict]) -> None:
     best = headline(found)
     for claim, verdict in best.items():
         glue(f"verdict_{claim}", verdict.label, display=False)
+        glue(f"grade_{claim}", f"{verdict.grade}, n = {verdict.n}" if verdict.grade else "", display=False)
     glue("judged_on", judged_on(best.values()), display=False)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,67 +12,13 @@ from scipy import stats
 from imbal_book.evidence.rules import Gate, Part, Rules
 from imbal_book.evidence.statistics import pitman_morgan
 
-__all__ = [
-    "LABELS",
-    "Judgement",
-    "gate_reason",
-    "interval_over_draws",
-    "judge_parts",
-    "label_of",
-    "settle_identity",
-]
+__all__ = ["COLUMNS", "gate_reason", "interval_over_draws", "judge_parts", "label_of", "settle_identity"]
 
-LABELS = ("holds", "fails", "undecided", "not attempted")
-#: The columns of `Judgement.parts`.
-COLUMNS = (
-    *(
-        "part",
-        "dataset",
-        "imbalance",
-        "pairs",
-        "draws",
-        "mean",
-        "low",
-        "high",
-        "confidence",
-        "side",
-        "margin",
-        "state",
-    ),
-)
+#: One row per part and cell. The interval is that of Holm's procedure and decides the state: "holds", "fails", "open",
+#: "not run". In the metric's unit; of a spread the natural logarithm of a ratio.
+COLUMNS = tuple("part dataset imbalance pairs draws mean low high confidence side margin state".split())
 _SEEDS = ["split_seed", "train_seed"]
 _Interval = Callable[[float], tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the records say about a claim in one form.
-
-    Attributes
-    ----------
-    claim, label : str
-        Its id, and one of `LABELS`.
-    form, profile : str or None
-    reason : str
-        Why the label is not a higher one; "" where the parts say it all.
-    parts : DataFrame
-        One row per part and cell: the columns of `COLUMNS`. The interval is that of Holm's procedure: it decides
-        the state, "holds", "fails", "open" or "not run". In the metric's unit; of a spread the natural logarithm of a
-        ratio.
-    """
-
-    claim: str
-    label: str
-    form: str | None
-    profile: str | None
-    reason: str
-    parts: pd.DataFrame
-
-    @property
-    def pairs(self) -> int:
-        """The fewest pairs of any cell that was run; 0 without any."""
-        run = self.parts.loc[self.parts["pairs"] > 0, "pairs"]
-        return int(run.min()) if len(run) else 0
 
 
 def interval_over_draws(values: pd.Series, confidence: float) -> tuple[float, float]:
@@ -106,7 +51,7 @@ def interval_over_draws(values: pd.Series, confidence: float) -> tuple[float, fl
 def judge_parts(
     parts: Sequence[Part], cells: Iterable[tuple[str, str]], frame: pd.DataFrame, form: str, rules: Rules
 ) -> pd.DataFrame:
-    """Return the state of every part in every cell, see `Judgement.parts`.
+    """Return the state of every part in every cell, with the columns of `COLUMNS`.
 
     Parameters
     ----------
@@ -146,7 +91,7 @@ def _cell(
     differences = pairs[part.a] - pairs[part.b]
     for name, kind in (
         (form, part.versus),
-        (part.against_form and f"{form}, {part.against_form}", imbalance),
+        (part.against_form and _beside(form, part.against_form), imbalance),
     ):
         if name and kind and (name, kind) != (form, imbalance):
             other = pairs_of(name, kind)
@@ -155,6 +100,7 @@ def _cell(
     interval: _Interval = lambda confidence: interval_over_draws(differences, confidence)  # noqa: E731
     if part.compare == "sign":
         differences = differences.map(np.sign)
+        interval = _sign_interval(differences.to_numpy(dtype=float))
         mean = float(differences.mean()) if len(differences) else math.nan
     elif part.compare == "spread":
         means = pairs.groupby(level="split_seed").mean()
@@ -164,6 +110,24 @@ def _cell(
     state = "not run" if differences.empty else "open" if len(differences) < fewest else ""
     values = (part.part, dataset, imbalance, len(differences), draws, mean, math.nan, math.nan, math.nan)
     return dict(zip(COLUMNS, (*values, part.side, part.margin, state), strict=True)), interval
+
+
+def _sign_interval(signs: np.ndarray) -> _Interval:
+    """Return the interval of a mean of signs: Clopper and Pearson's for the share of positive ones, ties half each."""
+    n, positive = len(signs), float((signs + 1).sum() / 2)
+
+    def interval(confidence: float) -> tuple[float, float]:
+        rest = (1 - confidence) / 2
+        low = float(stats.beta.ppf(rest, positive, n - positive + 1)) if positive > 0 else 0.0
+        high = float(stats.beta.ppf(1 - rest, positive + 1, n - positive)) if positive < n else 1.0
+        return 2 * low - 1, 2 * high - 1
+
+    return interval
+
+
+def _beside(form: str, other: str) -> str:
+    """Return the name of the form beside it: "net, batch 16", or "net (timm's start)"."""
+    return f"{form} {other}" if other.startswith("(") else f"{form}, {other}"
 
 
 def _spread(a: np.ndarray, b: np.ndarray) -> tuple[float, _Interval]:

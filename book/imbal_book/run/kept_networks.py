@@ -29,14 +29,25 @@ def network_key(prepared: PreparedRun) -> str:
     Two runs of different studies with one such key train the same network.
     """
     config = prepared.config
-    recipe = {name: value for name, value in json.loads(config.canonical()).items() if name not in _OF_THE_STUDY}
+    recipe = {
+        name: value for name, value in json.loads(config.canonical()).items() if name not in _OF_THE_STUDY
+    }
     content = [recipe, prepared.train.fingerprint, prepared.split.sha256]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 #: Fields that say for whom a network is trained; the split's own fields act through its hash.
 _OF_THE_STUDY = {field.name for field in dataclasses.fields(RunConfig)} & {
-    *("study", "profile", "dataset", "imbalance", "imbalance_scale", "split_seed", "split_groups", "valid_share"),
+    *(
+        "study",
+        "profile",
+        "dataset",
+        "imbalance",
+        "imbalance_scale",
+        "split_seed",
+        "split_groups",
+        "valid_share",
+    ),
 }
 
 
@@ -67,10 +78,12 @@ def read_network(path: Path, network: Network) -> FitResult | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}
         result = FitResult(json.loads(metadata["history"]), json.loads(metadata["seconds"]))
         network.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        warnings.warn(f"network {path.name} is not used, it is trained anew: {error}", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"network {path.name} is not used, it is trained anew: {error}", RuntimeWarning, stacklevel=2
+        )
         return None
     return result

@@ -26,7 +26,7 @@ def fake_run(source, destination, parameters, **options):
         scrapbook = {"name": name, "mime_prefix": "application/papermill.record/"}
         return new_output("display_data", data=data, metadata={"scrapbook": scrapbook})
 
-    outputs = [glued("verdict_D-1", "direction only"), glued("accuracy", 0.5)]
+    outputs = [glued("verdict_D-1", "undecided"), glued("accuracy", 0.5)]
     cells = [
         new_markdown_cell(f"# The chapter {source.stem}"),
         new_markdown_cell(badge_row(source.stem)),
@@ -140,7 +140,7 @@ def test_the_landing_page_has_four_cards_and_links_written_chapters_only(html):
     assert page.count("chapter in preparation") == 4 - len(written)
     for name in written:
         assert f'href="../notebooks/{name}.html"' in page
-    assert page.count("D-1 direction only") == len(written)
+    assert page.count("D-1 undecided") == len(written)
 
 
 def test_the_status_page_shows_how_each_chapter_was_executed(html):

@@ -5,7 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from imbal_book.build.pages import chapter_card, glued_verdicts, status_table
-from imbal_book.evidence.verdict_words import VERDICT_BADGES
+from imbal_book.evidence.claims import VERDICT_BADGES
 
 
 def executed(path: Path, verdicts=(), profile="best") -> Path:
@@ -35,10 +35,18 @@ def executed(path: Path, verdicts=(), profile="best") -> Path:
 def test_a_card_shows_the_glued_verdicts_and_links_the_chapter(tmp_path):
     copy = executed(
         tmp_path / "a.ipynb",
-        [("verdict_D-1", "direction only"), ("accuracy", "x"), ("verdict_D-2", "reproduced")],
+        [
+            ("verdict_D-1", "undecided"),
+            ("accuracy", "x"),
+            ("verdict_D-2", "holds"),
+            ("grade_D-2", "near, n = 5"),
+        ],
     )
     card = chapter_card("a", copy)
-    assert card.splitlines()[0] == "{bdg-info}`D-1 direction only` {bdg-success}`D-2 reproduced`"
+    assert card.splitlines()[:2] == [
+        '- {bdg-warning}`D-1 undecided` <a href="../notebooks/a.html#parts-d-1">parts</a>',
+        '- {bdg-success}`D-2 holds` near, n = 5, <a href="../notebooks/a.html#parts-d-2">parts</a>',
+    ]
     assert "(../notebooks/a.ipynb)" in card
 
 
@@ -49,20 +57,20 @@ def test_a_chapter_that_is_not_written_is_announced_without_a_link():
 
 
 def test_smoke_records_give_no_verdict(tmp_path):
-    copy = executed(tmp_path / "a.ipynb", [("verdict_D-1", "reproduced")], profile="smoke")
+    copy = executed(tmp_path / "a.ipynb", [("verdict_D-1", "holds")], profile="smoke")
     assert glued_verdicts(copy) == {}
     assert "judges no claim" in chapter_card("a", copy)
 
 
 def test_a_card_says_which_network_the_verdicts_rest_on(tmp_path):
-    glued = [("verdict_B-1", "contradicted"), ("judged_on", "small network, profile laptop")]
+    glued = [("verdict_B-1", "fails"), ("judged_on", "small network, profile laptop")]
     card = chapter_card("a", executed(tmp_path / "a.ipynb", glued))
     assert "Judged on: small network, profile laptop." in card.splitlines()
     without = chapter_card("a", executed(tmp_path / "b.ipynb", [("judged_on", "")]))
     assert "Judged on" not in without
 
 
-def test_a_verdict_outside_the_five_words_stops_the_build(tmp_path):
+def test_a_verdict_outside_the_labels_stops_the_build(tmp_path):
     with pytest.raises(ValueError, match=r"unknown verdict in a\.ipynb 'confirmed'"):
         glued_verdicts(executed(tmp_path / "a.ipynb", [("verdict_D-1", "confirmed")]))
 

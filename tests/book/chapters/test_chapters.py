@@ -16,8 +16,8 @@ from imbal_book.chapters import category_centers as tables
 from imbal_book.chapters import category_centers_protocol as protocol
 from imbal_book.chapters.readings import ambiguity_table, headline, prefer
 from imbal_book.evidence.claims import Verdict
+from imbal_book.evidence.judgement import COLUMNS
 from imbal_book.evidence.papers import load_paper
-from imbal_book.evidence.statistics import Interval
 from imbal_book.grid.batch import Failure, GridReport
 from imbal_book.pictures.figures import gains
 from imbal_book.run.record_format import Record
@@ -200,20 +200,21 @@ def test_a_table_is_escaped_and_shows_its_index_only_where_that_has_a_name():
     assert table(frame.iloc[:0]).startswith('<div class="table-wrap')
 
 
-def make_verdict(claim="D-1", label="reproduced", form="frozen", n=10, explanation="because"):
-    interval = Interval(0.01, 0.005, 0.015, n, 0.002)
-    return Verdict(claim, label, "laptop", form, n, pd.DataFrame(), interval, explanation)
+def make_verdict(claim="D-1a", label="holds", form="fine-tuned", n=10, reason="because"):
+    row = ("centers beat it", "cifar10", "A", n, n, 0.01, 0.005, 0.015, 0.95, "above", 0.0, "holds")
+    parts = pd.DataFrame([row] if n else [], columns=list(COLUMNS))
+    return Verdict(claim, label, "near" if n else "", "laptop", form, reason, "", parts)
 
 
 def test_what_verdicts_rest_on_names_each_form_once_and_none_without_records():
     found = [
-        Verdict(claim, label, profile, form, 5, pd.DataFrame(), None, "")
+        Verdict(claim, label, profile=profile, form=form)
         for claim, label, profile, form in [
-            ("B-1", "contradicted", "laptop", "small network"),
-            ("B-2", "inconclusive", "laptop", "small network"),
+            ("B-1", "fails", "laptop", "small network"),
+            ("B-2", "undecided", "laptop", "small network"),
             ("B-3", "not attempted", "paper", "ResNet-34"),
-            ("B-4", "direction only", "paper", "ResNet-32"),
-            ("B-5", "reproduced", None, None),
+            ("B-4", "undecided", "paper", "ResNet-32"),
+            ("B-5", "holds", None, None),
         ]
     ]
     assert judged_on(found) == "small network, profile laptop; ResNet-32, profile paper"
@@ -222,21 +223,27 @@ def test_what_verdicts_rest_on_names_each_form_once_and_none_without_records():
 
 def test_the_verdict_table_escapes_what_it_quotes_and_names_each_claim_once():
     found = [
-        make_verdict(explanation="C > D & <script>alert(1)</script>"),
-        make_verdict(label="contradicted", form="fine-tuned", n=3),
-        make_verdict("D-2", "not attempted", "from scratch", n=0),
+        make_verdict(reason="C > D & <script>alert(1)</script>"),
+        make_verdict(label="fails", form="from scratch", n=3),
+        make_verdict("O-1", "not attempted", "from scratch", n=0),
     ]
-    statements = {"D-1": "C < D & <b>F</b>", "D-2": "spread"}
-    page = verdict_table(found, statements)
+    first, ours = load_paper("zhang_2018").claims["D-1a"], load_paper("kocaman_2020").claims["O-1"]
+    claims = {
+        "D-1a": dataclasses.replace(first, statement="C < D & <b>F</b>"),
+        "O-1": dataclasses.replace(ours, statement="spread"),
+    }
+    page = verdict_table(found, claims)
     parsed = TextOf(page._repr_html_())
     assert "script" not in [tag for tag, _ in parsed.tags]
     text = "".join(parsed.text)
     assert "C > D & <script>alert(1)</script>" in text and "C < D & <b>F</b>" in text
-    assert text.count("D-1") == 1 and text.count("D-2") == 1
-    assert "profile laptop, n = 10" in text and "n = 0" not in text
+    assert text.count("D-1a") == 1 and text.count("O-1") == 1 and text.index("Ours") < text.index("O-1")
+    assert "profile laptop, n = 10 pairs of 10 draws" in text and "n = 0" not in text
+    assert text.count("+1.0 (0.5 to 1.5)") == 2 and text.count("near") == 2
+    assert {attrs["id"] for _, attrs in parsed.tags if "id" in attrs} == {"parts-d-1a", "parts-o-1"}
     badges = [attrs["class"] for tag, attrs in parsed.tags if tag == "span"]
     assert badges == ["verdict verdict-success", "verdict verdict-danger", "verdict verdict-secondary"]
-    assert sum(tag == "tr" for tag, _ in parsed.tags) == 1 + len(found)
+    assert sum(tag == "tr" for tag, _ in parsed.tags) == 1 + 1 + len(found) + 2 * 2
 
 
 def long_frame(values, form="frozen", dataset="cifar10", profile="laptop", metric="accuracy"):
@@ -477,22 +484,23 @@ def test_the_counts_that_are_drawn_are_those_of_the_paper(paper, name, num_class
 def test_verdicts_leave_the_digits_out_and_the_headline_takes_the_nearest_form(paper):
     frame = pd.concat([long_frame(VALUES), long_frame(VALUES, "from scratch", "mnist5k", "smoke")])
     found = tables.verdicts(paper, frame)
-    assert len(found) == len(paper.claims) * 3
-    assert {v.label for v in found if v.form in ("from scratch", "fine-tuned")} == {"not attempted"}
-    assert any(v.label != "not attempted" for v in found if v.form == "frozen")
+    assert len(found) == len(paper.claims) * 2, "frozen features are shown and not judged"
+    assert {v.label for v in found} == {"not attempted"}
+    tuned = tables.verdicts(paper, long_frame(VALUES, "from scratch"))
+    assert any(v.label != "not attempted" for v in tuned if v.form == "from scratch")
     head = headline(
         [
             make_verdict("D-1", "not attempted", "fine-tuned", 0),
-            make_verdict("D-1", "contradicted", "from scratch"),
-            make_verdict("D-1", "reproduced", "frozen"),
-            make_verdict("D-2", "inconclusive", "fine-tuned"),
-            make_verdict("D-2", "reproduced", "frozen"),
+            make_verdict("D-1", "fails", "from scratch"),
+            make_verdict("D-1", "holds", "frozen"),
+            make_verdict("D-2", "undecided", "fine-tuned"),
+            make_verdict("D-2", "holds", "frozen"),
             make_verdict("D-3", "not attempted", "frozen", 0),
         ]
     )
     assert {claim: (v.form, v.label) for claim, v in head.items()} == {
-        "D-1": ("from scratch", "contradicted"),
-        "D-2": ("fine-tuned", "inconclusive"),
+        "D-1": ("from scratch", "fails"),
+        "D-2": ("fine-tuned", "undecided"),
         "D-3": ("frozen", "not attempted"),
     }
 
@@ -508,7 +516,7 @@ def test_the_glance_takes_every_number_from_the_records():
     assert f"from {100 * differences[low].mean():+.1f} (type {low[0]}, {low[1]})" in text
     assert f"to {100 * differences[high].mean():+.1f} points (type {high[0]}, {high[1]})" in text
     assert f"in {sure} of 3 cells" in text and "(4 seeds)" in text
-    assert "D-1 *reproduced*" in text
+    assert "D-1a *holds* (near, n = 10)" in text
 
 
 def test_the_protocol_table_describes_each_form_from_its_configurations(paper):

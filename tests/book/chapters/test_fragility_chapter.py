@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from imbal_book.chapters import cnn_fragility as chapter
 from imbal_book.chapters import cnn_fragility_words as words
 from imbal_book.chapters.complement_places import Place
-from imbal_book.evidence.claims import ledger
+from imbal_book.chapters.readings import judge_forms
 from imbal_book.evidence.papers import load_paper
 from imbal_book.pictures import fragility_pictures as pictures
 from imbal_book.pictures.figures import METHODS
@@ -278,8 +278,13 @@ def test_arms_share_the_colours_of_the_book_and_differ_from_one_another():
 # Words
 
 
+def in_all_forms(claim_id, frame):
+    claim = load_paper("dablain_2023").claims[claim_id]
+    return judge_forms(claim, frame, claim.forms)
+
+
 def test_the_first_lines_hold_the_numbers_of_the_records(frame):
-    verdicts = ledger([load_paper("dablain_2023").claims["C-4"]], frame)
+    verdicts = in_all_forms("C-4", frame)
     text = words.glance(verdicts, frame)
     share = np.mean([class_readings(latent)["top_k_share"].mean() for latent in LATENTS])
     assert "**CIFAR-10, exponential 100, ResNet-20** (3 seeds): the ten largest" in text
@@ -288,19 +293,18 @@ def test_the_first_lines_hold_the_numbers_of_the_records(frame):
     missed = missed[missed["dataset"] == "cifar10"]["value"].mean()
     assert f"their magnitude changes by {-100 * missed:+.1f} (" in text
     assert "**CIFAR-10, step 10, ResNet-20**: minority recall changes by +0.0 (" in text
-    assert text.endswith(f"C-4 *{next(v.label for v in verdicts if v.n)}*.")
+    assert text.endswith(f"C-4 *{next(v.label for v in verdicts if v.n)}* (stand-in, n = 3).")
     empty = words.glance(verdicts, frame[:0])
     assert "seeds" not in empty and empty.startswith("No run of this study is recorded yet")
     assert "No run" not in text
 
 
 def test_a_claim_without_any_record_stands_once_and_others_with_every_network(frame):
-    claims = load_paper("dablain_2023").claims
-    found = ledger([claims["C-1"], claims["C-4"]], frame[:0])
+    found = in_all_forms("C-1", frame[:0]) + in_all_forms("C-4", frame[:0])
     assert len(found) == 6
     alone = words.condensed(found)
     assert [verdict.claim for verdict in alone] == ["C-1", "C-4"]
-    with_records = words.condensed(ledger([claims["C-1"]], frame[:0]) + ledger([claims["C-4"]], frame))
+    with_records = words.condensed(in_all_forms("C-1", frame[:0]) + in_all_forms("C-4", frame))
     assert [verdict.claim for verdict in with_records] == ["C-1", "C-4", "C-4", "C-4"]
 
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from typing import Any, TypeVar
 
 import yaml
 
 from imbal_book.evidence.papers.facts import STATUSES, Ambiguity, Number, PaperError, ProtocolItem, Table
-from imbal_book.evidence.papers.statements import KINDS, Cell, Claim, Contrast, Form
+from imbal_book.evidence.papers.statements import Cell, Claim, Form
 from imbal_core._checks.names import unknown_name
 
 __all__ = [
-    "KINDS",
     "STATUSES",
     "Ambiguity",
     "Cell",
     "Claim",
-    "Contrast",
     "Form",
     "Number",
     "Paper",
@@ -51,6 +49,7 @@ class Paper:
     ambiguities: list[Ambiguity]
     forms: dict[str, Form]
     claims: dict[str, Claim]
+    own: dict[str, list[str]] = field(default_factory=dict)
 
 
 def list_papers() -> list[str]:
@@ -97,16 +96,14 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
         for imbalance in table.columns[1:]
         if imbalance != "status" and table.number(row[0], imbalance).status == "read"
     }
+    own = raw.get("own", {})
     claims: list[Claim] = []
     for entry in raw.pop("claims", []):
-        parts = {
-            "contrasts": [
-                _contrast(c, f"a contrast of {entry.get('id')}", numbers) for c in entry["contrasts"]
-            ],
-            "cells": [_build(Cell, c, f"a cell of {entry.get('id')}") for c in entry["cells"]],
-        }
-        common = {"paper": raw.get("name"), "forms": forms, "reported": reported}
-        claims.append(_build(Claim, {**entry, **parts, **common}, f"claim {entry.get('id')!r}"))
+        where = f"claim {entry.get('id')!r}"
+        common = {"paper": raw.get("name"), "forms": forms, "reported": reported, "own": own}
+        cells = [_build(Cell, c, f"a cell of {entry.get('id')}") for c in entry["cells"]]
+        printed = _printed(entry.get("printed", {}), where, numbers)
+        claims.append(_build(Claim, {**entry, **common, "cells": cells, "printed": printed}, where))
     ambiguities = [_build(Ambiguity, a, f"ambiguity {a.get('id')!r}") for a in raw.pop("ambiguities", [])]
     built = {
         "tables": tables,
@@ -123,16 +120,16 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
     return _build(Paper, {**raw, **built}, f"paper {raw.get('name')!r}")
 
 
-def _contrast(entry: Mapping[str, Any], where: str, numbers: Mapping[str, Number]) -> Contrast:
-    """Return the contrast; its ``reported`` names, by network, the paper's numbers of ``a`` and ``b``."""
+def _printed(entry: Mapping[str, Any], where: str, numbers: Mapping[str, Number]) -> dict[str, float]:
+    """Return, by network, the gain between two of the paper's numbers."""
     gains = {}
-    for network, pair in entry.get("reported", {}).items():
+    for network, pair in entry.items():
         for name in pair:
             if name not in numbers:
                 raise unknown_name(f"number of {where}", name, numbers, PaperError)
-        a, b = (numbers[name].reported() for name in pair)
-        gains[network] = a - b
-    return _build(Contrast, {**entry, "reported": gains}, where)
+        first, second = (numbers[name].reported() for name in pair)
+        gains[network] = first - second
+    return gains
 
 
 def _by_id(kind: type[T], raw: dict[str, Any], section: str) -> dict[str, T]:

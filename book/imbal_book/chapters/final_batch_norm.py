@@ -303,9 +303,7 @@ def glance(paper: Paper, found: Sequence[Verdict], frame: pd.DataFrame) -> str:
         if gains:
             lines.append(f"- **{name}**: F1 of the rare class goes, for {'; for '.join(gains)}.")
         if beside:
-            lines.append(
-                f"- **{name}**, layer minus weights in the loss: {', '.join(beside)}."
-            )
+            lines.append(f"- **{name}**, layer minus weights in the loss: {', '.join(beside)}.")
         if shifted:
             lines.append(
                 f"- **{name}**, layer minus the plain network with its logits adjusted by the class counts after "

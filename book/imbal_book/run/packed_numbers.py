@@ -34,7 +34,8 @@ def pack_rows(values: ArrayLike, *, digits: int = 4) -> list[str]:
     if array.ndim != 2:
         raise ValueError(f"values must have shape (N, D), got {array.shape}.")
     form = "d" if array.dtype.kind in "iu" else f".{digits}g"
-    return [" ".join(format(number, form) for number in row) for row in array.tolist()]
+    # adding 0 makes of a negative zero, which would be read as a whole number, a plain one
+    return [" ".join(format(number + 0, form) for number in row) for row in array.tolist()]
 
 
 def unpack_rows(rows: Sequence[str]) -> np.ndarray:

@@ -13,7 +13,6 @@ from scipy import stats
 from imbal_book import chapters
 from imbal_book.chapters import Chapter, judged_on, number, open_chapter, table, verdict_table
 from imbal_book.chapters import category_centers as tables
-from imbal_book.chapters import category_centers_protocol as protocol
 from imbal_book.chapters.readings import ambiguity_table, headline, prefer
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.judgement import COLUMNS
@@ -24,7 +23,6 @@ from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
 from imbal_book.studies import category_centers as study
-from imbal_core.data.class_counts import zhang_counts
 
 STUDY = "category_centers"
 
@@ -158,7 +156,6 @@ def test_the_tables_of_a_chapter_without_records_are_empty(paper):
     assert tables.available(long) == []
     assert prefer(long, ("paper", "laptop")).empty
     assert {verdict.label for verdict in tables.verdicts(paper, long)} == {"not attempted"}
-    assert protocol.protocol_table(paper, records).columns.tolist() == ["item", "paper", "why"]
     for shown in (tables.ablations(long), tables.best_remedy(long), tables.gain_cells(long, paper, [])):
         assert shown.empty
 
@@ -468,19 +465,6 @@ def test_labels_of_cifar100_are_averaged_in_tens_before_the_interval():
     assert set(found["n"]) == {3}
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [("I", 10), ("II", 100)])
-def test_the_counts_that_are_drawn_are_those_of_the_paper(paper, name, num_classes):
-    drawn = {kind: zhang_counts(num_classes, kind) for kind in "ABC"}
-    found = protocol.counts_table(paper, drawn, name)
-    assert found["here"].tolist() == ["the same"] * 10
-    assert found.loc[9, "type C"] == ("4,000 + 1,000" if num_classes == 10 else "400 + 100")
-    train, valid = (int(counts[0]) for counts in drawn["A"])
-    drawn["A"][0][0] += 1
-    wrong = protocol.counts_table(paper, drawn, name)
-    assert wrong.loc[0, "here"] == f"type A {train + 1} + {valid}"
-    assert wrong.loc[1:, "here"].tolist() == ["the same"] * 9
-
-
 def test_verdicts_leave_the_digits_out_and_the_headline_takes_the_nearest_form(paper):
     frame = pd.concat([long_frame(VALUES), long_frame(VALUES, "from scratch", "mnist5k", "smoke")])
     found = tables.verdicts(paper, frame)
@@ -517,30 +501,6 @@ def test_the_glance_takes_every_number_from_the_records():
     assert f"to {100 * differences[high].mean():+.1f} points (type {high[0]}, {high[1]})" in text
     assert f"in {sure} of 3 cells" in text and "(4 seeds)" in text
     assert "D-1a *holds* (near, n = 10)" in text
-
-
-def test_the_protocol_table_describes_each_form_from_its_configurations(paper):
-    configs = build_grid(STUDY, "laptop")
-    records = pd.DataFrame([config.to_dict() for config in configs], dtype=object)
-    found = protocol.protocol_table(paper, records).set_index("item")
-    assert [c for c in found.columns if c.startswith("here")] == [
-        "here, fine-tuned",
-        "here, from scratch",
-        "here, frozen",
-    ]
-    assert found.loc["input", "here, frozen"] == "96 pixels"
-    assert found.loc["input", "here, from scratch"] == "the images' own size"
-    assert found.loc["network", "here, fine-tuned"] == "tf_efficientnet_lite0"
-    assert found.loc["seeds", "here, frozen"].startswith("10 ")
-    assert found.loc["over-sampling", "here, from scratch"] == "not attempted"
-    assert "as many images an epoch" in found.loc["over-sampling", "here, fine-tuned"]
-    assert "0.001" in found.loc["learning rate", "paper"] and "0.005" in found.loc["learning rate", "paper"]
-    assert (found["why"].str.len() > 0).all() and (found != "").all().all()
-    slower = [dataclasses.replace(c, epochs=c.epochs + 1) for c in configs if study.form(c) == "from scratch"]
-    both = protocol.protocol_table(
-        paper, pd.DataFrame([c.to_dict() for c in [*configs, *slower]], dtype=object)
-    ).set_index("item")
-    assert both.loc["epochs", "here, from scratch"].count(" or ") == 1
 
 
 def test_the_twelve_open_points_are_listed_and_two_are_tested(paper):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ from imbal_book.chapters import complement_answers as answers
 from imbal_book.chapters import complement_cross_entropy as tables
 from imbal_book.chapters import open_chapter
 from imbal_book.chapters.complement_places import FORMS, Place, at, nearest, recorded_places
-from imbal_book.chapters.complement_protocol import protocol_table
 from imbal_book.chapters.complement_spread import power_table, published_table
 from imbal_book.chapters.readings import contrast, headline, interval_text, level
 from imbal_book.evidence.papers import load_paper
@@ -347,46 +345,6 @@ def test_findings_set_two_differences_against_each_other_and_leave_out_what_was_
         "\n"
     )
     assert t_text(entropy["CCE (paper)"], entropy["CE"], scale=1, digits=2) in first
-
-
-# Protocol
-
-
-@pytest.fixture(scope="module")
-def protocol(paper):
-    configs = [config for name in ("paper", "laptop") for config in build_grid(STUDY, name)]
-    return protocol_table(paper, configs, rows({"CE": [0.5, 0.6]})).set_index("item")
-
-
-def test_the_protocol_stands_for_each_network_beside_the_papers(protocol):
-    assert list(protocol.columns) == ["paper", *(f"here, {form}" for form in FORMS), "why"]
-    assert (protocol.loc["epochs", "here, ResNet-32"], protocol.loc["epochs", "here, small network"]) == (
-        "200",
-        "10",
-    )
-    assert protocol.loc["schedule", "here, ResNet-34"] == "x 0.01 at epochs 160, 180"
-    assert "at 90 % of the images" in protocol.loc["imbalance", "here, small network"]
-    assert protocol.loc["runs", "here, small network"] == "2 recorded of 90 planned"
-    assert protocol.loc["runs", "here, ResNet-32"] == "0 recorded of 540 planned"
-    assert "recalled, not verified" in protocol.loc["loss", "paper"]
-    assert (protocol["why"].str.len() > 0).all()
-
-
-def test_the_points_that_the_protocol_names_are_those_of_the_open_choices(protocol, paper):
-    topics = {str(point.id): point.topic for point in paper.ambiguities}
-    named = {
-        item: topics[match[1]]
-        for item, why in protocol["why"].items()
-        if (match := re.search(r"point (\d+) below", why))
-    }
-    assert named == {
-        "loss": "sign of the entropy term",
-        "imbalance": "which images are kept",
-        "schedule": "recipe",
-        "weight decay": "recipe",
-        "COT": "the COT baseline",
-        "selection": "best or last epoch",
-    }
 
 
 # Spread

@@ -17,7 +17,6 @@ from imbal_book.chapters import final_batch_norm as tables
 from imbal_book.chapters import final_batch_norm_leaves as leaves
 from imbal_book.chapters import final_batch_norm_mechanism as mechanism
 from imbal_book.chapters import final_batch_norm_training as training
-from imbal_book.chapters.final_batch_norm_protocol import protocol_table, recalled_table
 from imbal_book.chapters.readings import contrast, headline
 from imbal_book.evidence.papers import load_paper
 from imbal_book.evidence.statistics import Interval
@@ -124,11 +123,6 @@ def test_the_table_of_f1_pairs_every_arm_with_the_plain_one(part):
 def test_only_the_two_numbers_of_the_abstract_are_reported(paper):
     assert tables.reported(paper) == {"plain": 0.29, "final BN": 0.95}
     assert tables.references(paper)["abstract: 0.95, final BN"] == ("final BN", 0.95)
-    recalled = recalled_table(paper)
-    for column in ("F1, unhealthy", "F1, healthy"):
-        assert all(
-            "recalled, not verified" in text or text == "could not be read" for text in recalled[column]
-        )
 
 
 # Epochs, loss and confidence
@@ -349,7 +343,7 @@ def test_the_layers_table_says_what_is_done_to_a_logit(records, part):
     assert (row["multiplied by"], row["then shifted by"]) == (f"{high - low:.2f}", f"{low:+.2f}")
 
 
-# Leaves and protocol
+# Leaves
 
 
 def test_the_table_of_leaves_sets_both_splits_beside_each_other(records, frame):
@@ -365,18 +359,6 @@ def test_the_table_of_leaves_sets_both_splits_beside_each_other(records, frame):
     grouped = tables.select(frame, f"{LITE}, leaf-grouped split")
     gain = contrast(grouped, "final BN", "plain", "f1_minority")
     assert found.loc[("apple", "leaf-grouped"), "gain of the layer"] == tables.points(gain)
-
-
-def test_the_protocol_stands_beside_the_papers_with_what_is_recalled_marked(paper):
-    plans = [(name, build_grid(NAME, name)) for name in ("smoke", "laptop", "paper")]
-    found = protocol_table(paper, plans).set_index("item")
-    assert list(found.columns) == ["paper", "here, smoke", "here, laptop", "here, paper", "why"]
-    assert "recalled, not verified" in found.loc["training images", "paper"]
-    assert found.loc["batch size", "here, laptop"] == "64 or 16 or 256"
-    assert found.loc["network", "here, laptop"] == LITE and found.loc["epochs", "here, laptop"] == "6"
-    assert found.loc["network", "paper"].startswith("ResNet34 and VGG19, fine-tuned;")
-    assert found.loc["split", "here, smoke"] == "at random"
-    assert not found.isna().any().any()
 
 
 # Verdicts

@@ -17,7 +17,6 @@ from imbal_book.pictures import fragility_pictures as pictures
 from imbal_book.pictures.figures import METHODS
 from imbal_book.run.config import RunConfig
 from imbal_book.run.packed_numbers import unpack_rows
-from imbal_book.studies import build_grid
 from imbal_book.studies import cnn_fragility as study
 from imbal_book.studies.latent_readings import class_overlaps, class_readings, share_curve
 
@@ -316,25 +315,3 @@ def test_findings_are_paired_differences_and_nothing_without_records(frame):
     assert len(lines) == 4
     assert "LDAM-DRW minus cross entropy. CIFAR-10, exponential 100, ResNet-20: +10.0 (" in lines[2]
     assert words.findings(frame[:0]) == ""
-
-
-def test_the_protocol_says_what_the_paper_says_and_what_was_planned(frame):
-    paper = load_paper("dablain_2023")
-    configs = [c for profile in ("paper", "laptop") for c in build_grid("cnn_fragility", profile)]
-    table = words.protocol_table(paper, configs, frame).set_index("item")
-    assert list(table.columns) == [
-        "paper",
-        "here, ResNet-32",
-        "here, ResNet-56",
-        "here, ResNet-20",
-        "why",
-    ]
-    assert table.loc["epochs", "here, ResNet-32"] == "200"
-    assert table.loc["imbalance", "here, ResNet-20"] == (
-        "cifar10: exponential 100; cifar10: step 10; scenes6: exponential 20"
-    )
-    assert table.loc["runs", "here, ResNet-20"] == "42 recorded of 42 planned"
-    assert table.loc["runs", "here, ResNet-56"] == "0 recorded of 90 planned"
-    assert "(recalled, not verified)" in table.loc["data sets", "paper"]
-    assert table.loc["schedule", "here, ResNet-20"] == "cosine"
-    assert table.notna().all(axis=None)

@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from imbal_book.evidence.papers.facts import STATUSES, Ambiguity, Number, PaperError, ProtocolItem, Table
+from imbal_book.evidence.papers.facts import (
+    STATUSES,
+    Ambiguity,
+    HereItem,
+    Number,
+    PaperError,
+    ProtocolItem,
+    Table,
+)
 from imbal_book.evidence.papers.statements import Cell, Claim, Form
 from imbal_core._checks.names import unknown_name
 
@@ -19,6 +27,7 @@ __all__ = [
     "Cell",
     "Claim",
     "Form",
+    "HereItem",
     "Number",
     "Paper",
     "PaperError",
@@ -46,6 +55,7 @@ class Paper:
     tables: dict[str, Table]
     numbers: dict[str, Number]
     protocol: dict[str, ProtocolItem]
+    here: list[HereItem]
     ambiguities: list[Ambiguity]
     forms: dict[str, Form]
     claims: dict[str, Claim]
@@ -105,10 +115,12 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
         printed = _printed(entry.get("printed", {}), where, numbers)
         claims.append(_build(Claim, {**entry, **common, "cells": cells, "printed": printed}, where))
     ambiguities = [_build(Ambiguity, a, f"ambiguity {a.get('id')!r}") for a in raw.pop("ambiguities", [])]
+    protocol = _by_id(ProtocolItem, raw, "protocol")
     built = {
         "tables": tables,
         "numbers": numbers,
-        "protocol": _by_id(ProtocolItem, raw, "protocol"),
+        "protocol": protocol,
+        "here": [_here(entry, protocol) for entry in raw.pop("here", [])],
         "ambiguities": ambiguities,
         "forms": forms,
         "claims": {claim.id: claim for claim in claims},
@@ -130,6 +142,15 @@ def _printed(entry: Mapping[str, Any], where: str, numbers: Mapping[str, Number]
         first, second = (numbers[name].reported() for name in pair)
         gains[network] = first - second
     return gains
+
+
+def _here(entry: Mapping[str, Any], protocol: Mapping[str, ProtocolItem]) -> HereItem:
+    """Return the row, whose ``paper`` names entries of the protocol."""
+    row = _build(HereItem, entry, f"row {entry.get('item')!r} of what is done here")
+    for name in row.paper:
+        if name not in protocol:
+            raise unknown_name(f"protocol item in row {row.item!r}", name, protocol, PaperError)
+    return row
 
 
 def _by_id(kind: type[T], raw: dict[str, Any], section: str) -> dict[str, T]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any
 
 import pandas as pd
 
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["STATUSES", "Ambiguity", "Number", "PaperError", "ProtocolItem", "Table"]
+__all__ = ["STATUSES", "Ambiguity", "HereItem", "Number", "PaperError", "ProtocolItem", "Table"]
 
 _LABELS = {
     "read": "",
@@ -176,6 +177,32 @@ class ProtocolItem:
     def text(self) -> str:
         """Return what the paper does in words, labelled unless it was read."""
         return f"{self.paper}{status_label(self.status)}"
+
+
+@dataclass(frozen=True)
+class HereItem:
+    """A row of the table that sets what is done here beside what the paper does.
+
+    Attributes
+    ----------
+    item : str
+    done : str
+        What is done here; a word in braces is read from the runs, such as ``"{learning_rate:g}"``.
+    why : str
+    paper : list of str
+        Ids of the protocol's items; none where the paper says nothing.
+    """
+
+    item: str
+    done: str
+    why: str
+    paper: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        try:
+            list(Formatter().parse(self.done))
+        except (TypeError, ValueError) as error:
+            raise PaperError(f"what is done here for {self.item!r} is no text with words: {error}") from error
 
 
 @dataclass(frozen=True)

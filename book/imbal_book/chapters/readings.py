@@ -14,7 +14,9 @@ from imbal_book.chapters import judged_on, number
 from imbal_book.evidence.claims import Verdict, judge
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.papers.statements import Claim
-from imbal_book.evidence.statistics import Interval, mean_interval, paired, paired_difference
+from imbal_book.evidence.statistics import Interval, mean_interval, paired, paired_difference, seeds_for_power
+from imbal_book.evidence.variance import detectable_difference, variance_components
+from imbal_book.evidence.verbs import minus
 from imbal_book.studies import PROFILES
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "interval_text",
     "judge_forms",
     "level",
+    "power_table",
     "prefer",
     "verdict_line",
 ]
@@ -126,6 +129,47 @@ def glue_verdicts(found: Sequence[Verdict]) -> None:
         glue(f"verdict_{claim}", verdict.label, display=False)
         glue(f"grade_{claim}", f"{verdict.grade}, n = {verdict.n}" if verdict.grade else "", display=False)
     glue("judged_on", judged_on(best.values()), display=False)
+
+
+def power_table(frame: pd.DataFrame, a: str, b: str, metric: str) -> pd.DataFrame:
+    """Return what the pairs of a difference could have shown, and where its variance lies.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Long form of one form.
+    a, b, metric : str
+        Readout a minus readout b, in fractions.
+
+    Returns
+    -------
+    DataFrame
+        A row per data set and imbalance with two pairs or more: pairs, draws, standard deviation of the paired
+        differences and the difference that so many pairs show with 80 % power (percentage points), the share of the
+        variance that lies between draws, and the pairs that 5 and 2 points need.
+    """
+    rows = []
+    differences = minus(frame[(frame["metric"] == metric) & frame["readout"].isin([a, b])], b)
+    for (dataset, imbalance), cell in differences.groupby(["dataset", "imbalance"], sort=False):
+        values = cell.set_index(["split_seed", "train_seed"])["value"].astype(float)
+        sd = float(values.std())
+        if not sd > 0:
+            continue
+        parts = variance_components(values)
+        rows.append(
+            {
+                "data": dataset,
+                "imbalance": imbalance,
+                "pairs": len(values),
+                "draws": parts.draws,
+                "standard deviation": f"{100 * sd:.1f}",
+                "seen with 80 % power": f"{100 * detectable_difference(sd, len(values)):.1f}",
+                "share between draws": "unknown" if np.isnan(parts.share) else f"{100 * parts.share:.0f} %",
+                "pairs for 5 points": seeds_for_power(sd, 0.05),
+                "pairs for 2 points": seeds_for_power(sd, 0.02),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def ambiguity_table(paper: Paper) -> pd.DataFrame:

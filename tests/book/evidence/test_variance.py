@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from imbal_book.chapters.readings import power_table
 from imbal_book.evidence.statistics import seeds_for_power
 from imbal_book.evidence.variance import detectable_difference, variance_components
 
@@ -49,3 +50,21 @@ def test_the_detectable_difference_is_the_inverse_of_the_pairs_that_are_needed(p
     assert seeds_for_power(0.02, difference * 0.999) == pairs + 1
     with pytest.raises(ValueError, match="expected sd > 0"):
         detectable_difference(0, pairs)
+
+
+def test_the_page_says_what_its_pairs_could_have_shown():
+    rng = np.random.default_rng(3)
+    rows = [
+        {"profile": "laptop", "form": "net", "dataset": "leaves", "imbalance": "1000:10", "readout": readout,
+         "metric": "f1", "split_seed": draw, "train_seed": training, "value": shift + 0.02 * rng.normal()}
+        for readout, shift in (("plain", 0.5), ("new", 0.6))
+        for draw in range(4) for training in range(2)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    (found,) = power_table(frame, "new", "plain", "f1").to_dict("records")
+    wide = frame.pivot(index=["split_seed", "train_seed"], columns="readout", values="value")
+    sd = (wide["new"] - wide["plain"]).std()
+    assert (found["pairs"], found["draws"]) == (8, 4) and found["standard deviation"] == f"{100 * sd:.1f}"
+    assert found["pairs for 5 points"] == seeds_for_power(sd, 0.05) < found["pairs for 2 points"]
+    assert float(found["seen with 80 % power"]) == pytest.approx(100 * detectable_difference(sd, 8), abs=0.05)
+    assert power_table(frame[frame["readout"] == "new"], "new", "plain", "f1").empty

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["METHODS", "OTHER", "Arm"]
+__all__ = ["METHODS", "OTHER", "Arm", "legend_name"]
 
 
 class Arm(NamedTuple):
@@ -62,3 +62,8 @@ METHODS = {
 }
 #: A remedy that has no arm here, such as one that only others published.
 OTHER = Arm("", "#1a1a1a", "o", "-")
+
+
+def legend_name(method: str) -> str:
+    """Return what a legend calls a method: its name and what it is."""
+    return f"{method}: {METHODS[method].says}" if method in METHODS else method

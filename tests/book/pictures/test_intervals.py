@@ -57,7 +57,10 @@ def test_means_stand_in_their_panel_and_row_each_method_in_its_own_lane():
     assert here[1] < cot[1] < there[1] and left.get_ylim()[0] > left.get_ylim()[1], "the first row is on top"
     assert bars(left) == [[69.0, 71.0], [70.5, 73.5]], "one run has no interval"
     assert [text.get_text() for text in left.get_yticklabels()] == ["here", "there"]
-    assert drawing.caption == "source" and legend(drawing) == ["CE", "COT"]
+    assert drawing.caption == "source" and legend(drawing) == [
+        "CE: cross entropy",
+        "COT: two updates per batch",
+    ]
     pd.testing.assert_frame_equal(drawing.table, CELLS)
 
 
@@ -100,11 +103,14 @@ def test_the_papers_number_is_hollow_runs_are_ticks_and_the_legend_says_so():
     ("place", "reach"), [({}, (-0.5, 1.5)), ({"panel": "type A", "row": "C"}, (0.58, 1.42))]
 )
 def test_a_dashed_mark_stands_in_its_row_or_in_all(place, reach):
-    marks = pd.DataFrame([{"label": "adjusted", "method": "LA", "value": 0.8, **place}])
+    marks = pd.DataFrame([{"method": "LA", "value": 0.8, **place}])
     drawing = intervals(ALONE, axis="accuracy", scale=100, marks=marks)
     (line,) = [line for line in drawing.figure.axes[0].lines if line.get_color() == METHODS["LA"].color]
     np.testing.assert_allclose(line.get_xdata(), [80, 80])
     assert tuple(line.get_ydata()) == pytest.approx(reach)
-    assert drawing.alt.endswith(" Dashed: adjusted.") and legend(drawing)[-1] == "adjusted"
+    assert drawing.alt.endswith(f" Dashed: {legend(drawing)[-1]}.")
+    assert legend(drawing)[-1] == "LA: softmax layer, logits adjusted"
+    named = intervals(ALONE, axis="accuracy", marks=marks.assign(label="adjusted"))
+    assert legend(named)[-1] == "adjusted"
     elsewhere = intervals(ALONE, axis="accuracy", marks=marks.assign(panel="type B"))
     assert not [line for line in elsewhere.figure.axes[0].lines if line.get_color() == METHODS["LA"].color]

@@ -73,15 +73,15 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], *, confidence: float = CON
     DataFrame
         Columns ``by``, mean, low, high, n, sd. The interval of one value is infinite and its deviation NaN.
     """
-    values = frame.assign(value=frame["value"].astype(float)).groupby(list(by), sort=False, dropna=False)[
-        "value"
-    ]
-    table = values.agg(mean="mean", n="count", sd="std").reset_index()
-    if table.empty:
-        return table.assign(low=[], high=[])[[*by, "mean", "low", "high", "n", "sd"]]
+    grouped = frame.assign(value=frame["value"].astype(float)).groupby(list(by), sort=False, dropna=False)
+    table = grouped["value"].agg(mean=_mean, n="count", sd="std").reset_index()
     with np.errstate(invalid="ignore"):
         half = stats.t.ppf((1 + confidence) / 2, table["n"] - 1) * table["sd"] / np.sqrt(table["n"])
     half = half.where(table["n"] > 1, np.inf)
-    return table.assign(low=table["mean"] - half, high=table["mean"] + half)[
-        [*by, "mean", "low", "high", "n", "sd"]
-    ]
+    table = table.assign(low=table["mean"] - half, high=table["mean"] + half)
+    return table[[*by, "mean", "low", "high", "n", "sd"]]
+
+
+def _mean(group: pd.Series) -> float:
+    # numpy's sum, since a mean on the edge of a printed digit goes the way of its last bit
+    return group.mean() if group.hasnans else float(group.to_numpy().mean())

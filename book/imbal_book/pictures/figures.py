@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,53 +18,17 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from imbal_book.pictures.arms import METHODS, OTHER, legend_name
+
 __all__ = [
     "METHODS",
     "Drawing",
-    "gains",
     "imbalance_name",
+    "intervals",
     "legend_below",
     "panels",
-    "paper_and_here",
     "recall_by_label",
 ]
-
-#: Method letter to (what it is, colour, marker, line style): the same everywhere in the book. Colours: Okabe and Ito.
-METHODS: dict[str, tuple[str, str, str, str]] = {
-    "D": ("softmax layer", "#4d4d4d", "o", "-"),
-    "C": ("centers, last convolution", "#0072B2", "s", "-"),
-    "F": ("centers, fully connected", "#009E73", "^", "-"),
-    "OD": ("over-sampling, softmax layer", "#4d4d4d", "o", ":"),
-    "OC": ("over-sampling, centers, last convolution", "#0072B2", "s", ":"),
-    "OF": ("over-sampling, centers, fully connected", "#009E73", "^", ":"),
-    "LA": ("softmax layer, logits adjusted", "#D55E00", "D", "--"),
-    "CE": ("cross entropy", "#4d4d4d", "o", "-"),
-    "CCE (paper)": ("levels the wrong classes", "#AA4499", "s", "-"),
-    "CCE (released)": ("sharpens the wrong classes", "#E69F00", "^", "-"),
-    "COT": ("two updates per batch", "#56B4E9", "v", "-"),
-    "Focal": ("hard images count more", "#7A5C1E", "P", ":"),
-    "Class-balanced": ("rare classes count more", "#7A5C1E", "X", "-."),
-    "LDAM-DRW": ("margins, late weights", "#7A5C1E", "p", "-"),
-    "Balanced softmax": ("class counts in the loss", "#D55E00", "h", "-"),
-    "Logit adjustment": ("class shares in the loss", "#D55E00", "d", "-."),
-    "CE, logit adjusted": ("after training", "#D55E00", "D", "--"),
-    "CE, tau-normalised": ("after training", "#332288", "<", ":"),
-    "CE, classifier re-trained": ("after training", "#332288", ">", "--"),
-    "CE, category centers": ("after training", "#009E73", "^", "-"),
-    "plain": ("cross entropy", "#4d4d4d", "o", "-"),
-    "final BN": ("batch norm on the logits", "#882255", "s", "-"),
-    "weighted loss": ("rare class counts more", "#7A5C1E", "^", "--"),
-    "final BN + weighted loss": ("both", "#882255", "P", "--"),
-    "final BN, removed at inference": ("trained with the layer", "#882255", "v", ":"),
-    "final BN, no affine": ("without scale and shift", "#882255", "<", "-."),
-    "final BN, momentum 0.1": ("faster running statistics", "#882255", ">", "-."),
-    "plain, logit adjusted": ("after training", "#D55E00", "D", "--"),
-    "plain, threshold moved": ("after training", "#D55E00", "X", ":"),
-    "plain, balanced threshold": ("after training", "#D55E00", "*", "-."),
-    "logit adjustment": ("class shares in the loss", "#D55E00", "d", "-."),
-    "plain, temperature": ("after training", "#999933", "p", "--"),
-    "label smoothing": ("soft targets", "#999933", "h", "-"),
-}
 
 _THEME: Any = {
     "axes.grid": True,
@@ -77,6 +41,10 @@ _THEME: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "imbal",
 }
+
+
+#: What an interval plot draws, and what it lists below.
+_CELL = ("panel", "row", "method", "mean", "low", "high", "n")
 
 
 @dataclass(frozen=True)
@@ -105,6 +73,11 @@ class Drawing:
         """Return the picture as SVG, the same bytes for the same data."""
         buffer = io.BytesIO()
         with matplotlib.rc_context(_THEME):
+            if (
+                self.figure.get_layout_engine() is not None
+            ):  # a second layout would move what the first one settled
+                self.figure.draw_without_rendering()
+                self.figure.set_layout_engine("none")
             self.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         return buffer.getvalue()
 
@@ -153,151 +126,129 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
     )
 
 
-def gains(
-    contrasts: pd.DataFrame,
+def intervals(
+    cells: pd.DataFrame,
     *,
-    reference: Mapping[str, float] | None = None,
+    axis: str = "",
+    scale: float = 1.0,
+    form: str = ".2f",
+    marks: pd.DataFrame | None = None,
+    limits: tuple[float, float] | None = None,
+    key: Mapping[str, str] | None = None,
     title: str = "",
     caption: str = "",
 ) -> Drawing:
-    """Return a forest plot of paired differences, the paper's own beside ours.
-
-    Parameters
-    ----------
-    contrasts : DataFrame
-        Columns panel (one panel each, in order of appearance), row (such as "type A"; sorted), contrast (such as
-        "F - D"), method (a key of :data:`METHODS` that gives the colour), mean, low, high (fractions), n (pairs)
-        and paper (the paper's difference, NaN where it has none).
-    reference : mapping of row to float, optional
-        A difference to draw as a dashed line in the row of every panel, such as a remedy nobody compared with;
-        keys are ``"panel|row"``.
-    title, caption : str
-    """
-    names = list(dict.fromkeys(contrasts["panel"]))
-    rows = sorted(set(contrasts["row"]))
-    kinds = list(dict.fromkeys(zip(contrasts["contrast"], contrasts["method"], strict=True)))
-    figure, axes = panels(
-        len(names), width=max(7.5, 3.0 * len(names) + 1.2), height=1.9 + 0.3 * len(rows) * max(2, len(kinds))
-    )
-    for ax, name in zip(axes, names, strict=True):
-        ax.axvline(0, color="#4d4d4d", linewidth=1)
-        part = contrasts[contrasts["panel"] == name]
-        for position, (kind, method) in enumerate(kinds):
-            mine = part[part["contrast"] == kind]
-            heights = np.array([rows.index(row) for row in mine["row"]]) + _offset(position, len(kinds))
-            color, marker = METHODS[method][1], METHODS[method][2]
-            errors = [mine["mean"] - mine["low"], mine["high"] - mine["mean"]]
-            ax.errorbar(
-                100 * mine["mean"],
-                heights,
-                xerr=100 * np.array(errors),
-                fmt=marker,
-                color=color,
-                capsize=3,
-                markersize=6,
-                label=f"{kind}, here with 95 % interval",
-            )
-            if mine["paper"].notna().any():
-                _as_printed(ax, mine["paper"], heights, color, marker, size=52, label=f"{kind}, paper")
-        for index, row in enumerate(rows):
-            if reference and f"{name}|{row}" in reference:
-                ax.plot(
-                    [100 * reference[f"{name}|{row}"]] * 2,
-                    [index - 0.42, index + 0.42],
-                    linestyle="--",
-                    color=METHODS["LA"][1],
-                    linewidth=2,
-                    label="LA - D: softmax, logits adjusted",
-                )
-        ax.set_title(name)
-        ax.set_xlabel("gain in accuracy (percentage points)")
-        ax.set_yticks(range(len(rows)), rows)
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.grid(axis="y", visible=False)
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=3 if len(names) > 1 else 2)
-    alt = f"Forest plot, {title or 'gain in accuracy'}. " + " ".join(
-        f"{r['panel']}, {r['row']}, {r['contrast']}: {100 * r['mean']:+.1f} points here "
-        f"({100 * r['low']:+.1f} to {100 * r['high']:+.1f})"
-        + (f", {100 * r['paper']:+.1f} in the paper." if np.isfinite(r["paper"]) else ".")
-        for r in contrasts.to_dict("records")
-    )
-    return Drawing(figure, alt, contrasts, caption)
-
-
-def _as_printed(
-    ax: Axes,
-    fractions: pd.Series | float,
-    heights: np.ndarray | int,
-    color: str,
-    marker: str,
-    *,
-    size: float,
-    label: str | None,
-) -> None:
-    """Draw what a paper prints: hollow marks, at percent."""
-    ax.scatter(
-        100 * fractions,
-        heights,
-        marker=marker,
-        facecolors="white",
-        edgecolors=color,
-        s=size,
-        zorder=3,
-        label=label,
-    )
-
-
-def _offset(position: int, count: int, spread: float = 0.56) -> float:
-    return 0.0 if count == 1 else spread * (position / (count - 1) - 0.5)
-
-
-def paper_and_here(cells: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
-    """Return the mean accuracy of every method, the paper's table beside ours.
+    """Return means with their intervals as dots and bars: a panel for each quantity or place, a row for each case.
 
     Parameters
     ----------
     cells : DataFrame
-        Columns imbalance ("A", "B", "C"), method (a key of :data:`METHODS`), mean, low, high (fractions; NaN
-        where not run), n and paper (NaN where the paper has none).
+        Columns panel, row (both in order of appearance), method (a key of `pictures.arms.METHODS`, or another name),
+        mean, low, high (infinite where there is one run) and n. Methods that share a row stand below one another and in
+        a legend. Optional columns: paper (a single number to draw hollow, NaN where there is none) and values (tuples
+        of the single numbers to draw as ticks on a band). A row with neither mean nor these stays empty.
+    axis : str, default=""
+        What stands below every panel, with its unit; without it the panel's name stands there and not above. Where it
+        says "minus" there is a line at 0.
+    scale : float, default=1.0
+        What is drawn and said is multiplied by this; 100 draws fractions in percent. The table keeps its numbers.
+    form : str, default=".2f"
+        The format of numbers in the alternative text.
+    marks : DataFrame, optional
+        Dashed lines: columns method and value; panel and row for those that stand only there; label, by default that
+        of the method.
+    limits : (float, float), optional
+        Of every panel's axis, as drawn; by default each panel has its own.
+    key : mapping of str to str, optional
+        What the legend calls a method, or the kinds of marks "mean", "paper" and "values" where there are several.
     title, caption : str
     """
-    kinds = list(dict.fromkeys(cells["imbalance"]))
-    methods = list(dict.fromkeys(cells["method"]))
-    figure, axes = panels(len(kinds), width=3.1 * len(kinds) + 1, height=1.6 + 0.36 * len(methods))
-    for ax, kind in zip(axes, kinds, strict=True):
-        part = cells[cells["imbalance"] == kind].set_index("method")
-        for index, method in enumerate(methods):
-            _, color, marker, _ = METHODS[method]
-            row = part.loc[method]
-            if np.isfinite(row["mean"]):
-                error = 100 * np.array([[row["mean"] - row["low"]], [row["high"] - row["mean"]]])
-                ax.errorbar(
-                    100 * row["mean"],
-                    index,
-                    xerr=error,
-                    fmt=marker,
-                    color=color,
-                    capsize=3,
-                    markersize=7,
-                    label="here, mean and 95 % interval" if method == methods[0] else None,
-                )
-            if np.isfinite(row["paper"]):
-                label = "paper, one number" if method == methods[0] else None
-                _as_printed(ax, row["paper"], index, color, marker, size=60, label=label)
-        ax.set_title(f"type {kind}")
-        ax.set_xlabel("accuracy (%)")
-        ax.set_yticks(range(len(methods)), methods)
-        ax.set_ylim(len(methods) - 0.5, -0.5)
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=2)
-    alt = f"Dot plot, {title or 'accuracy of every method'}. " + " ".join(
-        f"Type {r['imbalance']}, {r['method']}: "
-        + (f"{100 * r['mean']:.1f} % here" if np.isfinite(r["mean"]) else "not attempted here")
-        + (f", {100 * r['paper']:.1f} % in the paper." if np.isfinite(r["paper"]) else ".")
-        for r in cells.to_dict("records")
+    cells = cells[[name for name in (*_CELL, "paper", "values") if name in cells]]
+    words = {"mean": "here, with 95 % interval", "paper": "the paper", "values": "single runs", **(key or {})}
+    names, rows, methods = (list(dict.fromkeys(cells[column])) for column in ("panel", "row", "method"))
+    dashed = (
+        []
+        if marks is None
+        else [{"label": legend_name(mark["method"]), **mark} for mark in marks.to_dict("records")]
     )
-    return Drawing(figure, alt, cells, caption)
+    shared = bool((cells.groupby("row")["method"].nunique() > 1).any())
+    lanes = np.linspace(-0.27, 0.27, len(methods)) if shared else np.zeros(len(methods))
+    height = 1.8 + len(rows) * (0.29 * len(methods) if shared else 0.36)
+    figure, axes = panels(len(names), width=max(6.4, 1.8 + 2.9 * len(names)), height=height)
+    _name_marks(axes[0], cells, methods if shared else [], words)
+    for ax, name in zip(axes, names, strict=True):
+        for cell in cells[cells["panel"] == name].to_dict("records"):
+            _interval(ax, cell, rows.index(cell["row"]) + lanes[methods.index(cell["method"])], scale)
+        for mark in [mark for mark in dashed if mark.get("panel", name) == name]:
+            middle, reach = (
+                (rows.index(mark["row"]), 0.42) if "row" in mark else (len(rows) / 2 - 0.5, len(rows) / 2)
+            )
+            ax.plot(
+                [scale * mark["value"]] * 2, [middle - reach, middle + reach], linestyle=(0, (4, 3)), linewidth=1.8,
+                color=METHODS.get(mark["method"], OTHER).color, zorder=1, label=mark["label"],
+            )  # fmt: skip
+        below = axis or str(name)
+        if " minus " in below:
+            ax.axvline(0, color="#4d4d4d", linewidth=1, zorder=1)
+        ax.set(title=name if axis else "", xlabel=below.replace(" minus ", "\nminus "), xlim=limits)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_ylim(len(rows) - 0.45, -0.55)
+        ax.grid(axis="y", visible=False)
+    figure.suptitle(title)
+    legend_below(figure, axes, columns=1 + len(names))
+    said = [
+        f"{cell['panel']}, {cell['row']}{'' if cell['row'] == cell['method'] else ', ' + cell['method']}: "
+        f"{_said(cell, scale, form, words)}."
+        for cell in cells.to_dict("records")
+    ]
+    said += [f"Dashed: {', '.join(dict.fromkeys(mark['label'] for mark in dashed))}."] if dashed else []
+    if "values" in cells:
+        cells = cells.assign(
+            values=[", ".join(f"{value:.3f}" for value in values) for values in cells["values"]]
+        )
+    return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", cells, caption)
+
+
+def _name_marks(ax: Axes, cells: pd.DataFrame, methods: Sequence[str], words: Mapping[str, str]) -> None:
+    """Put the methods into the legend, and what each kind of mark is where there is more than one kind."""
+    for method in methods:
+        arm = METHODS.get(method, OTHER)
+        ax.plot([], [], arm.marker, color=arm.color, label=words.get(method, legend_name(method)))
+    looks = {"mean": ("o-", "#8c8c8c"), "paper": ("o", "white"), "values": ("|", "#8c8c8c")}
+    drawn = [kind for kind in looks if kind in cells and cells[kind].notna().any()]
+    for kind in drawn if drawn != ["mean"] else []:
+        shape, face = looks[kind]
+        ax.plot([], [], shape, color="#8c8c8c", markerfacecolor=face, label=words[kind])
+
+
+def _interval(ax: Axes, cell: Mapping[Hashable, Any], height: float, scale: float) -> None:
+    """Draw one mean with its interval, the single numbers behind it, and what a paper prints."""
+    arm = METHODS.get(cell["method"], OTHER)
+    singles = scale * np.array(cell.get("values", ()), dtype=np.float64)
+    lane = np.full(len(singles), height)
+    ax.plot(singles, lane, color=arm.color, alpha=0.2, linewidth=6, solid_capstyle="round", zorder=1)
+    ax.plot(singles, lane, "|", color=arm.color, alpha=0.6, markersize=9)
+    low, mean, high = (scale * cell[name] for name in ("low", "mean", "high"))
+    ends = [[mean - low], [high - mean]] if np.isfinite(high - low) else None
+    ax.errorbar(mean, height, xerr=ends, fmt=arm.marker, color=arm.color, capsize=3, markersize=6.5)
+    printed = scale * cell.get("paper", math.nan)
+    ax.plot(printed, height, arm.marker, color=arm.color, markerfacecolor="white", markersize=7)
+
+
+def _said(cell: Mapping[Hashable, Any], scale: float, form: str, words: Mapping[str, str]) -> str:
+    low, mean, high, printed = (
+        f"{scale * cell.get(name, math.nan):{form}}" for name in ("low", "mean", "high", "paper")
+    )
+    interval = (
+        f" ({low} to {high}), n = {cell['n']}" if np.isfinite(cell["high"] - cell["low"]) else ", one run"
+    )
+    parts = [mean + interval if np.isfinite(cell["mean"]) else "not run"]
+    if np.isfinite(cell.get("paper", math.nan)):
+        parts.append(f"{words['paper']} {printed}")
+    if singles := cell.get("values", ()):
+        ends = (f"{scale * end:{form}}" for end in (min(singles), max(singles)))
+        parts.append(f"{words['values']} ({len(singles)}) from {' to '.join(ends)}")
+    return "; ".join(parts)
 
 
 def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
@@ -322,7 +273,7 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
         drawn = bars.bar(range(len(labels)), counts, color="#d9d9d9", width=0.8)
         bars.bar_label(drawn, [f"{count:,}" for count in counts], fontsize=7, color="#595959", padding=1)
         for method, rows in part.groupby("method", sort=False):
-            name, color, marker, line = METHODS[str(method)]
+            _, color, marker, line = METHODS[str(method)]
             xs = [labels.index(label) for label in rows["label"]]
             ax.plot(
                 xs,
@@ -331,7 +282,7 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
                 marker=marker,
                 markersize=4.5,
                 color=color,
-                label=f"{method}: {name}",
+                label=legend_name(str(method)),
             )
             if rows["n"].min() >= 3:  # of two runs an interval says nothing and hides everything
                 ax.fill_between(
@@ -361,4 +312,5 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
             f"{name[0].upper()}{name[1:]}, {method}: from {100 * low['mean']:.0f} % ({low['label']}) to "
             f"{100 * high['mean']:.0f} % ({high['label']})."
         )
-    return Drawing(figure, f"Recall of each label, {title}. " + " ".join(extremes), recalls, caption)
+    shown = recalls[["imbalance", "label", "train_count", "method", "mean", "low", "high", "n"]]
+    return Drawing(figure, f"Recall of each label, {title}. " + " ".join(extremes), shown, caption)

@@ -1,7 +1,6 @@
 """Figures: words and table beside every picture, the same bytes for the same data, no state left behind."""
 
 import html
-import math
 import re
 
 import matplotlib
@@ -9,35 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbal_book.pictures.figures import METHODS, Drawing, gains, panels, paper_and_here, recall_by_label
+from imbal_book.pictures.arms import METHODS
+from imbal_book.pictures.figures import Drawing, intervals, panels, recall_by_label
 from imbal_book.studies import final_batch_norm
 from imbal_book.studies.complement_cross_entropy import ARMS, POST_HOC
 
-NAN = math.nan
 #: What moves the boundary of a plain network, before or after training.
 SHIFTS = {"plain, logit adjusted", "plain, threshold moved", "plain, balanced threshold", "logit adjustment"}
-
-
-def contrasts():
-    columns = ["panel", "row", "contrast", "method", "mean", "low", "high", "n", "paper"]
-    rows = [
-        ("CIFAR-10, frozen", "type A", "F - D", "F", 0.0123, -0.0047, 0.0291, 10, NAN),
-        ("CIFAR-10, frozen", "type B", "F - D", "F", -0.0311, -0.0502, -0.0120, 10, NAN),
-        ("CIFAR-10, fine-tuned", "type A", "C - D", "C", 0.0210, 0.0107, 0.0313, 3, 0.045),
-        ("CIFAR-10, fine-tuned", "type A", "F - D", "F", 0.0220, 0.0117, 0.0323, 3, 0.047),
-    ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def cells():
-    columns = ["imbalance", "method", "mean", "low", "high", "n", "paper"]
-    rows = [
-        ("A", "D", 0.7431, 0.7312, 0.7553, 10, 0.779),
-        ("A", "C", NAN, NAN, NAN, 0, 0.824),
-        ("B", "D", 0.6514, 0.6404, 0.6624, 10, 0.747),
-        ("B", "C", 0.6604, 0.6501, 0.6707, 10, NAN),
-    ]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def recalls():
@@ -52,36 +29,17 @@ def recalls():
     )
 
 
-def draw_gains(**options):
-    return gains(contrasts(), reference={"CIFAR-10, frozen|type A": 0.051}, **options)
-
-
-def draw_cells(**options):
-    return paper_and_here(cells(), **options)
+def draw_intervals(**options):
+    rows = [("A", "D", "D", 0.7431, 0.7312, 0.7553, 10), ("B", "C", "C", 0.6604, 0.6501, 0.6707, 10)]
+    columns = ["panel", "row", "method", "mean", "low", "high", "n"]
+    return intervals(pd.DataFrame(rows, columns=columns), **options)
 
 
 def draw_recalls(**options):
     return recall_by_label(recalls(), **options)
 
 
-DRAWINGS = [draw_gains, draw_cells, draw_recalls]
-
-
-def test_alt_text_of_gains_holds_every_number_of_the_table():
-    alt = draw_gains(title="centers against softmax").alt
-    assert "centers against softmax" in alt
-    assert "CIFAR-10, frozen, type A, F - D: +1.2 points here (-0.5 to +2.9)." in alt
-    assert "CIFAR-10, frozen, type B, F - D: -3.1 points here (-5.0 to -1.2)." in alt
-    assert "CIFAR-10, fine-tuned, type A, C - D: +2.1 points here (+1.1 to +3.1), +4.5 in the paper." in alt
-    assert alt.count("points here") == len(contrasts()) and "nan" not in alt
-
-
-def test_alt_text_of_accuracies_says_what_was_not_run():
-    alt = draw_cells().alt
-    assert "Type A, D: 74.3 % here, 77.9 % in the paper." in alt
-    assert "Type A, C: not attempted here, 82.4 % in the paper." in alt
-    assert "Type B, C: 66.0 % here." in alt
-    assert alt.count("here") == len(cells()) and "nan" not in alt
+DRAWINGS = [draw_intervals, draw_recalls]
 
 
 def test_alt_text_of_recalls_names_the_worst_and_the_best_label():
@@ -101,12 +59,6 @@ def test_the_same_data_give_the_same_bytes(draw):
     assert b"<dc:date>" not in first
 
 
-def test_other_data_give_other_bytes():
-    changed = contrasts()
-    changed.loc[0, "mean"] += 0.01
-    assert gains(changed).svg() != gains(contrasts()).svg()
-
-
 @pytest.mark.parametrize("draw", DRAWINGS)
 def test_html_holds_the_escaped_words_the_picture_and_the_numbers(draw):
     text = draw(title='"A" & <B>', caption="seeds < 10 & more")._repr_html_()
@@ -115,12 +67,6 @@ def test_html_holds_the_escaped_words_the_picture_and_the_numbers(draw):
     assert '"A" & <B>' in html.unescape(alt)
     assert "<figcaption>seeds &lt; 10 &amp; more</figcaption>" in text
     assert text.count("<tr") == 1 + len(draw().table)
-
-
-def test_the_table_of_a_drawing_is_the_data():
-    pd.testing.assert_frame_equal(draw_gains().table, contrasts())
-    text = draw_cells()._repr_html_()
-    assert "0.743" in text and "0.824" in text
 
 
 @pytest.mark.parametrize("draw", DRAWINGS)
@@ -186,21 +132,6 @@ def test_class_sizes_stand_in_their_own_panel_below_the_recalls_where_no_curve_c
         assert [bar.get_height() for bar in lower.patches] == [100, 200, 300]
         assert upper.get_xlim() == lower.get_xlim(), "a bar stands below its label's recall"
         assert upper.get_position().y0 >= lower.get_position().y1
-
-
-def test_gains_draw_each_mean_in_its_panel_with_its_interval():
-    figure = draw_gains().figure
-    frozen, tuned = figure.axes
-    assert [ax.get_title() for ax in figure.axes] == ["CIFAR-10, frozen", "CIFAR-10, fine-tuned"]
-    drawn = [np.asarray(container.lines[0].get_xdata(), float) for container in frozen.containers]
-    np.testing.assert_allclose(np.concatenate(drawn), [1.23, -3.11])
-    (bars,) = next(c for c in frozen.containers if len(c.lines[0].get_xdata())).lines[2]
-    np.testing.assert_allclose([s[:, 0] for s in bars.get_segments()], [[-0.47, 2.91], [-5.02, -1.20]])
-    dashed = [line for line in frozen.lines if line.get_linestyle() == "--"]
-    np.testing.assert_allclose([line.get_xdata() for line in dashed], [[5.1, 5.1]])
-    assert not [line for line in tuned.lines if line.get_linestyle() == "--"]
-    low, high = frozen.get_ylim()
-    assert low > high, "the first row is on top"
 
 
 def test_every_label_of_a_legend_is_there_once():

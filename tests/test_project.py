@@ -1,7 +1,10 @@
 """The repository as a whole: set-up files in step, top level as designed, notebooks stripped, one address."""
 
+import ast
+import importlib.metadata
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,13 +12,17 @@ import nbformat
 import pytest
 import yaml
 
-from imbal_book.build.colab import badge_row, repository_url, setup_cell
-from imbal_book.build.execute import list_notebooks
-from imbal_book.build.parameters import inspect_parameters
+from imbal_book.build.book import list_notebooks
+from imbal_book.build.parameters import declared_parameters
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMMON = {"PROFILE": "best", "TRAIN": False, "LIVE": True}
+#: What follows the title of a chapter.
+BADGES = """\
+[![Open in Colab](../book/_static/badges/colab.svg)]({colab}/blob/main/notebooks/{name}.ipynb)
+[![Source on GitHub](../book/_static/badges/source.svg)]({url}/blob/main/notebooks/{name}.ipynb)
+[![Download notebook](../book/_static/badges/download.svg)]({url}/raw/main/notebooks/{name}.ipynb)"""
 
 
 def tracked() -> list[str]:
@@ -29,6 +36,40 @@ def tracked() -> list[str]:
 
 def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def repository_url() -> str:
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+
+
+def distribution(requirement: str) -> str:
+    return re.split(r"[<>=!~;\[ ]", requirement)[0].lower()
+
+
+def third_party_imports() -> dict[bool, set[str]]:
+    """Return the distributions that both packages import: True when a module is loaded, False inside a function."""
+    names = importlib.metadata.packages_distributions()
+    known = {*sys.stdlib_module_names, "imbal_core", "imbal_book"}
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for path in [*ROOT.glob("imbal_core/**/*.py"), *ROOT.glob("book/imbal_book/**/*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        inside = {id(node) for function in functions for node in ast.walk(function)}
+        for node in ast.walk(tree):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for top in {module.split(".")[0] for module in modules} - known:
+                found[id(node) not in inside].add(names.get(top, [top])[0].lower())
+    return found
+
+
+def test_every_import_is_declared_and_every_requirement_is_imported():
+    required = {distribution(item) for item in project()["dependencies"]}
+    extras = {distribution(item) for group in project()["optional-dependencies"].values() for item in group}
+    imports = third_party_imports()
+    assert imports[True] - required == set(), "loaded with a module, so no extra can bring it"
+    assert imports[False] - required - extras == set()
+    assert required - imports[True] - imports[False] == set(), "declared, and nothing imports it"
 
 
 def test_the_conda_environment_is_in_step_with_the_package():
@@ -57,18 +98,17 @@ def test_the_lock_holds_every_requirement():
         re.findall(r"(?m)^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(encoding="utf-8"))
     )
     groups = [project()["dependencies"], *project()["optional-dependencies"].values()]
-    wanted = {re.split(r"[<>=!~;\[ ]", item)[0].lower() for group in groups for item in group}
+    wanted = {distribution(item) for group in groups for item in group}
     assert wanted - {name.lower() for name in locked} == set()
 
 
 def test_the_top_level_is_as_designed():
-    designed = set(
-        "README.md LICENSE LICENSE-prose environment.yml _config.yml pyproject.toml requirements.lock".split()
-    )
-    designed |= set(
-        "Makefile CITATION.cff book notebooks imbal_core results tests benchmarks workflow".split()
-    )
-    designed |= {".ci", ".gitignore", ".gitattributes", ".pre-commit-config.yaml"}
+    designed = {
+        *"README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CITATION.cff LICENSE LICENSE-prose".split()
+    }
+    designed |= {*"environment.yml _config.yml pyproject.toml requirements.lock Makefile .ci .github".split()}
+    designed |= {*"imbal_core book notebooks results tests benchmarks workflow".split()}
+    designed |= {".gitignore", ".gitattributes", ".pre-commit-config.yaml"}
     assert {name.split("/")[0] for name in tracked()} - designed == set()
 
 
@@ -100,7 +140,7 @@ def test_every_page_is_in_the_table_of_contents_and_every_entry_exists():
 
 
 def test_the_repositorys_address_is_the_same_everywhere():
-    url = repository_url(ROOT)
+    url = repository_url()
     owner = url.removeprefix("https://github.com/").split("/")[0]
     for name in tracked():
         if name.endswith((".md", ".cff", ".yml", ".toml", ".ipynb", ".py")) and not name.startswith("tests/"):
@@ -126,12 +166,17 @@ def test_a_notebook_opens_with_title_badges_parameters_and_setup(path):
     cells = nbformat.read(path, as_version=4).cells
     assert cells[0].cell_type == "markdown"
     assert cells[0].source.startswith("# ")
-    assert badge_row(path.stem, ROOT) in "\n".join(cell.source for cell in cells[:2])
+    url = repository_url()
+    colab = url.replace("https://github.com", "https://colab.research.google.com/github")
+    opening = "\n".join(cell.source for cell in cells[:2])
+    assert BADGES.format(url=url, colab=colab, name=path.stem) in opening
     first, second = [cell for cell in cells if cell.cell_type == "code"][:2]
     assert "parameters" in first.metadata.tags
-    assert second.source == setup_cell(ROOT)
     assert {"colab", "hide-input"} <= set(second.metadata.tags)
-    declared = {name: parameter.default for name, parameter in inspect_parameters(path).items()}
+    assert f'url = "{url}"' in second.source and f'Path("{url.rpartition("/")[2]}")' in second.source
+    neighbour = nbformat.read(NOTEBOOKS[0], as_version=4).cells
+    assert second.source == [cell.source for cell in neighbour if cell.cell_type == "code"][1]
+    declared = declared_parameters(path)
     assert {name: declared.get(name) for name in COMMON} == COMMON
 
 

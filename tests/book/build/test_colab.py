@@ -1,15 +1,25 @@
 import importlib.metadata
 import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from imbal_book.build.colab import badge_row, install_missing, repository_url, setup_cell
+import imbal_book.build.colab
+from imbal_book.build.colab import install_missing
+
+CHAPTER = Path(__file__).parents[3] / "notebooks" / "category_centers.ipynb"
+
+
+def setup_cell() -> str:
+    """Return the set-up cell; another test holds that all chapters have the same one."""
+    cells = nbformat.read(CHAPTER, as_version=4).cells
+    return next(cell.source for cell in cells if "colab" in cell.metadata.get("tags", []))
 
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    (tmp_path / "_config.yml").write_text("repository: {url: https://github.com/someone/some-book}\n")
     (tmp_path / "pyproject.toml").write_text(
         '[project]\ndependencies = ["numpy>=1.26", "torch>=2.6", "absent-package>=1"]\n'
         '[project.optional-dependencies]\nnotebooks = ["jupyterlab>=4", "mlxtend>=0.23"]\n'
@@ -53,37 +63,23 @@ def test_nothing_is_installed_where_everything_is_there(repo, commands, monkeypa
     assert commands == []
 
 
-def test_every_badge_has_the_address_of_the_settings(repo):
-    assert repository_url(repo) == "https://github.com/someone/some-book"
-    row = badge_row("chapter", repo)
-    assert (
-        "https://colab.research.google.com/github/someone/some-book/blob/main/notebooks/chapter.ipynb" in row
-    )
-    assert "https://github.com/someone/some-book/blob/main/notebooks/chapter.ipynb" in row
-    assert "https://github.com/someone/some-book/raw/main/notebooks/chapter.ipynb" in row
-
-
-def test_the_setup_cell_does_nothing_outside_colab(repo, commands):
-    exec(setup_cell(repo), {})
+def test_the_setup_cell_does_nothing_outside_colab(commands):
+    exec(setup_cell(), {})
     assert commands == []
 
 
-def test_the_setup_cell_clones_once_in_colab(repo, commands, monkeypatch, tmp_path):
-    import sys
-
-    import imbal_book.build.colab
-
+def test_the_setup_cell_clones_once_in_colab(commands, monkeypatch, tmp_path):
     installed = []
     monkeypatch.setitem(sys.modules, "google.colab", object())
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(imbal_book.build.colab, "install_missing", lambda: installed.append(True))
     monkeypatch.chdir(tmp_path)
-    exec(setup_cell(repo), {})
+    exec(setup_cell(), {})
     [(command, _)] = commands
-    assert command[:2] == ["git", "clone"]
-    assert "https://github.com/someone/some-book" in command
-    assert sys.path[0] == str((tmp_path / "some-book").resolve())
-    (tmp_path / "some-book").mkdir()
-    exec(setup_cell(repo), {})
+    folder = Path(command[-1])
+    assert command[:2] == ["git", "clone"] and folder.parent == tmp_path.resolve()
+    assert sys.path[:2] == [str(folder), str(folder / "book")]
+    folder.mkdir()
+    exec(setup_cell(), {})
     assert len(commands) == 1
     assert installed == [True, True]

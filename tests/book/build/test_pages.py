@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from imbal_book.build.pages import chapter_card, glued_verdicts, status_table
+from imbal_book.build.pages import chapter_card, status_table
 from imbal_book.evidence.claims import VERDICT_BADGES
 
 
@@ -58,7 +58,6 @@ def test_a_chapter_that_is_not_written_is_announced_without_a_link():
 
 def test_smoke_records_give_no_verdict(tmp_path):
     copy = executed(tmp_path / "a.ipynb", [("verdict_D-1", "holds")], profile="smoke")
-    assert glued_verdicts(copy) == {}
     assert "judges no claim" in chapter_card("a", copy)
 
 
@@ -72,7 +71,7 @@ def test_a_card_says_which_network_the_verdicts_rest_on(tmp_path):
 
 def test_a_verdict_outside_the_labels_stops_the_build(tmp_path):
     with pytest.raises(ValueError, match=r"unknown verdict in a\.ipynb 'confirmed'"):
-        glued_verdicts(executed(tmp_path / "a.ipynb", [("verdict_D-1", "confirmed")]))
+        chapter_card("a", executed(tmp_path / "a.ipynb", [("verdict_D-1", "confirmed")]))
 
 
 def test_the_landing_page_explains_every_verdict():

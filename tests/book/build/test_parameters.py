@@ -7,7 +7,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from imbal_book.build.parameters import (
     NotebookError,
     check_parameters,
-    inspect_parameters,
+    declared_parameters,
     parse_parameters,
     read_notebook,
 )
@@ -33,12 +33,10 @@ def write(path: Path, source: str, tags=("parameters",)) -> Path:
     return path
 
 
-def test_parameters_are_read_in_order_with_default_and_comment(notebook):
-    found = inspect_parameters(notebook)
+def test_parameters_are_read_in_order_with_their_defaults(notebook):
+    found = declared_parameters(notebook)
     assert list(found) == ["PROFILE", "TRAIN", "SEEDS", "RATE", "CLASSES", "LIMIT"]
-    assert found["RATE"].default == 0.1
-    assert found["TRAIN"].comment == "True: train what is missing"
-    assert found["SEEDS"].comment == ""
+    assert found["RATE"] == 0.1 and found["CLASSES"] == ["cat", "dog"] and found["LIMIT"] is None
 
 
 def test_given_values_replace_defaults_and_the_rest_stays(notebook):
@@ -89,17 +87,17 @@ def test_an_int_stands_for_a_float_and_none_takes_anything(notebook, name, value
 
 def test_a_notebook_without_the_tag_says_what_to_do(tmp_path):
     with pytest.raises(NotebookError, match="plain.ipynb has no cell tagged 'parameters'; tag its first"):
-        inspect_parameters(write(tmp_path / "plain.ipynb", CELL, tags=()))
+        declared_parameters(write(tmp_path / "plain.ipynb", CELL, tags=()))
 
 
-@pytest.mark.parametrize("line", ["x = 1 + y", "import os", "print(1)", "a, b = 1, 2", "x: int"])
+@pytest.mark.parametrize("line", ["x = 1 + y", "import os", "print(1)", "a, b = 1, 2", "a = b = 1", "x: int"])
 def test_anything_but_plain_literals_is_refused_by_line(tmp_path, line):
     with pytest.raises(NotebookError, match="line 2 of the parameters cell"):
-        inspect_parameters(write(tmp_path / "bad.ipynb", f"y = 1\n{line}"))
+        declared_parameters(write(tmp_path / "bad.ipynb", f"y = 1\n{line}"))
 
 
 def test_texts_become_literals_words_and_booleans():
-    texts = ["A=3", "B=0.5", "C=true", "D=False", "E=smoke", "F=[1, 2]", "G=a=b", "H='3'"]
+    texts = ["A=3", "B=0.5", "C=TRUE", "D=False", "E=smoke", "F=[1, 2]", "G=a=b", "H='3'"]
     assert parse_parameters(texts) == {
         "A": 3,
         "B": 0.5,

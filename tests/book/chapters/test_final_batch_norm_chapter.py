@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 import imbal_book.chapters
-from imbal_book.build.execute import find_notebook
+from imbal_book.build.book import find_notebook
 from imbal_book.chapters import Html, open_chapter
 from imbal_book.chapters import final_batch_norm as tables
 from imbal_book.chapters import final_batch_norm_leaves as leaves

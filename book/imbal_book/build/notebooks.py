@@ -1,0 +1,170 @@
+"""Notebooks run by papermill: one, or several at once, each leaving an executed copy."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+
+import imbal_book
+import imbal_core
+from imbal_book.build.parameters import NotebookError, check_parameters, declared_parameters, read_notebook
+
+__all__ = ["run_notebook", "run_notebooks"]
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# A progress bar as tqdm leaves it in a text output.
+_BAR = re.compile(r"^.*\d+%\|.*\|.*$|^\s*\d+it \[.*\]$")
+
+
+def _inputs_digest(source: Path, values: Mapping[str, Any], repo: Path | None) -> str:
+    """Return the sha256 of all that a replayed notebook depends on: cells, values, packages, records, lock."""
+    cells = read_notebook(source).cells
+    texts = [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells]
+    digest = hashlib.sha256(json.dumps([texts, values], sort_keys=True).encode())
+    packages = [Path(folder) for package in (imbal_core, imbal_book) for folder in package.__path__]
+    files = [p for package in packages for p in package.rglob("*") if p.suffix in (".py", ".yml")]
+    if repo is not None:
+        files += [*(repo / "results").rglob("*.json"), *repo.glob("requirements.lock")]
+    for path in sorted(files):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _tidy(notebook: Any, defaults: Mapping[str, Any]) -> None:
+    """Remove from an executed copy what a page cannot show: widgets and finished progress bars."""
+    notebook.metadata.pop("widgets", None)
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags and given == defaults:  # it repeats the cell above it
+            cell.metadata["tags"] = [*tags, "remove-cell"]
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if _shown(output)]
+
+
+def _shown(output: Any) -> bool:
+    """Return whether anything of an output is left for a page, after taking the bars out of a stream."""
+    if output.output_type != "stream":
+        return "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+    lines = [line.rsplit("\r", 1)[-1] for line in output.text.replace("\r\n", "\n").split("\n")]
+    output.text = "\n".join(line for line in lines if output.name != "stderr" or not _BAR.match(line))
+    return bool(output.text.strip())
+
+
+def run_notebook(
+    source: Path,
+    destination: Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    repo: Path | None = None,
+    reuse: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Return the executed copy of a notebook, made by papermill in the folder of its source.
+
+    Parameters
+    ----------
+    source, destination : Path
+        The notebook with its outputs stripped, and where the executed copy goes. The copy appears there only
+        when every cell has run; a failed one is left beside it as ``<name>.failed.ipynb``.
+    parameters : mapping of str to object, optional
+        Values for the ``parameters`` cell, see :func:`imbal_book.build.parameters.check_parameters`.
+    repo : Path, optional
+        The checkout whose records and lock count when a copy is reused.
+    reuse : bool, default=False
+        Keep a copy that the same cells, parameters, package and records have made before.
+    progress : bool, default=True
+        Show papermill's bar over the cells.
+
+    Raises
+    ------
+    NotebookError
+        If a cell fails or the kernel dies: names the notebook and the cell, ends with the traceback's tail.
+    """
+    import nbformat
+
+    from imbal_core.training.prediction import default_device, device_label
+
+    values = check_parameters(source, parameters or {})
+    digest = _inputs_digest(source, values, repo)
+    before = read_notebook(destination).metadata if reuse and destination.is_file() else {}
+    if before.get("imbal", {}).get("inputs") == digest:
+        print(f"{source.stem}: nothing changed since the last execution, kept")
+        return destination
+    shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    print(f"{source.stem}: executing with {shown}", flush=True)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    failed = destination.with_name(f"{destination.stem}.failed.ipynb")
+    start = time.perf_counter()
+    _execute(source, failed, values, progress)
+    executed = read_notebook(failed)
+    _tidy(executed, declared_parameters(source))
+    executed.metadata["imbal"] = {
+        "inputs": digest,
+        "device": device_label(default_device()),
+        "versions": {name: importlib.metadata.version(name) for name in ("numpy", "torch", "papermill")},
+    }
+    nbformat.write(executed, failed)
+    failed.replace(destination)
+    print(f"{source.stem}: executed in {time.perf_counter() - start:.0f} s", flush=True)
+    return destination
+
+
+def _execute(source: Path, copy: Path, values: dict[str, Any], progress: bool) -> None:
+    """Let papermill run a notebook; raise NotebookError where a cell fails or the kernel dies."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else the kernel warns about frozen modules
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(copy),
+            parameters=values,
+            kernel_name="python3",
+            language="python",
+            start_timeout=600,  # seconds; a busy machine starts a kernel slowly
+            cwd=str(source.parent),
+            progress_bar=progress,
+            extra_arguments=["--log-level=40"],  # ipykernel's errors only
+        )
+    except papermill.PapermillExecutionError as error:
+        # papermill counts from 0, and its own cell of values, which the source lacks, stands before any that fails
+        text = f"{source.name}, cell {error.cell_index}: {error.ename}: {error.evalue}"
+        tail = "\n".join(error.traceback).splitlines()[-15:]
+        message = "\n".join([text, *tail, f"(executed up to there: {copy.name})"])
+        raise NotebookError(_COLOUR.sub("", message)) from None
+    except DeadKernelError as error:
+        raise NotebookError(f"{source.name}: the kernel died ({error}); is there enough memory?") from None
+
+
+def run_notebooks(
+    copies: Mapping[Path, Path], parameters: Mapping[str, Any], jobs: int, **options: Any
+) -> None:
+    """Execute notebooks, several at once where `jobs` says so; the first that fails ends the rest.
+
+    Parameters
+    ----------
+    copies : mapping of Path to Path
+        Source notebook to the executed copy.
+    parameters, **options
+        See :func:`run_notebook`; papermill's bars are shown where one notebook runs at a time.
+    jobs : int
+        Notebooks at once, each with its share of the cores.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be a positive number, got {jobs}.")
+    jobs = max(1, min(jobs, len(copies)))
+    run = delayed(functools.partial(run_notebook, parameters=parameters, progress=jobs == 1, **options))
+    # Processes, since papermill changes the folder of the whole process while a notebook runs.
+    Parallel(n_jobs=jobs)(run(*pair) for pair in copies.items())

@@ -36,7 +36,6 @@ def cached_embeddings(
     cache: Path,
     precision: str = "fp32",
     device: torch.device | None = None,
-    batch_size: int = 250,
     progress: bool = True,
 ) -> np.ndarray:
     """Return a tap's feature embeddings of every image, computed once per network and data set.
@@ -54,7 +53,6 @@ def cached_embeddings(
     precision : {"fp32", "bf16"}, default="fp32"
         Of the forward pass.
     device : torch.device, optional
-    batch_size : int, default=250
     progress : bool, default=True
         Show a bar over the images.
 
@@ -76,7 +74,7 @@ def cached_embeddings(
     batches = []
     with tqdm(total=len(dataset.labels), unit="image", desc="features", disable=not progress) as bar:
         for batch in iter_predict(
-            network, dataset.images, taps=(tap,), batch_size=batch_size, precision=precision, device=device
+            network, dataset.images, taps=(tap,), batch_size=250, precision=precision, device=device
         ):
             batches.append(batch[tap].to(torch.float16).numpy())
             bar.update(len(batches[-1]))

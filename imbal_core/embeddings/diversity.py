@@ -7,14 +7,16 @@ classes of different size, draw equally many of each with `equal_rows`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
+from scipy.special import entr
 from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
-from imbal_core._checks.arrays import checked_classes
+from imbal_core._checks.arrays import on_host
 from imbal_core.embeddings.features import labelled_features, rows_of_classes
 
 __all__ = [
@@ -27,40 +29,26 @@ __all__ = [
     "range_gap",
 ]
 
+#: The n of `neighbour_coverage`.
+NEIGHBOURS = 5
 
-def equal_rows(
-    labels: ArrayLike | Tensor, num_classes: int, *, generator: np.random.Generator, rows: int | None = None
-) -> np.ndarray:
-    """Return indices of equally many instances of every class that has any, drawn without replacement.
+
+def equal_rows(labels: ArrayLike | Tensor, *, generator: np.random.Generator) -> np.ndarray:
+    """Return indices of as many instances of every class as the smallest has, drawn without replacement.
 
     Parameters
     ----------
     labels : array-like or Tensor of shape (N,), integer
-        Classes in [0, C).
-    num_classes : int
-        C.
     generator : numpy.random.Generator
-    rows : int, optional
-        Instances of each class; by default as many as the smallest class has.
 
     Returns
     -------
-    ndarray of shape (rows * classes present,), int64
+    ndarray of shape (classes * instances of the smallest,), int64
         In ascending order.
-
-    Raises
-    ------
-    ValueError
-        If a class has fewer than `rows` instances, or labels are no classes.
     """
-    codes = checked_classes("labels", labels, num_classes)
-    counts = np.bincount(codes, minlength=num_classes)
-    smallest = int(counts[counts > 0].min())
-    rows = smallest if rows is None else rows
-    if not 1 <= rows <= smallest:
-        raise ValueError(f"rows must be at least 1 and at most {smallest}, the smallest class, got {rows}.")
-    chosen = [generator.choice(members, rows, replace=False) for _, members in rows_of_classes(codes)]
-    return np.sort(np.concatenate(chosen))
+    groups = [rows for _, rows in rows_of_classes(on_host(labels))]
+    fewest = min(map(len, groups))
+    return np.sort(np.concatenate([generator.choice(rows, fewest, replace=False) for rows in groups]))
 
 
 def class_means(features: ArrayLike | Tensor, labels: ArrayLike | Tensor, num_classes: int) -> np.ndarray:
@@ -94,8 +82,7 @@ def effective_rank(features: ArrayLike | Tensor, labels: ArrayLike | Tensor, num
     ----------
     Roy, O., Vetterli, M. (2007). "The effective rank: a measure of effective dimensionality".
     """
-    p = _normalised(np.sqrt(_spectra(features, labels, num_classes)))
-    return np.exp(-(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1))
+    return np.exp(entr(_normalised(np.sqrt(_spectra(features, labels, num_classes)))).sum(axis=1))
 
 
 def participation_ratio(
@@ -122,7 +109,7 @@ def mean_cosine_distance(
             raise ValueError("features hold a row of zeros, which has no angle: drop it.")
         n = len(values)
         # the mean over pairs is that over the whole matrix, less its diagonal of zeros
-        return np.array([(1 - cosine_similarity(values).mean()) * n / (n - 1)])
+        return (1 - cosine_similarity(values).mean()) * n / (n - 1)
 
     return _by_class(features, labels, num_classes, of, fewest=2)[:, 0]
 
@@ -155,13 +142,14 @@ def range_gap(
     After the claim of Dablain et al. ("Efficient Augmentation for Imbalanced Deep Learning", abstract) that the gap
     between training and test feature embeddings is wider for minority classes; the formula is ours.
     """
+    ends = (partial(np.min, axis=0), partial(np.max, axis=0))
     (low, high), (test_low, test_high) = (
-        [_by_class(*side, num_classes, end, fewest=1) for end in (_lows, _highs)]
+        [_by_class(*side, num_classes, end, fewest=1) for end in ends]
         for side in ((train, train_labels), (test, test_labels))
     )
     gap = (np.maximum(test_high - high, 0) + np.maximum(low - test_low, 0)).sum(axis=1)
     whole = (high - low).sum(axis=1)
-    return np.divide(gap, whole, out=np.full(num_classes, np.nan), where=whole > 0)
+    return gap / np.where(whole > 0, whole, np.nan)
 
 
 def neighbour_coverage(
@@ -170,14 +158,12 @@ def neighbour_coverage(
     test: ArrayLike | Tensor,
     test_labels: ArrayLike | Tensor,
     num_classes: int,
-    *,
-    neighbours: int = 5,
 ) -> np.ndarray:
     """Return which fraction of each class's test instances its training instances cover, (C,) float64.
 
     Around each test instance there is a ball that just reaches its n-th nearest neighbour among the test instances of
-    its class. It is covered if that ball holds a training instance of the class. The balls are as large for every
-    class of a balanced test set.
+    its class, with n = `NEIGHBOURS`. It is covered if that ball holds a training instance of the class. The balls are
+    as large for every class of a balanced test set.
 
     Returns
     -------
@@ -187,22 +173,20 @@ def neighbour_coverage(
     Raises
     ------
     ValueError
-        If `neighbours` is below 1, shapes disagree, a value is NaN or infinite, or a class is unknown.
+        If shapes disagree, a value is NaN or infinite, or a class is unknown.
 
     References
     ----------
     Naeem, M. F. et al. (2020). "Reliable Fidelity and Diversity Metrics for Generative Models": coverage.
     """
-    if neighbours < 1:
-        raise ValueError(f"neighbours must be at least 1, got {neighbours}.")
     values, codes = labelled_features(test, test_labels, num_classes, side="test")
     known, labels = labelled_features(train, train_labels, num_classes, side="train", width=values.shape[1])
     covered = np.full(num_classes, np.nan)
     for label, rows in rows_of_classes(codes):
         own, others = values[rows].astype(np.float64), known[labels == label].astype(np.float64)
-        if len(own) > neighbours and len(others):
+        if len(own) > NEIGHBOURS and len(others):
             # an instance is its own nearest neighbour, at distance 0
-            radii = np.partition(cdist(own, own), neighbours, axis=1)[:, neighbours]
+            radii = np.partition(cdist(own, own), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
             covered[label] = (cdist(own, others).min(axis=1) <= radii).mean()
     return covered
 
@@ -215,26 +199,13 @@ def _by_class(
     *,
     fewest: int,
 ) -> np.ndarray:
-    """Return what a function makes of each class's instances, (n, D) float64; NaN where they are fewer."""
+    """Return what a function makes of each class's instances, (n, D) float64; NaN (C, D) where they are fewer."""
     values, codes = labelled_features(features, labels, num_classes)
-    found: dict[int, np.ndarray] = {
-        label: of(values[rows].astype(np.float64))
-        for label, rows in rows_of_classes(codes)
-        if len(rows) >= fewest
-    }
-    width = len(next(iter(found.values()))) if found else values.shape[1]
-    result = np.full((num_classes, width), np.nan)
-    for label, row in found.items():
-        result[label] = row
+    result = np.full((num_classes, values.shape[1]), np.nan)
+    for label, rows in rows_of_classes(codes):
+        if len(rows) >= fewest:
+            result[label] = of(values[rows].astype(np.float64))
     return result
-
-
-def _lows(values: np.ndarray) -> np.ndarray:
-    return values.min(axis=0)
-
-
-def _highs(values: np.ndarray) -> np.ndarray:
-    return values.max(axis=0)
 
 
 def _spectra(features: ArrayLike | Tensor, labels: ArrayLike | Tensor, num_classes: int) -> np.ndarray:
@@ -252,4 +223,4 @@ def _spectra(features: ArrayLike | Tensor, labels: ArrayLike | Tensor, num_class
 def _normalised(values: np.ndarray) -> np.ndarray:
     """Return each row over its sum; NaN where that is 0 or NaN."""
     total = values.sum(axis=1, keepdims=True)
-    return np.divide(values, total, out=np.full(values.shape, np.nan), where=total > 0)
+    return values / np.where(total > 0, total, np.nan)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbal_core._checks.arrays import checked_classes
+from imbal_core._checks.arrays import checked_classes, on_host
 
 __all__ = ["checked_features", "labelled_features", "rows_of_classes"]
 
@@ -34,23 +32,19 @@ def checked_features(
     ValueError
         If the shape is not (N, D), the values are not real numbers, or one is NaN or infinite.
     """
-    array: Any = values.detach() if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f"{name} must have shape (N, D), got {tuple(array.shape)}: flatten each instance.")
+    array = on_host(values)
+    if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{name} must be real numbers of shape (N, D), got {array.dtype} of shape {array.shape}: flatten each "
+            "instance."
+        )
     if width is not None and array.shape[1] != width:
         raise ValueError(
             f"{name} have {array.shape[1]} units, expected {width}: take the same layer on both sides, and for "
             "classification embeddings the one that the classifier reads."
         )
-    real = not array.is_complex() if isinstance(array, Tensor) else array.dtype.kind in "fiu"
-    if not real or array.dtype == torch.bool:
-        raise ValueError(f"{name} must be real numbers, got {array.dtype}.")
-    if isinstance(array, Tensor):
-        narrow = array.is_floating_point() and array.dtype.itemsize <= 4
-        found = array.to("cpu", torch.float32 if narrow else torch.float64).numpy()
-    else:
-        narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-        found = array.astype(np.float32 if narrow else np.float64, copy=False)
+    narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    found = array.astype(np.float32 if narrow else np.float64, copy=False)
     if not np.isfinite(found).all():
         row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
         raise ValueError(f"{name} hold NaN or infinity, first in row {row}: drop or repair such rows.")
@@ -63,7 +57,6 @@ def labelled_features(
     num_classes: int,
     *,
     side: str = "",
-    called: str = "labels",
     width: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return features as `checked_features` and one class in [0, num_classes) for each row, int64 (N,).
@@ -76,7 +69,7 @@ def labelled_features(
     values = checked_features(features, name=f"{side} features".strip(), width=width)
     if not len(values) and not np.size(labels):
         return values, np.zeros(0, dtype=np.int64)
-    name = f"{side} {called}".strip()
+    name = f"{side} labels".strip()
     codes = checked_classes(name, labels, num_classes)
     if len(codes) != len(values):
         raise ValueError(f"{name} must be {len(values)}, one for each row of features, got {len(codes)}.")

@@ -5,8 +5,6 @@ Two trainings have no common order of units, so a class's top-K identities are c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
@@ -14,49 +12,10 @@ from torch import Tensor
 
 from imbal_core.embeddings.features import checked_features
 
-__all__ = ["UnitMatching", "match_units", "unit_correlations"]
+__all__ = ["match_units", "translate", "unit_correlations"]
 
 # A unit that varies by less than its own rounding has no correlation.
 _CONSTANT = 1e-12
-
-
-@dataclass(frozen=True, eq=False)
-class UnitMatching:
-    """One-to-one pairs of units of a first and a second network.
-
-    Attributes
-    ----------
-    partners : ndarray of shape (D1,), int64
-        For each unit of the first network the index of its unit in the second; -1 for none.
-    correlations : ndarray of shape (D1,), float64
-        Pearson correlation of each pair; NaN where there is none. Look at it before reading anything into the
-        identities: units that respond unlike are paired too.
-    """
-
-    partners: np.ndarray
-    correlations: np.ndarray
-
-    def translate(self, identities: ArrayLike) -> np.ndarray:
-        """Return unit indices of the second network as those of their partners in the first, int64.
-
-        Parameters
-        ----------
-        identities : array-like of any shape, integer
-            Of the second network, as in `imbal_core.embeddings.top_k.TopK.identities`; -1, no unit, stays -1, and so
-            becomes a unit without a partner.
-
-        Raises
-        ------
-        ValueError
-            If one is no integer or below -1.
-        """
-        units = np.asarray(identities)
-        if units.dtype.kind not in "iu" or (units < -1).any():
-            raise ValueError(f"identities must be integers, -1 for no unit, got {units.dtype}.")
-        firsts = np.flatnonzero(self.partners >= 0)
-        table = np.full(max(units.max(initial=-1), self.partners.max(initial=-1)) + 2, -1, dtype=np.int64)
-        table[self.partners[firsts]] = firsts
-        return table[units]
 
 
 def unit_correlations(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> np.ndarray:
@@ -70,7 +29,7 @@ def unit_correlations(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> 
     Returns
     -------
     ndarray of shape (D1, D2), float64
-        NaN for a unit that is constant.
+        NaN for a unit that is constant over the images.
 
     Raises
     ------
@@ -95,11 +54,19 @@ def unit_correlations(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> 
     return np.clip(centred[0].T @ centred[1] / np.outer(*lengths), -1.0, 1.0)
 
 
-def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> UnitMatching:
+def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Return the one-to-one matching of the units of two networks with the largest total correlation.
 
     Pairs whose correlation is not above 0 are taken apart again. Constant units, and those left over where one network
     has fewer, have no partner. Parameters and errors are those of `unit_correlations`.
+
+    Returns
+    -------
+    partners : ndarray of shape (D1,), int64
+        For each unit of the first network the index of its unit in the second; -1 for none.
+    correlations : ndarray of shape (D1,), float64
+        Of each pair; NaN where there is none. Look at it before reading anything into the identities: units that
+        respond unlike are paired too.
 
     References
     ----------
@@ -108,10 +75,10 @@ def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> UnitMa
     Examples
     --------
     >>> first = np.array([[0.0, 1.0, 5.0], [1.0, 0.0, 4.0], [2.0, 3.0, 9.0]])
-    >>> matching = match_units(first, 2 * first[:, [2, 0, 1]] + 1)
-    >>> matching.partners
+    >>> partners, _ = match_units(first, 2 * first[:, [2, 0, 1]] + 1)
+    >>> partners
     array([1, 2, 0])
-    >>> matching.translate([[0, 1]])
+    >>> translate(partners, [[0, 1]])
     array([[2, 0]])
     """
     correlations = unit_correlations(first, second)
@@ -119,8 +86,26 @@ def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> UnitMa
     gains = np.nan_to_num(correlations, nan=-2.0)
     rows, columns = linear_sum_assignment(gains, maximize=True)
     kept = gains[rows, columns] > 0
+    rows, columns = rows[kept], columns[kept]
     partners = np.full(len(gains), -1, dtype=np.int64)
     found = np.full(len(gains), np.nan)
-    partners[rows[kept]] = columns[kept]
-    found[rows[kept]] = correlations[rows[kept], columns[kept]]
-    return UnitMatching(partners, found)
+    partners[rows], found[rows] = columns, correlations[rows, columns]
+    return partners, found
+
+
+def translate(partners: np.ndarray, identities: ArrayLike) -> np.ndarray:
+    """Return unit indices of the second network as those of their partners in the first, int64.
+
+    Parameters
+    ----------
+    partners : ndarray of shape (D1,), int64
+        As `match_units` returns them.
+    identities : array-like of any shape, integer
+        Of the second network, as in `imbal_core.embeddings.top_k.TopK.identities`; -1, no unit, stays -1, and so
+        becomes a unit without a partner.
+    """
+    units = np.asarray(identities)
+    firsts = np.flatnonzero(partners >= 0)
+    table = np.full(max(units.max(initial=-1), partners.max(initial=-1)) + 2, -1, dtype=np.int64)
+    table[partners[firsts]] = firsts
+    return table[units]

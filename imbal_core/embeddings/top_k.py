@@ -1,7 +1,11 @@
 """The units that carry a class: its top K, and two sets of them compared.
 
-Dablain et al. 2022 ("Understanding CNN Fragility When Learning With Imbalanced Data", arXiv 2210.09465) and the
-authors' code for sibling papers leave choices open: which instances (give only those), the ranking, the share.
+References
+----------
+Dablain, D. et al. (2022). "Understanding CNN Fragility When Learning With Imbalanced Data", arXiv 2210.09465. It and
+the authors' code for sibling papers leave choices open: which instances, the ranking, the share. dd1github/How_DA_Works
+takes the mean |CE| of true positives, K = 10, and the intersection over K (``topk_LG.py``);
+dd1github/IML_for_Imbalanced_Learning the mean FE of all instances, and how many have a unit among their ten largest.
 """
 
 from __future__ import annotations
@@ -12,16 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbal_core._checks.names import unknown_name
 from imbal_core.embeddings.features import checked_features, labelled_features, rows_of_classes
 
-__all__ = ["RANKINGS", "SHARES", "TopK", "class_top_k", "magnitude_gap", "overlap_matrix", "paired_overlap"]
-
-RANKINGS = ("absolute", "signed")
-SHARES = ("absolute", "net")
-
-# Values in a piece: 1 MiB in float32, so that all readings of it but the first come from the CPU's cache.
-_PIECE_VALUES = 2**18
+__all__ = ["TopK", "class_top_k", "magnitude_gap", "overlap_matrix", "paired_overlap"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +53,10 @@ class TopK:
         reached = self.shares >= share
         return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1.0, np.nan)
 
-    def units_in_use(self, rate: float = 0.0) -> np.ndarray:
+    def units_in_use(self, rate: float) -> np.ndarray:
         """Return how many units are in the top K of more than that fraction of the instances, (C,) float64."""
-        used = (_divide(self.frequencies, self.counts[:, None]) > rate).sum(axis=1)
+        counts = np.where(self.counts > 0, self.counts, np.nan)
+        used = (self.frequencies / counts[:, None] > rate).sum(axis=1)
         return np.where(self.counts > 0, used, np.nan)
 
 
@@ -69,8 +67,7 @@ def class_top_k(
     *,
     weights: ArrayLike | Tensor | None = None,
     k: int = 10,
-    ranking: str = "absolute",
-    share: str = "absolute",
+    signed: bool = False,
 ) -> TopK:
     r"""Return the top K units of every class.
 
@@ -94,30 +91,22 @@ def class_top_k(
         The classifier's weights, for classification embeddings. Without them: feature embeddings.
     k : int, default=10
         K of identities, magnitudes and frequencies. Shares come for every K.
-    ranking : {"absolute", "signed"}, default="absolute"
-        Units are ranked by the mean of \|v\| or of v. What ranks at 0 or below is in no top K, even where that leaves
-        fewer than K units: a dead unit carries nothing, and with "signed" a negative one speaks against the class.
-        Equal values rank by the lower index.
-    share : {"absolute", "net"}, default="absolute"
-        The share of K units ranked first is the sum of their values over that of all units, both summed over the
-        instances before they are divided, so that no instance's small logit divides alone. "absolute" sums \|v\|.
-        "net" sums v, the share of the logit less its bias: it can exceed 1 before units that speak against the class
-        pull it back, and is NaN where that logit is not positive.
+    signed : bool, default=False
+        Rank units by the mean of v instead of \|v\|, and share out the sum of v instead of \|v\|: that of the logit
+        less its bias, which can exceed 1 before units that speak against the class pull it back, and is NaN where
+        that logit is not positive.
 
     Raises
     ------
     ValueError
-        If an option is unknown, shapes disagree, a value is NaN or infinite, or a class is unknown.
+        If shapes disagree, k exceeds D, a value is NaN or infinite, or a class is unknown.
 
     Notes
     -----
-    Features of at most 32 bits meet 32-bit weights in float32 products; all sums are float64.
-
-    References
-    ----------
-    Dablain, D. et al. (2022), arXiv 2210.09465. The sibling repositories dd1github/How_DA_Works (mean \|CE\| of true
-    positives, K = 10) and dd1github/IML_for_Imbalanced_Learning (mean FE of all instances, and how many instances
-    have a unit among their own ten largest).
+    What ranks at 0 or below is in no top K, even where that leaves fewer than K units: a dead unit carries nothing,
+    and with `signed` a negative one speaks against the class. Equal values rank by the lower index. Values are summed
+    over the instances before they are shared out, so that no instance's small logit divides alone. Features of at most
+    32 bits meet 32-bit weights in float32 products; all sums are float64.
 
     Examples
     --------
@@ -129,44 +118,36 @@ def class_top_k(
     array([[0.75, 1.  , 1.  ],
            [0.5 , 0.75, 1.  ]])
     """
-    for kind, got, valid in (("ranking", ranking, RANKINGS), ("share", share, SHARES)):
-        if got not in valid:
-            raise unknown_name(kind, got, valid)
     factors = None if weights is None else checked_features(weights, name="weights")
     if factors is not None and len(factors) != num_classes:
         raise ValueError(f"weights must have shape ({num_classes}, D), got {factors.shape}.")
-    values, codes = labelled_features(
-        features, labels, num_classes, width=None if factors is None else factors.shape[1]
-    )
+    width = None if factors is None else factors.shape[1]
+    values, codes = labelled_features(features, labels, num_classes, width=width)
     units = values.shape[1]
     if not 1 <= k <= units:
         raise ValueError(f"k={k} is more than the {units} units of the features, or less than 1.")
-    net, magnitude = np.zeros((2, num_classes, units))
+    means = np.full((num_classes, units), np.nan)
+    whole = np.full((num_classes, 1), np.nan)
     frequencies = np.zeros((num_classes, units), dtype=np.int64)
     for label, rows in rows_of_classes(codes):
-        for part in np.array_split(rows, -(-len(rows) * units // _PIECE_VALUES)):
-            piece = values[part] if factors is None else values[part] * factors[label]
-            size = np.abs(piece)
-            net[label] += piece.sum(axis=0, dtype=np.float64)
-            magnitude[label] += size.sum(axis=0, dtype=np.float64)
-            frequencies[label] += _in_top(size if ranking == "absolute" else piece, k).sum(axis=0)
-    counts = np.bincount(codes, minlength=num_classes)
-    net, magnitude = (_divide(sums, counts[:, None]) for sums in (net, magnitude))
-    means = magnitude if ranking == "absolute" else net
+        own = values[rows] if factors is None else values[rows] * factors[label]
+        sizes = np.abs(own)
+        keys = own if signed else sizes
+        means[label] = keys.mean(axis=0, dtype=np.float64)
+        whole[label] = sizes.sum(dtype=np.float64) / len(rows)
+        frequencies[label] = _in_top(keys, k).sum(axis=0)
     order = np.argsort(-means, axis=1, kind="stable")
     ordered = np.take_along_axis(means, order, axis=1)
-    carries = ordered > 0
-    running = np.cumsum(np.take_along_axis(magnitude if share == "absolute" else net, order, axis=1), axis=1)
-    # A net sum of 0 comes out as its rounding, which is no whole to take a share of.
-    rounding = units * np.finfo(np.float64).eps * magnitude.sum(axis=1, keepdims=True)
-    whole = np.where(running[:, -1:] > rounding, running[:, -1:], 0.0)
+    running = np.cumsum(ordered, axis=1)
+    # A signed sum of 0 comes out as its rounding, which is no whole to take a share of.
+    some = running[:, -1:] > units * np.finfo(np.float64).eps * whole
     return TopK(
-        identities=np.where(carries, order, -1)[:, :k],
-        magnitudes=np.where(counts[:, None] > 0, np.where(carries, ordered, 0.0), np.nan)[:, :k],
+        identities=np.where(ordered > 0, order, -1)[:, :k],
+        magnitudes=np.where(ordered <= 0, 0.0, ordered)[:, :k],
         frequencies=frequencies,
-        shares=_divide(running, whole),
+        shares=running / np.where(some, running[:, -1:], np.nan),
         means=means,
-        counts=counts,
+        counts=np.bincount(codes, minlength=num_classes),
     )
 
 
@@ -181,15 +162,14 @@ def _in_top(keys: np.ndarray, k: int) -> np.ndarray:
     return inside
 
 
-def overlap_matrix(first: TopK | ArrayLike, second: TopK | ArrayLike | None = None) -> np.ndarray:
+def overlap_matrix(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     r"""Return the overlap, \|S ∩ T\| / K, of the top-K units of every class with those of every class.
 
     Parameters
     ----------
-    first, second : TopK or array-like of shape (A, K) and (B, K), integer
-        Results of the same network, or identities brought into one numbering by
-        `imbal_core.embeddings.matching.UnitMatching.translate`; -1 stands for no unit. `second` is `first` by
-        default: the overlap between the classes of one result.
+    first, second : array-like of shape (A, K) and (B, K), integer
+        `TopK.identities` of the same network, or brought into one numbering by
+        `imbal_core.embeddings.matching.translate`; -1 stands for no unit.
 
     Returns
     -------
@@ -200,30 +180,25 @@ def overlap_matrix(first: TopK | ArrayLike, second: TopK | ArrayLike | None = No
     Raises
     ------
     ValueError
-        If the identities have no shape (classes, K) or differ in K, or a class holds a unit twice.
-
-    References
-    ----------
-    Intersection over K = 10: ``topk_LG.py`` of the repository dd1github/How_DA_Works.
+        If the identities have no shape (classes, K) or differ in K.
 
     Examples
     --------
     >>> overlap_matrix([[4, 1]], [[1, 4], [1, 3], [0, 2]])
     array([[1. , 0.5, 0. ]])
     """
-    mine = _identities(first)
-    theirs = mine if second is None else _identities(second)
-    if mine.shape[1] != theirs.shape[1]:
+    mine, theirs = np.asarray(first), np.asarray(second)
+    if not (mine.ndim == theirs.ndim == 2 and mine.shape[1] == theirs.shape[1] > 0):
         raise ValueError(
-            f"overlap needs the same K on both sides, got {mine.shape[1]} and {theirs.shape[1]}."
+            f"identities must have shape (classes, K), of the same K, got {mine.shape} and {theirs.shape}."
         )
-    width = max(mine.max(initial=0), theirs.max(initial=0)) + 1
-    members, others = _membership(mine, width), _membership(theirs, width)
+    numbers = np.arange(max(mine.max(initial=-1), theirs.max(initial=-1)) + 1)
+    members, others = ((side[:, :, None] == numbers).any(axis=1).astype(float) for side in (mine, theirs))
     some = np.outer(members.any(axis=1), others.any(axis=1))
     return np.where(some, members @ others.T / mine.shape[1], np.nan)
 
 
-def paired_overlap(first: TopK | ArrayLike, second: TopK | ArrayLike) -> np.ndarray:
+def paired_overlap(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Return the overlap of each class's top-K units with those of the same class, (C,) float64: see `overlap_matrix`.
 
     Train against test, true positives against false negatives, one training against another.
@@ -256,47 +231,19 @@ def magnitude_gap(train: TopK, test: TopK) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the two differ in shape.
+        If the two differ in classes or units.
 
     Notes
     -----
     The abstract speaks of top-K magnitudes that "do not match the training set" and gives no formula. This one is
     ours.
     """
-    if train.identities.shape != test.identities.shape or train.means.shape != test.means.shape:
-        raise ValueError(
-            f"train and test differ in shape: (C, K) = {train.identities.shape} and {test.identities.shape}, "
-            f"(C, D) = {train.means.shape} and {test.means.shape}."
-        )
+    if train.means.shape != test.means.shape:
+        raise ValueError(f"(C, D) is {train.means.shape} in train and {test.means.shape} in test.")
     found = train.identities >= 0
     before, after = (
         np.where(found, np.take_along_axis(side.means, train.identities, axis=1), 0.0).sum(axis=1)
         for side in (train, test)
     )
-    gap = _divide(before - after, before)
-    return np.where((train.counts > 0) & (test.counts > 0), gap, np.nan)
-
-
-def _identities(top: TopK | ArrayLike) -> np.ndarray:
-    units = top.identities if isinstance(top, TopK) else np.asarray(top)
-    if units.ndim != 2 or units.dtype.kind not in "iu" or units.shape[1] == 0:
-        raise ValueError(
-            f"identities must be integers of shape (classes, K), got {units.dtype} of shape {units.shape}."
-        )
-    return units
-
-
-def _membership(identities: np.ndarray, width: int) -> np.ndarray:
-    """Return (classes, width) float64: 1 where the class holds the unit."""
-    rows, columns = np.nonzero(identities >= 0)
-    members = np.zeros((len(identities), width))
-    np.add.at(members, (rows, identities[rows, columns]), 1.0)
-    if (members > 1).any():
-        raise ValueError(f"class {int((members > 1).any(1).argmax())} holds a unit twice in its top K.")
-    return members
-
-
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return part / whole, NaN where the whole is not positive."""
-    shape = np.broadcast_shapes(part.shape, whole.shape)
-    return np.divide(part, whole, out=np.full(shape, np.nan), where=whole > 0)
+    defined = (train.counts > 0) & (test.counts > 0) & (before > 0)
+    return (before - after) / np.where(defined, before, np.nan)

@@ -58,7 +58,8 @@ def class_overlaps(
     latent: Latent, embedding: str = "CE", side: str = "test", instances: str = _TP
 ) -> np.ndarray:
     """Return |S ∩ T| / K of the top K of every class with those of every class, (C, C); NaN without images."""
-    return overlap_matrix(top_table(latent, embedding, side, instances)["identities"])
+    units = top_table(latent, embedding, side, instances)["identities"]
+    return overlap_matrix(units, units)
 
 
 def class_readings(latent: Latent) -> dict[str, np.ndarray]:
@@ -124,7 +125,7 @@ def number_change(first: Latent, second: Latent) -> np.ndarray:
     return np.abs(class_readings(first)["units_in_use"] - class_readings(second)["units_in_use"])
 
 
-def match_units(first: Latent, second: Latent) -> matching.UnitMatching:
+def match_units(first: Latent, second: Latent) -> tuple[np.ndarray, np.ndarray]:
     """Return the matching of the units of two networks by their mean FE over the same groups of test images.
 
     Parameters
@@ -147,9 +148,9 @@ def matched_overlap(first: Latent, second: Latent, *, instances: str = _TP) -> n
 
     Test images; |S ∩ T| / K. K / D is what two random sets share on average.
     """
-    pairs = match_units(first, second)
+    partners, _ = match_units(first, second)
     mine, theirs = (top_table(latent, "CE", "test", instances)["identities"] for latent in (first, second))
-    return paired_overlap(mine, pairs.translate(theirs))
+    return paired_overlap(mine, matching.translate(partners, theirs))
 
 
 def _overlap(latent: Latent, *places: tuple[str, str]) -> np.ndarray:

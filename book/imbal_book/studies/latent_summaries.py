@@ -182,7 +182,7 @@ def diversity(train: Side, test: Side, num_classes: int, *, seed: int) -> dict[s
     rows = int(counts[counts > 0].min())
     generator = np.random.default_rng(seed)
     draws = [
-        equal_rows(train.labels, num_classes, generator=generator, rows=rows)
+        equal_rows(train.labels, generator=generator)
         for _ in range(DRAWS if (counts[counts > 0] > rows).any() else 1)
     ]
     drawn = [(train.inputs[draw], train.labels[draw]) for draw in draws]
@@ -216,7 +216,7 @@ def _tops(train: Side, test: Side, weights: np.ndarray) -> dict[tuple[str, str, 
     options: Mapping[str, dict[str, Any]] = {
         "FE": {},
         "CE": {"weights": weights},
-        "signed CE": {"weights": weights, "ranking": "signed", "share": "net"},
+        "signed CE": {"weights": weights, "signed": True},
     }
     found = {}
     for embedding, name, instances in TABLES:

@@ -91,9 +91,9 @@ def test_a_permuted_network_is_matched_and_shares_all_its_units(latent):
     permuted = latent_summaries(
         *(Side(s.inputs[:, order], s.labels, s.predictions) for s in sides), weights[:, order], bias, seed=0
     )
-    matching = match_units(latent, permuted)
-    assert order[matching.partners].tolist() == list(range(UNITS))
-    np.testing.assert_allclose(matching.correlations, 1, atol=1e-6)
+    partners, correlations = match_units(latent, permuted)
+    assert order[partners].tolist() == list(range(UNITS))
+    np.testing.assert_allclose(correlations, 1, atol=1e-6)
     assert matched_overlap(latent, permuted).tolist() == [1.0] * CLASSES
     assert matched_overlap(latent, latent).tolist() == [1.0] * CLASSES
 

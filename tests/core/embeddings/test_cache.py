@@ -44,7 +44,7 @@ def embed(network, dataset, cache, **options):
 
 def test_embeddings_are_the_features_of_predict_in_half_precision(tmp_path):
     network, dataset = make_network(), make_dataset()
-    found = embed(network, dataset, tmp_path / "new" / "folder", batch_size=3)
+    found = embed(network, dataset, tmp_path / "new" / "folder")
     expected = predict(network, dataset.images, taps=(TAP,))[TAP].numpy()
     assert found.dtype == np.float16 and found.shape == (7, 128)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from torch import nn
 
-from imbal_core.embeddings.classification_embeddings import classification_embeddings, linear_classifier
+from imbal_core.embeddings.classification_embeddings import linear_classifier
 from imbal_core.models.build import build_model, list_models
 from imbal_core.models.heads import NormedLinear, add_final_batch_norm, use_normed_head
 
@@ -50,8 +50,7 @@ def assert_adds_up(network, x):
         logits = network(x).numpy()
     features = classifier.inputs(out[classifier.tap])
     for c in range(network.num_classes):
-        embeddings = classification_embeddings(features, classifier.weights, np.full(len(x), c))
-        assert embeddings.shape == features.shape
+        embeddings = features * classifier.weights[c]
         total = embeddings.sum(1, dtype=float) + classifier.bias[c]
         # a float32 sum is as exact as the sum of its absolute terms allows, however small the sum is
         scale = np.abs(embeddings).sum(1, dtype=float) + abs(classifier.bias[c]) + 1
@@ -88,11 +87,6 @@ def test_inputs_of_a_normed_head_have_length_one():
     assert_allclose(np.linalg.norm(classifier.weights, axis=1), 1, rtol=1e-6)
 
 
-def test_each_instance_has_the_weights_of_its_own_class():
-    found = classification_embeddings(torch.tensor([[1, 2], [3, 4]]), np.array([[1, 10], [2, 20]]), [1, 0])
-    assert_array_equal(found, [[2, 40], [3, 40]])
-
-
 def test_the_network_is_not_changed():
     network, _ = make("small_cnn")
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -122,15 +116,12 @@ def test_a_network_without_a_tap_before_its_classifier_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("features", "weights", "classes", "message"),
+    ("features", "message"),
     [
-        (np.ones((2, 3)), np.ones((4, 2)), [0, 1], "features have 3 units, expected 2"),
-        (np.ones((2, 2)), np.ones((4, 2)), [0, 4], r"classes must lie in \[0, 4\)"),
-        (np.ones((2, 2)), np.ones((4, 2)), [0], "classes must be 2"),
-        (np.full((1, 2), np.nan), np.ones((4, 2)), [0], "features hold NaN or infinity, first in row 0"),
-        (np.ones((1, 2)), np.full((4, 2), np.inf), [0], "weights hold NaN or infinity, first in row 0"),
+        (np.ones((2, 3)), "features have 3 units, expected 7"),
+        (np.full((1, 7), np.nan), "features hold NaN or infinity, first in row 0"),
     ],
 )
-def test_what_does_not_fit_is_named(features, weights, classes, message):
+def test_features_of_another_layer_are_refused(features, message):
     with pytest.raises(ValueError, match=message):
-        classification_embeddings(features, weights, classes)
+        linear_classifier(make("linear")[0]).inputs(features)

@@ -4,7 +4,7 @@ All three train ResNet-32 with SGD and batches of 128, in turns (A B C A B C ...
 that a machine that slows down slows all of them. A ratio compares the best rounds: other processes
 only ever add time.
 
-- ours: `imbal_core.training.fit.fit` with crop and flip, validation left out.
+- ours: `imbal_core.fit` with crop and flip, validation left out.
 - standard: PIL images, RandomCrop + RandomHorizontalFlip + ToTensor + Normalize, a DataLoader with the
   best of 0, 1 and 2 workers, float32, default memory layout.
 - bare: forward, backward and step on one resident random batch, in the precision and layout of ours.
@@ -31,12 +31,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
-from imbal_book.run.config import RunConfig
 from imbal_core.data.datasets import load_dataset
 from imbal_core.data.prepared import DatasetError
 from imbal_core.models.build import build_model
 from imbal_core.training.fit import fit
 from imbal_core.training.prediction import default_device, device_label
+from imbal_core.training.recipe import Recipe
 from imbal_core.training.start import seeded_init
 
 BATCH = 128
@@ -107,19 +107,14 @@ def ours(
     images: np.ndarray, labels: np.ndarray, steps: int, precision: str, device: torch.device
 ) -> Callable[[], float]:
     model = network()
-    config = RunConfig(
-        study="benchmark",
-        profile="speed",
-        dataset="cifar10",
-        imbalance="balanced",
-        model="resnet32",
+    recipe = Recipe(
         epochs=1,
         learning_rate=0.01,
         augment="crop-flip",
         precision=precision,
         epoch_images=steps * BATCH,
     )
-    return lambda: fit(model, images, labels, config, device=device, progress=False).seconds[0]
+    return lambda: fit(model, images, labels, recipe, device=device, progress=False).seconds[0]
 
 
 def bare(steps: int, precision: str, device: torch.device) -> Callable[[], float]:

@@ -91,13 +91,11 @@ _HOMES = {
     "models.build": ("build_model", "list_models"),
     "models.heads": ("add_final_batch_norm",),
     "post_hoc": (
-        *(
-            "choose_tau",
-            "fit_temperature",
-            "retrain_classifier",
-            "shifted_threshold",
-            "tau_normalized_logits",
-        ),
+        "choose_tau",
+        "fit_temperature",
+        "retrain_classifier",
+        "shifted_threshold",
+        "tau_normalized_logits",
     ),
     "training.fit": ("fit",),
     "training.prediction": ("predict",),

@@ -1,12 +1,8 @@
 """Remedies on a network that is trained already: another classifier, another threshold, another temperature.
 
-Each is a readout of one run: features are what its last layer reads, logits what that layer gives, and no
-image passes through the network again. What is chosen (tau, threshold, temperature) is chosen on validation
-images; no function here takes test images.
-
-The remaining remedy of this kind, logit adjustment, is `imbal_core.losses.functional.adjust_logits`. For two
-classes it is the correction for the prior: it predicts the rare class where its probability is above its share
-of the training images.
+Features are what its last layer reads, logits what that layer gives, and no image passes through the network again.
+What is chosen (tau, threshold, temperature) is chosen on validation images; no function here takes test images.
+Another remedy of this kind is `imbal_core.adjust_logits`.
 """
 
 from __future__ import annotations
@@ -29,8 +25,6 @@ from imbal_core.training.recipe import Recipe
 from imbal_core.training.start import seeded_init
 
 __all__ = [
-    "TAUS",
-    "TEMPERATURES",
     "choose_tau",
     "fit_temperature",
     "retrain_classifier",
@@ -38,20 +32,18 @@ __all__ = [
     "tau_normalized_logits",
 ]
 
+Values = ArrayLike | Tensor
 #: The values of tau that are tried: 0, 0.1, ..., 2, as in the authors' repository.
 TAUS = tuple(step / 10 for step in range(21))
 #: Smallest and largest temperature that `fit_temperature` returns.
 TEMPERATURES = (0.01, 100.0)
 
-# Two means of recalls that are equal on paper may differ by their rounding, never by more than this.
-_ROUNDING = 1e-12
 
-
-def tau_normalized_logits(features: ArrayLike | Tensor, weight: ArrayLike | Tensor, tau: float) -> np.ndarray:
+def tau_normalized_logits(features: Values, weight: Values, tau: float) -> np.ndarray:
     r"""Return the logits of the tau-normalised classifier, :math:`f \cdot w_c / \lVert w_c \rVert^\tau`.
 
-    A classifier trained on many images of a class has a long weight vector for it, which the division takes
-    back. Tau 0 leaves the weights as they are, 1 makes all equally long, more favours the short.
+    A classifier has a long weight vector for a class with many images, which the division takes back. Tau 0 leaves
+    the weights as they are, 1 makes all equally long, more favours the short.
 
     Parameters
     ----------
@@ -59,8 +51,7 @@ def tau_normalized_logits(features: ArrayLike | Tensor, weight: ArrayLike | Tens
         f, what the classifier reads: the network's last tap as a rule.
     weight : array-like or Tensor of shape (K, D), floating
         Rows w_c, as of `torch.nn.Linear`. Its bias is dropped, also for tau 0.
-    tau : float
-        At least 0.
+    tau : float, at least 0
 
     Returns
     -------
@@ -70,17 +61,12 @@ def tau_normalized_logits(features: ArrayLike | Tensor, weight: ArrayLike | Tens
     Raises
     ------
     ValueError
-        If shapes or types are not those above, tau is negative, a value is NaN or infinite, or all weights of
-        a class are 0.
-
-    Notes
-    -----
-    The repository BagofTricks-LT keeps the bias, and has tau 1 unless told otherwise.
+        For other shapes or types, a negative tau, a value that is not finite, or a class whose weights are all 0.
 
     References
     ----------
     Kang, B. et al. (2020). "Decoupling Representation and Classifier for Long-Tailed Recognition"; its
-    repository classifier-balancing, ``tau_norm.py``.
+    repository classifier-balancing, ``tau_norm.py``. The repository BagofTricks-LT keeps the bias.
 
     Examples
     --------
@@ -88,17 +74,16 @@ def tau_normalized_logits(features: ArrayLike | Tensor, weight: ArrayLike | Tens
     array([[1.4, 1. ]])
     """
     logits, lengths = _unbiased_logits(features, weight)
-    return _shortened(logits, lengths, checked_number("tau", tau, 0.0))
+    return logits / (lengths ** checked_number("tau", tau, 0.0)).astype(logits.dtype)
 
 
-def choose_tau(features: ArrayLike | Tensor, weight: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:
+def choose_tau(features: Values, weight: Values, labels: Values) -> float:
     """Return the tau out of `TAUS` whose predictions have the best balanced accuracy.
 
     Parameters
     ----------
     features, weight
-        As for `tau_normalized_logits`, the features those of validation images. The authors' repository
-        prints the accuracy of every tau, of test images on request, and leaves the choice to the reader.
+        As for `tau_normalized_logits`, the features those of validation images.
     labels : array-like or Tensor of shape (N,), integer
         True classes of the validation images, in [0, K). Classes without any do not count.
 
@@ -110,7 +95,7 @@ def choose_tau(features: ArrayLike | Tensor, weight: ArrayLike | Tensor, labels:
     Raises
     ------
     ValueError
-        As `tau_normalized_logits`; also if labels and features differ in number or a label is out of range.
+        As `tau_normalized_logits`; also for labels out of range or of another number.
 
     Examples
     --------
@@ -120,15 +105,10 @@ def choose_tau(features: ArrayLike | Tensor, weight: ArrayLike | Tensor, labels:
     """
     logits, lengths = _unbiased_logits(features, weight)
     true = checked_classes("labels", labels, len(lengths))
-    scores = np.array(
-        [
-            balanced_accuracy(
-                confusion_counts(true, _shortened(logits, lengths, tau).argmax(axis=1), len(lengths))
-            )
-            for tau in TAUS
-        ]
-    )
-    return TAUS[int(np.argmax(scores >= scores.max() - _ROUNDING))]
+    found = [(logits / (lengths**tau).astype(logits.dtype)).argmax(axis=1) for tau in TAUS]
+    scores = [balanced_accuracy(confusion_counts(true, predicted, len(lengths))) for predicted in found]
+    # Two means of recalls that are equal on paper may differ by their rounding, never by more than this.
+    return TAUS[int(np.argmax(np.array(scores) >= max(scores) - 1e-12))]
 
 
 def retrain_classifier(
@@ -139,16 +119,14 @@ def retrain_classifier(
     seed: int,
     epochs: int = 30,
     learning_rate: float = 0.1,
-    weight_decay: float = 5e-4,
-    batch_size: int = 128,
     device: torch.device | str | None = None,
-    progress: bool = False,
 ) -> Network:
     """Return a new linear classifier, trained on fixed features with class-balanced sampling (cRT).
 
-    The recipe is that of the CIFAR configurations of the repository BagofTricks-LT: SGD with Nesterov momentum
-    0.9, the rate raised over 5 of 30 epochs and cut to a tenth after 10 and after 20. Another number of epochs
-    keeps these proportions.
+    The recipe is that of the repository BagofTricks-LT for CIFAR: SGD with Nesterov momentum 0.9, weight decay 5e-4
+    and batches of 128, the rate raised over 5 of 30 epochs and cut to a tenth after 10 and after 20, in these
+    proportions for other numbers of epochs. The repository crops and mirrors the images anew in each epoch; fixed
+    features are a deviation, which costs some variety and makes the training last seconds.
 
     Parameters
     ----------
@@ -163,38 +141,21 @@ def retrain_classifier(
     epochs : int, default=30
         At least 3; an epoch has N draws.
     learning_rate : float, default=0.1
-        The largest. It suits features whose squared length is some hundreds at most, such as pooled maps after
-        a ReLU: divide it for longer ones.
-    weight_decay : float, default=5e-4
-        Of weights and biases.
-    batch_size : int, default=128
+        The largest. It suits features whose squared length is some hundreds at most: divide it for longer ones.
     device : torch.device or str, optional
         Default: `imbal_core.training.prediction.default_device`.
-    progress : bool, default=False
-        Show a bar over the epochs.
 
     Returns
     -------
     Network
-        ``linear``, in evaluation mode, on `device`: `imbal_core.training.prediction.predict` reads it. Its first tap is
-        the features.
+        ``linear``, in evaluation mode, on `device`: `imbal_core.predict` reads it. Its first tap is the features.
 
     Raises
     ------
     imbal_core.training.fit.DivergedError
         If the loss is no longer finite.
     ValueError
-        If shapes, types or labels are not those above, a feature is NaN or infinite, or an option is out of
-        range.
-
-    Notes
-    -----
-    Features are computed once, from images as they are. The repository crops and mirrors them anew in each
-    epoch: a deviation, which costs some variety and makes the training last seconds.
-
-    Features are not standardised. The rate and the decay above were set for features as they come; and to
-    standardise would stretch features that hardly vary, which a rare class shows in a few images only, to the
-    length of those that carry the classes, and so change what the weight decay holds down.
+        For other shapes, types or labels, a feature that is not finite, or an option out of range.
 
     References
     ----------
@@ -212,34 +173,26 @@ def retrain_classifier(
     True
     """
     if np.ndim(features) != 2:
-        raise ValueError(
-            f"features must have shape (N, D), got {tuple(np.shape(features))}: flatten(1) them."
-        )
+        raise ValueError(f"features must be (N, D), got {tuple(np.shape(features))}: flatten(1) them.")
     if epochs < 3:
-        raise ValueError(
-            f"epochs must be at least 3, one for each learning rate of the recipe, got {epochs}."
-        )
+        raise ValueError(f"epochs must be at least 3, one for each rate of the recipe, got {epochs}.")
     recipe = Recipe(
         epochs=epochs,
         train_seed=seed,
         learning_rate=learning_rate,
         nesterov=True,
-        weight_decay=weight_decay,
         schedule="step",
         milestones=(epochs // 3, 2 * epochs // 3),
         warmup_epochs=epochs // 6,
-        batch_size=batch_size,
         sampler="class-balanced",
     )
     with seeded_init(seed):
         network = build_model("linear", num_classes, in_features=features.shape[1])
-    fit(network, features, labels, recipe, device=device, progress=progress)
+    fit(network, features, labels, recipe, device=device, progress=False)
     return network
 
 
-def shifted_threshold(
-    scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, balanced: bool = False
-) -> float:
+def shifted_threshold(scores: Values, labels: Values, *, balanced: bool = False) -> float:
     """Return the threshold on the score of the rare class that gives the best F1 of that class.
 
     Predict the rare class where ``score > threshold``.
@@ -247,29 +200,24 @@ def shifted_threshold(
     Parameters
     ----------
     scores : array-like or Tensor of shape (N,), floating
-        Of validation images: the probability of the rare class, or its logit less the other's. The latter is
-        better where probabilities round to 0 or 1.
+        Of validation images: the probability of the rare class, or better, since probabilities round to 0 and 1,
+        its logit less the other's.
     labels : array-like or Tensor of shape (N,), bool or integer
         True or 1 for a validation image of the rare class, False or 0 for any other.
     balanced : bool, default=False
-        Weigh the images so that both classes count equally: the F1 that a balanced test set would have.
+        Weigh the images so that both classes count equally: the F1 that a balanced test set would have. There a
+        threshold found on imbalanced images is too high, since a false alarm costs more where rare images are few.
 
     Returns
     -------
     float
-        F1 is constant between two neighbouring scores: the middle of the interval of best thresholds. Of
-        several such intervals the widest, then the lowest. Half a unit below all scores where nothing beats
-        calling every image rare.
+        The middle of the interval of best thresholds between two scores, of several the widest, then the lowest.
+        Half a unit below all scores where nothing beats calling every image rare.
 
     Raises
     ------
     ValueError
-        If a class is absent, a score is NaN or infinite, or shapes and types are not those above.
-
-    Notes
-    -----
-    F1 depends on the share of rare images: on few rare ones a false alarm costs more than on many. A threshold
-    found on imbalanced validation images is too high for a balanced test set, unless they are weighed.
+        If a class is absent, a score is not finite, or shapes and types are not those above.
 
     Examples
     --------
@@ -298,7 +246,7 @@ def shifted_threshold(
     return float(middle if middle < high[widest] else low[widest])
 
 
-def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:
+def fit_temperature(logits: Values, labels: Values) -> float:
     """Return the temperature T at which softmax(z / T) has the smallest cross entropy.
 
     No prediction changes, only its confidence: T above 1 lowers it.
@@ -313,13 +261,13 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
     Returns
     -------
     float
-        Within `TEMPERATURES`: the smallest if every image is classified right, where any lower T is better
-        still; near the largest if the logits are no better than chance.
+        Within `TEMPERATURES`: the smallest if every image is classified right, near the largest if the logits are
+        no better than chance.
 
     Raises
     ------
     ValueError
-        If shapes or types are not those above, a logit is NaN or infinite, or a label is out of range.
+        If shapes or types are not those above, a logit is not finite, or a label is out of range.
 
     References
     ----------
@@ -339,44 +287,33 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
     gaps = z - z[np.arange(len(z)), true][:, None]
     if gaps.max() <= 0:
         return TEMPERATURES[0]
-    # In 1 / T the cross entropy is convex, so in log T it has one minimum.
-    found = minimize_scalar(
-        lambda log_t: logsumexp(gaps / np.exp(log_t), axis=1).mean(),
-        bounds=tuple(np.log(TEMPERATURES)),
-        method="bounded",
-        options={"xatol": 1e-6},
-    )
+
+    # In 1 / T it is convex, so in log T it has one minimum.
+    def cross_entropy(log_t: float) -> float:
+        return logsumexp(gaps / np.exp(log_t), axis=1).mean()
+
+    bounds = tuple(np.log(TEMPERATURES))
+    found = minimize_scalar(cross_entropy, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return float(np.clip(np.exp(found.x), *TEMPERATURES))
 
 
-def _unbiased_logits(
-    features: ArrayLike | Tensor, weight: ArrayLike | Tensor
-) -> tuple[np.ndarray, np.ndarray]:
+def _unbiased_logits(features: Values, weight: Values) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits without bias, (N, K), and the length of each class's weights, (K,), float64."""
     rows, weights = _finite_rows("features", features), _finite_rows("weight", weight)
     if rows.shape[1] != weights.shape[1]:
-        raise ValueError(
-            f"features and weight must be equally wide, got {rows.shape} and {weights.shape}: pass the "
-            "features that this classifier reads."
-        )
+        raise ValueError(f"features and weight must be equally wide, got {rows.shape} and {weights.shape}.")
     lengths = np.linalg.norm(weights.astype(np.float64), axis=1)
     if not lengths.all():
-        empty = np.flatnonzero(lengths == 0)[:5].tolist()
-        raise ValueError(f"all weights of classes {empty} are 0: they have no length to be divided by.")
+        raise ValueError(f"all weights of classes {np.flatnonzero(lengths == 0)[:5].tolist()} are 0.")
     return rows @ weights.T, lengths
 
 
-def _shortened(logits: np.ndarray, lengths: np.ndarray, tau: float) -> np.ndarray:
-    return logits / (lengths**tau).astype(logits.dtype)
-
-
-def _finite_rows(name: str, values: ArrayLike | Tensor) -> np.ndarray:
+def _finite_rows(name: str, values: Values) -> np.ndarray:
     """Return a matrix of finite numbers, float32 or float64."""
     rows = on_host(values)
     if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind != "f":
         raise ValueError(
-            f"{name} must be floating-point of two dimensions, neither of them 0, got {rows.dtype} of shape "
-            f"{rows.shape}."
+            f"{name} must be floating of shape (N, D), not empty, got {rows.dtype} {rows.shape}."
         )
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} hold NaN or infinity: a network that diverged has no remedy.")

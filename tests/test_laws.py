@@ -1,6 +1,7 @@
 """Who may import whom: the library never imports the machinery, and each room only what lies below it."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,21 @@ def test_every_room_of_the_machinery_imports_only_downwards():
         return not above and parts[1] not in APART.get(room, set())
 
     assert broken(sorted(package.rglob("*.py")), allowed) == []
+
+
+def test_no_two_modules_import_each_other_over_any_number_of_steps():
+    files = {}
+    for path in [*(ROOT / "imbal_core").rglob("*.py"), *(ROOT / "book" / "imbal_book").rglob("*.py")]:
+        start = ROOT if path.is_relative_to(ROOT / "imbal_core") else ROOT / "book"
+        files[".".join(path.relative_to(start).with_suffix("").parts).removesuffix(".__init__")] = path
+    needs = {}
+    for module, path in files.items():
+        names = {name for name, _ in imported(path)}
+        # `from a.b import c` names the module a.b.c where there is one, else something in a.b
+        found = {name if name in files else name.rpartition(".")[0] for name in names}
+        needs[module] = (found & files.keys()) - {module, "imbal_core"}
+    del needs["imbal_core"]  # the front door names every room, lazily, and nobody imports it
+    list(TopologicalSorter(needs).static_order())  # a CycleError names the modules of the circle
 
 
 @pytest.mark.parametrize("package", ["imbal_core", "book/imbal_book"])

@@ -1,30 +1,60 @@
-"""Fields of a configuration: whole numbers and numbers in a range, in one form per value."""
+"""Fields of a configuration: what each may hold is said where it is declared, and there is one form per value."""
 
 from __future__ import annotations
 
+from dataclasses import Field
 from numbers import Integral, Real
+from typing import Any
 
-__all__ = ["check_switch", "check_text", "number", "whole_number"]
+from imbal_core._checks.names import unknown_name
 
-
-def check_text(name: str, value: object) -> None:
-    """Refuse what is no string, and an empty one."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {value!r}.")
-    if not value.strip():
-        raise ValueError(f"{name} must not be empty.")
+__all__ = ["allowed", "checked_field", "whole_number"]
 
 
-def check_switch(name: str, value: object) -> None:
-    """Refuse what is neither True nor False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}.")
+def allowed(values: int | str | tuple[str, ...]) -> dict[str, object]:
+    """Return the metadata of a dataclass field that say what it may hold, for `checked_field`.
+
+    Parameters
+    ----------
+    values : int, str or tuple of str
+        The smallest whole number, an interval of numbers such as ``"[0, 1)"``, or the names to choose from.
+    """
+    return {"allowed": values}
 
 
-def whole_number(name: str, value: object, smallest: int, optional: bool) -> int | None:
-    """Return a whole number of at least ``smallest``; None passes where it is optional."""
+def checked_field(item: Field[Any], value: object) -> Any:
+    """Return the value of a field in the one form that equal values share.
+
+    The class must have its annotations as text: ``bool``, ``int``, ``float`` or ``str``, each also with ``| None``.
+
+    Raises
+    ------
+    TypeError
+        If the value is of another type.
+    ValueError
+        If it is out of range, empty text or an unknown name; the nearest valid one is given.
+    """
+    kind, _, optional = str(item.type).partition(" | ")
+    choice: Any = item.metadata.get("allowed")
     if value is None and optional:
         return None
+    if kind == "int":
+        return whole_number(item.name, value, choice or 0, bool(optional))
+    if kind == "float":
+        return _number(item.name, value, choice, bool(optional))
+    if kind == "bool" and not isinstance(value, bool):
+        raise TypeError(f"{item.name} must be True or False, got {value!r}.")
+    if isinstance(choice, tuple) and value not in choice:
+        raise unknown_name(item.name, value, choice)
+    if kind == "str" and not isinstance(value, str):
+        raise TypeError(f"{item.name} must be a string, got {value!r}.")
+    if isinstance(value, str) and not value.strip():
+        raise ValueError(f"{item.name} must not be empty.")
+    return value
+
+
+def whole_number(name: str, value: object, smallest: int, optional: bool = False) -> int:
+    """Return a whole number of at least ``smallest``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be a whole number{' or None' if optional else ''}, got {value!r}.")
     if value < smallest:
@@ -32,17 +62,14 @@ def whole_number(name: str, value: object, smallest: int, optional: bool) -> int
     return int(value)
 
 
-def number(
-    name: str, value: object, lower: float, with_lower: bool, upper: float, with_upper: bool, optional: bool
-) -> float | None:
-    """Return a number between ``lower`` and ``upper``, each end in or out; None passes where it is optional."""
-    if value is None and optional:
-        return None
+def _number(name: str, value: object, interval: str, optional: bool = False) -> float:
+    """Return a number in an interval such as ``"(0, inf)"``: a square bracket lets its end in."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number{' or None' if optional else ''}, got {value!r}.")
     found = float(value)
-    low_enough = found < upper or (with_upper and found == upper)
-    if not (low_enough and (found > lower or (with_lower and found == lower))):
-        interval = f"{'[' if with_lower else '('}{lower:g}, {upper:g}{']' if with_upper else ')'}"
+    lower, upper = map(float, interval[1:-1].split(","))
+    ends = {lower} if interval[0] == "[" else set()
+    ends |= {upper} if interval[-1] == "]" else set()
+    if not (lower < found < upper or found in ends):
         raise ValueError(f"{name} must lie in {interval}, got {value!r}.")
     return found

@@ -102,6 +102,11 @@ def build_model(
     in_features : int, optional
         Width D of the features, for ``linear`` only.
 
+    Returns
+    -------
+    Network
+        `fit` trains it, `predict` reads it: from uint8 images (N, H, W, 3), or features (N, D), to logits (N, K).
+
     Raises
     ------
     ValueError

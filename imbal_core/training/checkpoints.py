@@ -29,9 +29,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], identity: str) -> Non
     try:
         write_atomically(path, lambda file: torch.save({"identity": identity, **state}, file))
     except (OSError, RuntimeError) as error:
-        message = (
-            f"checkpoint {path.name} not written ({error}); an interruption would cost this run's epochs."
-        )
+        message = f"checkpoint {path.name} not written ({error}); an interruption would cost its epochs."
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 

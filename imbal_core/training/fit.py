@@ -1,4 +1,4 @@
-"""Training and prediction: the data is one uint8 tensor on the device, a batch is an index into it.
+"""Training: the data is one uint8 tensor on the device, a batch is an index into it.
 
 Nothing waits for the device inside an epoch: losses are kept there and fetched once at its end. All
 randomness comes from streams derived from ``Recipe.train_seed``; the global random state is left
@@ -16,24 +16,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from imbal_core._checks.arrays import checked_classes
 from imbal_core.training.checkpoints import read_checkpoint, write_checkpoint
 from imbal_core.training.prediction import (
     Inputs,
     as_tensor,
     autocast,
     default_device,
-    device_label,
     forward_batch,
     input_pipeline,
-    iter_predict,
-    predict,
 )
 from imbal_core.training.recipe import Recipe, scored_epochs
 from imbal_core.training.schedules import (
@@ -43,27 +41,13 @@ from imbal_core.training.schedules import (
     epoch_size,
     learning_rate,
 )
-from imbal_core.training.start import build_network, loss_of, seeded_init, stream_seed
+from imbal_core.training.start import loss_of, seeded_init, stream_seed
 
-__all__ = [
-    "DivergedError",
-    "FitResult",
-    "Recipe",
-    "augment_batch",
-    "build_network",
-    "default_device",
-    "device_label",
-    "epoch_indices",
-    "fit",
-    "iter_predict",
-    "learning_rate",
-    "predict",
-    "seeded_init",
-]
-
-_VALID = ("valid_loss", "valid_accuracy", "valid_balanced_accuracy")
+__all__ = ["DivergedError", "FitResult", "ScoreEpoch", "fit"]
 
 ScoreEpoch = Callable[[nn.Module], Mapping[str, float]]
+# What stands beside the progress bar, and as what.
+_SHOWN = {"train_loss": "loss", "valid_accuracy": "valid acc"}
 
 
 class DivergedError(RuntimeError):
@@ -123,7 +107,6 @@ def fit(
     device: torch.device | str | None = None,
     checkpoint: Path | None = None,
     progress: bool = True,
-    stop_after_epoch: int | None = None,
     score_epoch: ScoreEpoch | None = None,
 ) -> FitResult:
     """Train the network in place and return its history.
@@ -146,11 +129,8 @@ def fit(
         Default: `default_device`.
     checkpoint : Path, optional
         Written after each epoch and read at the start when it belongs to this recipe and these labels.
-        The caller removes it when the run is recorded.
     progress : bool, default=True
         Show a bar over the epochs.
-    stop_after_epoch : int, optional
-        Return after that many epochs, as an interruption would; the schedule stays that of the recipe.
     score_epoch : callable, optional
         Called with the network in evaluation mode after each ``recipe.score_every`` epochs and after the last; the
         numbers by name that it returns are added to the history. It reports and decides nothing: no epoch is
@@ -166,8 +146,7 @@ def fit(
     DivergedError
         The loss is NaN or infinite; noticed at the end of the epoch.
     ValueError
-        Inputs of the wrong shape or type, labels out of range, no validation images for a schedule
-        that needs them, a class without training images for a loss that weighs the classes.
+        Inputs of the wrong shape or type, labels out of range, or images that a schedule or a loss lacks.
 
     Examples
     --------
@@ -185,9 +164,7 @@ def fit(
     data, targets = _resident(network, inputs, labels, recipe, device, "training")
     held_out = None if valid is None else _resident(network, *valid, recipe, device, "validation")
     if recipe.augment != "none" and data.ndim != 4:
-        raise ValueError(
-            f"augment={recipe.augment!r} needs images, got features of shape {tuple(data.shape)}."
-        )
+        raise ValueError(f"augment={recipe.augment!r} needs images, got features: {tuple(data.shape)}.")
     network.to(device)
     if data.ndim == 4:
         if recipe.channels_last:
@@ -195,60 +172,55 @@ def fit(
         if not network.fixed_normalisation:
             network.set_normalisation(*_moments(data))  # type: ignore[operator]
     run = _Run(network, recipe, data, targets, held_out, score_epoch)
-    with _isolated_random_state(recipe, device), _tuned_kernels(device):
+    # Layers such as dropout draw from the global state.
+    with seeded_init(recipe.train_seed, stream="layers", device=device), _tuned_kernels(device):
         if checkpoint is not None:
             run.resume(checkpoint)
-        last = recipe.epochs if stop_after_epoch is None else min(recipe.epochs, stop_after_epoch)
-        with tqdm(
-            total=recipe.epochs,
-            initial=run.result.epochs,
-            disable=not progress,
-            desc=recipe.label(),
-            unit="epoch",
-        ) as bar:
-            while run.result.epochs < last:
+        bar = tqdm(total=recipe.epochs, initial=run.result.epochs, unit="epoch", disable=not progress)
+        bar.set_description(recipe.label())
+        with bar:
+            while run.result.epochs < recipe.epochs:
                 run.epoch()
                 if checkpoint is not None:
                     run.save(checkpoint)
                 bar.update()
-                bar.set_postfix(run.latest())
+                latest = {name: values[-1] for name, values in run.result.history.items() if values}
+                bar.set_postfix(
+                    {short: f"{latest[name]:.3f}" for name, short in _SHOWN.items() if name in latest}
+                )
     network.eval()
     return run.result
 
 
+@dataclass(eq=False)
 class _Run:
     """The state of one training run between epochs, and how it is saved."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: Recipe,
-        data: Tensor,
-        targets: Tensor,
-        held_out: tuple[Tensor, Tensor] | None,
-        score_epoch: ScoreEpoch | None,
-    ) -> None:
-        self.network, self.recipe, self.data, self.targets = network, recipe, data, targets
-        self.held_out, self.score_epoch = held_out, score_epoch
-        self.labels = targets.cpu()
-        device = data.device
-        self.layout = _layout(data, recipe)
+    network: nn.Module
+    recipe: Recipe
+    data: Tensor
+    targets: Tensor
+    held_out: tuple[Tensor, Tensor] | None
+    score_epoch: ScoreEpoch | None
+
+    def __post_init__(self) -> None:
+        network, recipe, device = self.network, self.recipe, self.data.device
+        self.labels = self.targets.cpu()
+        self.layout = _layout(self.data, recipe)
         counts = torch.bincount(self.labels, minlength=int(network.num_classes))  # type: ignore[arg-type]
         self.loss = loss_of(recipe, counts).to(device)
         images = epoch_size(counts, recipe)
         # Batch normalisation cannot train on a single image; every other last batch is kept.
         self.images = images - 1 if images % recipe.batch_size == 1 else images
         self.steps = -(-self.images // recipe.batch_size)
-        self.prepare = input_pipeline(network, data)
+        self.prepare = input_pipeline(network, self.data)
         self.forward: Callable[..., Tensor] = _compiled(network, device) if recipe.compile else network
         # An objective of its own has a momentum of its own: complement objective training has two.
         self.optimizers = [_optimizer(network, recipe) for _ in self.loss.updates]
         self.order = torch.Generator().manual_seed(stream_seed(recipe.train_seed, "order"))
         seed = stream_seed(recipe.train_seed, "augmentation")
         self.augmentation = torch.Generator(device).manual_seed(seed)
-        self.result = FitResult(
-            {name: [] for name in ("learning_rate", "train_loss", *(_VALID if held_out else ()))}
-        )
+        self.result = FitResult({"learning_rate": [], "train_loss": []})
 
     def epoch(self) -> None:
         """Train one epoch and append to the history."""
@@ -256,10 +228,8 @@ class _Run:
         recipe, history, done = self.recipe, self.result.history, self.result.epochs
         order = epoch_indices(self.labels, recipe, self.order)[: self.images].to(self.data.device)
         recessions = count_recessions(history.get("valid_accuracy", []))
-        rates = [
-            learning_rate(recipe, done * self.steps + step, self.steps, recessions)
-            for step in range(self.steps)
-        ]
+        steps = range(done * self.steps, (done + 1) * self.steps)
+        rates = [learning_rate(recipe, step, self.steps, recessions) for step in steps]
         losses = torch.zeros(self.steps, device=self.data.device)
         self.loss.start_epoch(done)
         self.network.train()
@@ -267,7 +237,9 @@ class _Run:
             losses[step] = self._step(batch, rates[step])
         # The epoch's only wait for the device.
         per_step = losses.double().cpu()
-        self._stop_if_diverged(per_step)
+        bad = (~per_step.isfinite()).nonzero()
+        if len(bad):
+            raise DivergedError(done + 1, int(bad[0]) + 1, recipe)
         sizes = torch.tensor([len(batch) for batch in order.split(recipe.batch_size)], dtype=torch.float64)
         history["learning_rate"].append(rates[0])
         history["train_loss"].append(float(per_step @ sizes / sizes.sum()))
@@ -276,7 +248,7 @@ class _Run:
             if not math.isfinite(scores["valid_loss"]):
                 raise DivergedError(done + 1, self.steps, recipe)
             for name, value in scores.items():
-                history[name].append(value)
+                history.setdefault(name, []).append(value)
         if self.score_epoch is not None and done + 1 in scored_epochs(recipe.epochs, recipe.score_every):
             self.network.eval()
             for name, value in self.score_epoch(self.network).items():
@@ -299,24 +271,10 @@ class _Run:
             losses.append(loss.detach())
         return losses[0]
 
-    def _stop_if_diverged(self, losses: Tensor) -> None:
-        bad = (~losses.isfinite()).nonzero()
-        if len(bad):
-            raise DivergedError(self.result.epochs + 1, int(bad[0]) + 1, self.recipe)
-
-    def latest(self) -> dict[str, str]:
-        """Return the numbers beside the progress bar."""
-        history = self.result.history
-        shown = {"loss": f"{history['train_loss'][-1]:.3f}"}
-        if self.held_out is not None:
-            shown["valid acc"] = f"{history['valid_accuracy'][-1]:.3f}"
-        return shown
-
     def _identity(self) -> str:
-        content = hashlib.sha256(self.recipe.digest().encode())
-        for labels in (self.labels, *(() if self.held_out is None else (self.held_out[1].cpu(),))):
-            content.update(labels.numpy().tobytes() + b"|")
-        return content.hexdigest()
+        labels = [self.labels, *([] if self.held_out is None else [self.held_out[1].cpu()])]
+        content = b"".join(one.numpy().tobytes() + b"|" for one in labels)
+        return hashlib.sha256(self.recipe.digest().encode() + content).hexdigest()
 
     def save(self, path: Path) -> None:
         """Leave the state in the file."""
@@ -351,19 +309,10 @@ class _Run:
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     trained = [p for p in network.parameters() if p.requires_grad]
+    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "adamw":
-        betas = (recipe.momentum, 0.999)
-        return torch.optim.AdamW(
-            trained, recipe.learning_rate, betas=betas, weight_decay=recipe.weight_decay, fused=True
-        )
-    return torch.optim.SGD(
-        trained,
-        recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+        return torch.optim.AdamW(trained, betas=(recipe.momentum, 0.999), **options)
+    return torch.optim.SGD(trained, momentum=recipe.momentum, nesterov=recipe.nesterov, **options)
 
 
 def _compiled(network: nn.Module, device: torch.device) -> Callable[..., Tensor]:
@@ -371,18 +320,6 @@ def _compiled(network: nn.Module, device: torch.device) -> Callable[..., Tensor]
     if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
         raise RuntimeError("compile=True needs a C++ compiler on a CPU: install g++ or use compile=False.")
     return torch.compile(network)
-
-
-@contextlib.contextmanager
-def _isolated_random_state(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Seed what layers such as dropout draw from, and put the global state back afterwards."""
-    seed = stream_seed(recipe.train_seed, "layers")
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 @contextlib.contextmanager
@@ -401,26 +338,18 @@ def _resident(
 ) -> tuple[Tensor, Tensor]:
     """Return the checked inputs and targets on the device, converted once for the whole run."""
     data = as_tensor(inputs)
-    # A copy, since torch must not share a read-only array.
-    targets = torch.tensor(labels) if isinstance(labels, np.ndarray) else torch.as_tensor(labels)
-    if targets.ndim != 1 or targets.dtype.is_floating_point or len(targets) != len(data):
+    targets = checked_classes(f"{role} labels", labels, int(network.num_classes))  # type: ignore[arg-type]
+    if len(targets) != len(data):
         raise ValueError(
-            f"{role} labels must be integers of shape ({len(data)},), "
-            f"got {targets.dtype} of shape {tuple(targets.shape)}."
+            f"{role} labels must have shape ({len(data)},), one for each input, got ({len(targets)},)."
         )
-    smallest = 2 if role == "training" else 1
-    if len(data) < smallest:
-        raise ValueError(f"at least {smallest} {role} images are needed, got {len(data)}.")
-    classes = int(network.num_classes)  # type: ignore[arg-type]
-    if int(targets.min()) < 0 or int(targets.max()) >= classes:
-        raise ValueError(
-            f"{role} labels must lie in 0..{classes - 1}, the network's classes, "
-            f"got {int(targets.min())}..{int(targets.max())}."
-        )
+    if role == "training" and len(data) < 2:
+        raise ValueError(f"at least 2 training images are needed, got {len(data)}.")
     if data.is_floating_point() and not bool(data.isfinite().all()):
         raise ValueError(f"{role} features contain NaN or infinite values: drop or repair those rows.")
-    data = data.to(device).contiguous(memory_format=_layout(data, recipe))
-    return data, targets.to(device, torch.int64)
+    return data.to(device).contiguous(memory_format=_layout(data, recipe)), torch.from_numpy(targets).to(
+        device
+    )
 
 
 def _layout(data: Tensor, recipe: Recipe) -> torch.memory_format:
@@ -445,11 +374,9 @@ def _score(
     """Return validation loss, accuracy and the mean recall of the classes that are present."""
     batches = [forward_batch(network, batch, (), precision)["logits"].float() for batch in data.split(500)]
     logits = torch.cat(batches) * logit_scale
-    correct = (logits.argmax(1) == targets).double()
-    per_class = torch.zeros(2, logits.shape[1], dtype=torch.float64, device=data.device)
-    per_class[0].index_add_(0, targets, correct)
-    per_class[1].index_add_(0, targets, torch.ones_like(correct))
-    hits, counts = per_class.cpu()
+    classes = logits.shape[1]
+    hits = torch.bincount(targets[logits.argmax(1) == targets], minlength=classes).double().cpu()
+    counts = torch.bincount(targets, minlength=classes).double().cpu()
     present = counts > 0
     return {
         "valid_loss": float(F.cross_entropy(logits, targets)),

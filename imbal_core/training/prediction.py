@@ -6,24 +6,13 @@ import contextlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "Inputs",
-    "as_tensor",
-    "autocast",
-    "default_device",
-    "device_label",
-    "forward_batch",
-    "input_pipeline",
-    "iter_predict",
-    "predict",
-]
+__all__ = ["Inputs", "default_device", "device_label", "iter_predict", "predict"]
 
 Inputs = np.ndarray | Tensor
 
@@ -40,10 +29,8 @@ def device_label(device: torch.device | str) -> str:
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name} ({device.type})"
 
 
@@ -98,20 +85,21 @@ def predict(
     dict of str to Tensor
         ``"logits"``, float32 (N, K), and each tap, float32 (N, D); on the CPU.
 
+    Raises
+    ------
+    ValueError
+        No inputs, or inputs of another shape or type; an unknown tap.
+
     Examples
     --------
-    >>> from imbal_core import build_model
-    >>> network = build_model("small_cnn", num_classes=3, image_size=8)
-    >>> predict(network, np.zeros((2, 8, 8, 3), dtype=np.uint8))["logits"].shape
-    torch.Size([2, 3])
+    >>> from imbal_core import build_model, load_dataset
+    >>> network = build_model("small_cnn", num_classes=10, image_size=16)
+    >>> predict(network, load_dataset("mnist5k", "test").images[:2])["logits"].shape
+    torch.Size([2, 10])
     """
-    options: dict[str, Any] = {
-        "taps": taps,
-        "batch_size": batch_size,
-        "precision": precision,
-        "device": device,
-    }
-    batches = list(iter_predict(network, inputs, **options))
+    batches = list(
+        iter_predict(network, inputs, taps=taps, batch_size=batch_size, precision=precision, device=device)
+    )
     if not batches:
         raise ValueError("nothing to predict: inputs are empty.")
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
@@ -147,10 +135,8 @@ def as_tensor(inputs: Inputs) -> Tensor:
         return tensor.permute(0, 3, 1, 2)
     if tensor.ndim == 2 and tensor.is_floating_point():
         return tensor.float()
-    raise ValueError(
-        "inputs must be uint8 images of shape (N, H, W, 3) or floating features of shape (N, D), "
-        f"got {tensor.dtype} of shape {tuple(tensor.shape)}."
-    )
+    found = f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
+    raise ValueError(f"inputs must be uint8 images (N, H, W, 3) or floating features (N, D), {found}.")
 
 
 def input_pipeline(network: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:

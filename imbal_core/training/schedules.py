@@ -38,10 +38,9 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, recessions: i
         each milestone passed. ``one-cycle`` (Smith and Topin 2018): along cosines from
         :math:`\eta / 25` to :math:`\eta` in the first 30 % of the steps, then to
         :math:`\eta / 250000`; momentum stays. ``plateau-zhang``: :math:`\eta` while :math:`s = 0`, then
-        :math:`0.5\,\eta\,e^{-0.1 s}`. Zhang (2018) prints the factor as :math:`0.5\,e^{0.1 s}`, which
-        grows with :math:`s` although the text says that it goes down, and leaves "recession"
-        undefined; this is the reading that goes down. During the warm-up the value is multiplied by
-        the share of the warm-up done, this step included.
+        :math:`0.5\,\eta\,e^{-0.1 s}`; Zhang (2018) prints :math:`0.5\,e^{0.1 s}`, says that it goes
+        down, and leaves "recession" undefined. During the warm-up the value is multiplied by the share
+        of the warm-up done, this step included.
     """
     epoch, total = step // steps_per_epoch, recipe.epochs * steps_per_epoch
     warmup = recipe.warmup_epochs * steps_per_epoch
@@ -62,9 +61,9 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, recessions: i
 def _one_cycle(step: int, total: int) -> float:
     """Return the factor of `torch.optim.lr_scheduler.OneCycleLR` with its default options."""
     first, last, peak = 1 / 25, 1 / 250_000, 0.3 * total - 1
-    start, end, share = (first, 1.0, step / peak) if step <= peak else (1.0, last, 0.0)
+    start, end, share = first, 1.0, step / peak
     if step > peak:
-        share = (step - peak) / (total - 1 - peak)
+        start, end, share = 1.0, last, (step - peak) / (total - 1 - peak)
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 

@@ -21,9 +21,16 @@ from imbal_core.training.recipe import Recipe
 __all__ = ["build_network", "loss_of", "seeded_init", "stream_seed"]
 
 
+def stream_seed(seed: int, stream: str) -> int:
+    """Return a seed for one purpose, so that no two purposes share their random numbers."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{stream}".encode(), digest_size=7).digest(), "big")
+
+
 @contextlib.contextmanager
-def seeded_init(seed: int) -> Iterator[None]:
-    """Seed the weights that are initialised inside the block; the global state is put back after it.
+def seeded_init(seed: int, *, stream: str = "weights", device: torch.device | None = None) -> Iterator[None]:
+    """Seed what is drawn inside the block, weights as a rule; the global state is put back after it.
+
+    With a GPU as ``device`` its state is seeded and put back as well.
 
     Examples
     --------
@@ -34,14 +41,13 @@ def seeded_init(seed: int) -> Iterator[None]:
     >>> bool(torch.equal(first.weight, second.weight))
     True
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stream_seed(seed, "weights"))
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(stream_seed(seed, stream))
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(stream_seed(seed, stream))
         yield
-
-
-def stream_seed(seed: int, stream: str) -> int:
-    """Return a seed for one purpose, so that no two purposes share their random numbers."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}:{stream}".encode(), digest_size=7).digest(), "big")
 
 
 def build_network(
@@ -73,10 +79,10 @@ def build_network(
     WeightsError
         If pretrained weights cannot be had.
     """
-    if in_features is None and recipe.model is None:
-        raise ValueError("the recipe names no model: give one, or in_features for a classifier of features")
-    if in_features is not None or recipe.model is None:
+    if in_features is not None:
         network = build_model("linear", num_classes, in_features=in_features)
+    elif recipe.model is None:
+        raise ValueError("the recipe names no model: give one, or in_features for a classifier of features")
     else:
         network = build_model(
             recipe.model,
@@ -95,11 +101,8 @@ def build_network(
     if recipe.float32_head:
         network = use_float32_head(network)
     if recipe.final_batch_norm:
-        network = add_final_batch_norm(
-            network,
-            momentum=recipe.final_batch_norm_momentum,
-            affine=recipe.final_batch_norm_affine,
-        )
+        momentum, affine = recipe.final_batch_norm_momentum, recipe.final_batch_norm_affine
+        network = add_final_batch_norm(network, momentum=momentum, affine=affine)
     return network
 
 

@@ -309,10 +309,7 @@ def test_extreme_logits_have_a_finite_temperature():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: tau_normalized_logits(np.ones((2, 3)), np.ones((4, 2)), 1),
-            r"equally wide.*\(2, 3\).*\(4, 2\)",
-        ),
+        (lambda: tau_normalized_logits(np.ones((2, 3)), np.ones((4, 2)), 1), r"wide.*\(2, 3\).*\(4, 2\)"),
         (lambda: tau_normalized_logits(np.ones((2, 3)), np.ones((4, 3, 1, 1)), 1), "weight must be floating"),
         (
             lambda: tau_normalized_logits(np.ones((2, 3), int), np.ones((4, 3)), 1),
@@ -329,7 +326,10 @@ def test_extreme_logits_have_a_finite_temperature():
         (lambda: fit_temperature([[np.inf, 0.0]], [0]), "logits hold NaN or infinity"),
         (lambda: retrain_classifier(np.ones((4, 2, 1)), np.zeros(4, int), 2, seed=0), r"flatten\(1\)"),
         (lambda: retrain_classifier(np.ones((4, 2)), np.zeros(4, int), 2, seed=0, epochs=2), "at least 3"),
-        (lambda: retrain_classifier(np.ones((4, 2)), np.full(4, 2), 2, seed=0), "labels must lie in 0..1"),
+        (
+            lambda: retrain_classifier(np.ones((4, 2)), np.full(4, 2), 2, seed=0),
+            r"labels must lie in \[0, 2\)",
+        ),
     ],
 )
 def test_impossible_input_is_refused_by_name(call, message):

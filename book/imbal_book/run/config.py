@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 
-from imbal_core._checks.fields import check_switch, check_text, number, whole_number
+from imbal_core._checks.fields import allowed
 from imbal_core.training.recipe import Recipe
 
-__all__ = ["RunConfig"]
+__all__ = ["FOLDER_NAME", "RunConfig"]
+
+#: What a study and a profile may be called, since they name folders.
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,26 +55,18 @@ class RunConfig(Recipe):
     dataset: str
     imbalance: str
     model: str = field()
-    imbalance_scale: float = 1.0
+    imbalance_scale: float = field(default=1.0, metadata=allowed("(0, inf)"))
     split_seed: int = 0
     split_groups: bool = False
-    valid_share: float = 0.0
+    valid_share: float = field(default=0.0, metadata=allowed("[0, 1)"))
 
     def __post_init__(self) -> None:
-        for name in ("study", "profile", "dataset", "imbalance", "model"):
-            check_text(name, getattr(self, name))
-        for name in ("study", "profile"):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", getattr(self, name)):
-                raise ValueError(
-                    f"{name} names a folder: letters, digits, '_', '-' and '.' only, "
-                    f"got {getattr(self, name)!r}."
-                )
-        check_switch("split_groups", self.split_groups)
-        self._set("split_seed", whole_number("split_seed", self.split_seed, 0, False))
-        scale = number("imbalance_scale", self.imbalance_scale, 0.0, False, math.inf, False, False)
-        self._set("imbalance_scale", scale)
-        self._set("valid_share", number("valid_share", self.valid_share, 0.0, True, 1.0, False, False))
         super().__post_init__()
+        for name in ("study", "profile"):
+            if not FOLDER_NAME.fullmatch(getattr(self, name)):
+                raise ValueError(
+                    f"{name} names a folder: letters, digits, '_', '-' and '.' only, got {getattr(self, name)!r}."
+                )
 
     def label(self) -> str:
         """Return a short description for progress bars and tables of failures."""

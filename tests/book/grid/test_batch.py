@@ -16,7 +16,6 @@ import torch
 from leaf_photos import write_leaves, write_plant
 
 from imbal_book.grid import batch
-from imbal_book.run import trained
 from imbal_book.run.config import RunConfig
 from imbal_book.run.record_format import Record, run_key
 from imbal_book.run.records import RecordStore
@@ -199,20 +198,20 @@ def test_an_interrupted_run_resumes_and_leaves_the_same_record(
     record, store, tiny_config, tiny_data, one_thread, monkeypatch
 ):
     config, root = tiny_config(), tiny_data[1]
-    real_fit, real_indices = trained.fit, training.epoch_indices
+    real_write, real_indices = training.write_checkpoint, training.epoch_indices
 
-    def interrupted(*arguments, **options):
-        real_fit(*arguments, **options, stop_after_epoch=1)
+    def interrupted(*arguments):
+        real_write(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trained, "fit", interrupted)
+    monkeypatch.setattr(training, "write_checkpoint", interrupted)
     with pytest.raises(KeyboardInterrupt):
         batch.execute(config, store, root=root, device=CPU, progress=False)
     checkpoint = store.scratch / "checkpoints" / f"{batch.prepare(config, root=root).key}.pt"
     assert checkpoint.exists() and store.read() == []
 
     epochs = []
-    monkeypatch.setattr(trained, "fit", real_fit)
+    monkeypatch.setattr(training, "write_checkpoint", real_write)
     monkeypatch.setattr(training, "epoch_indices", lambda *a, **k: epochs.append(1) or real_indices(*a, **k))
     resumed = batch.execute(config, store, root=root, device=CPU, progress=False)
     assert len(epochs) == 1, "only the second of two epochs is left to train"

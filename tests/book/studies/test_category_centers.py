@@ -129,12 +129,7 @@ def test_a_fine_tuned_over_sampled_run_on_the_laptop_costs_what_its_plain_twin_c
 
 
 def test_unknown_names_get_the_nearest_valid_ones():
-    assert list(STUDIES) == [
-        "category_centers",
-        "cnn_fragility",
-        "complement_cross_entropy",
-        "final_batch_norm",
-    ]
+    assert list(STUDIES) == sorted(STUDIES)
     assert get_study("category_centers") is study
     with pytest.raises(ValueError, match="did you mean 'category_centers'"):
         build_grid("categry_centers", "smoke")

@@ -135,6 +135,10 @@ GRID = [
 ]
 
 
+def test_every_loss_has_a_formula_to_compare_with():
+    assert {name for name, _ in GRID} == set(CALLABLE)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize(("name", "options"), GRID)
 def test_each_loss_is_its_published_formula(name, options, classes):

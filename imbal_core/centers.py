@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +26,8 @@ _CHUNK_VALUES = 2**20
 _FEWEST_ROWS = 64
 # Rows carry about seven digits in float32: a mean shorter than this has no direction left.
 _SHORTEST_CENTER = 1e-6
+# Labels in a message, shortened after a few.
+_listed = partial(np.array2string, separator=", ", threshold=8, edgeitems=4)
 
 
 class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):
@@ -54,23 +58,17 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         Training rows seen of each class, the N_k of equation 1.
     centers_ : ndarray or Tensor of shape (K, D), float64
         The centers C_k, re-normalised if so asked; a tensor on the device of the features if those were one.
-    n_features_in_ : int
-        D, the number of features.
-    feature_names_in_ : ndarray of shape (D,)
-        Names of the features, where a data frame with text column names was given.
-
-    See Also
-    --------
-    sklearn.neighbors.NearestCentroid : The same rule after ``sklearn.preprocessing.Normalizer``, up to ties.
+    n_features_in_, feature_names_in_
+        D, and the names of the features where a data frame with text column names was given.
 
     Notes
     -----
-    A NumPy array (or anything that scikit-learn accepts) gives NumPy results. A torch tensor gives tensors on
-    its own device. Sums and centers are float64. Float32 features meet the centers in a float32 product, on a
-    GPU subject to ``torch.set_float32_matmul_precision``; float16 and bfloat16 are widened to float32, and
-    integers to float64. Distances are always computed in float64 and returned in the type of the features.
-    On a GPU the order of summation, hence the last digit of a center, may differ from run to run unless
-    ``torch.use_deterministic_algorithms`` is on.
+    A NumPy array (or anything that scikit-learn accepts) gives NumPy results, a torch tensor gives tensors on its own
+    device. Sums and centers are float64. `predict` multiplies float32 features with the centers in float32 (on a GPU
+    subject to ``torch.set_float32_matmul_precision``); float16 and bfloat16 are widened to float32, integers to
+    float64. Distances are float64 inside. On a GPU the last digit of a center may differ from run to run unless
+    ``torch.use_deterministic_algorithms`` is on. `sklearn.neighbors.NearestCentroid` is the same rule after
+    ``sklearn.preprocessing.Normalizer``, up to ties.
 
     References
     ----------
@@ -90,7 +88,6 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     """
 
     n_features_in_: int
-    feature_names_in_: np.ndarray
     classes_: np.ndarray
     counts_: np.ndarray
     _sums: Tensor
@@ -101,126 +98,53 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         self.renormalize = renormalize
 
     def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> CategoryCenters:
-        """Compute the centers of all classes in `y`, forgetting any earlier data.
+        """Compute the centers of all classes in `y`, forgetting any earlier data; return the estimator itself.
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (N, D)
-            Features.
-        y : array-like or Tensor of shape (N,)
-            Class labels: integers or text.
-
-        Returns
-        -------
-        CategoryCenters
-            The estimator itself.
-
-        Raises
-        ------
-        ValueError
-            If a row is all zeros (it has no direction) or holds NaN or infinity, or shapes disagree.
+        X is array-like or Tensor of shape (N, D), y of shape (N,), integers or text. A row that is all zeros (it has
+        no direction) or holds NaN or infinity is a ValueError, as are shapes that disagree.
         """
         return self._add_rows(X, y, classes=None, restart=True)
 
     def partial_fit(
         self, X: ArrayLike | Tensor, y: ArrayLike | Tensor, classes: ArrayLike | None = None
     ) -> CategoryCenters:
-        """Add one batch of rows to the centers; any batching gives the centers of one `fit`.
+        """Add one batch of rows to the centers, as `fit`; any batching gives the centers of one `fit`.
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (N, D)
-            Features of the batch. A batch that is refused leaves the estimator as it was.
-        y : array-like or Tensor of shape (N,)
-            Class labels of the batch.
-        classes : array-like of shape (K,), optional
-            All labels that may come; any other is an error then. If never given, the classes grow.
-
-        Returns
-        -------
-        CategoryCenters
-            The estimator itself.
-
-        Raises
-        ------
-        ValueError
-            As `fit`; also for a label outside the declared classes, or for classes unlike those declared.
+        `classes` of shape (K,) names all labels that may come; any other is a ValueError then. If never given, the
+        classes grow. A batch that is refused leaves the estimator as it was.
         """
         return self._add_rows(X, y, classes=classes, restart=not self.__sklearn_is_fitted__())
 
     def merge(self, other: CategoryCenters) -> CategoryCenters:
         """Add the rows that another estimator has seen; shards in any order give the centers of one `fit`.
 
-        Parameters
-        ----------
-        other : CategoryCenters
-            A fitted estimator of the same features. Its classes join those here; it is not changed.
-
-        Returns
-        -------
-        CategoryCenters
-            The estimator itself, which may have been unfitted before.
-
-        Raises
-        ------
-        TypeError
-            If `other` is not a CategoryCenters.
-        ValueError
-            If the features differ in number or name, or text labels meet numbers.
-        sklearn.exceptions.NotFittedError
-            If `other` has seen no rows.
+        The classes of `other` join those here, and it is not changed. Other features, by number or name, or text
+        labels that meet numbers are a ValueError; an `other` that has seen no rows is a NotFittedError.
         """
         if not isinstance(other, CategoryCenters):
             raise TypeError(f"merge takes a CategoryCenters, got {type(other).__name__}.")
         check_is_fitted(other)
         if not self.__sklearn_is_fitted__():
-            self.n_features_in_ = other.n_features_in_
-            if hasattr(other, "feature_names_in_"):
-                self.feature_names_in_ = other.feature_names_in_
-            self.classes_, self.counts_ = other.classes_.copy(), other.counts_.copy()
-            self._sums, self._gives_tensors = other._sums.clone(), other._gives_tensors
-            self._classes_declared = other._classes_declared
+            self.__dict__.update(copy.deepcopy(other).__dict__ | self.get_params())
             return self
         if other.n_features_in_ != self.n_features_in_:
             raise ValueError(
                 f"cannot merge centers of {other.n_features_in_} features into {self.n_features_in_}: "
                 "the shards must come from the same layer."
             )
-        names, other_names = (
-            getattr(self, "feature_names_in_", None),
-            getattr(other, "feature_names_in_", None),
-        )
-        if names is not None and other_names is not None and not np.array_equal(names, other_names):
+        names, others = (getattr(each, "feature_names_in_", None) for each in (self, other))
+        if names is not None and others is not None and not np.array_equal(names, others):
             raise ValueError("cannot merge: the feature names of the two estimators differ in name or order.")
-        classes = _united(self.classes_, other.classes_)
-        sums, counts = self._spread(classes)
-        places = np.searchsorted(classes, other.classes_)
-        sums[torch.from_numpy(places).to(sums.device)] += other._sums.to(sums.device)
-        counts[places] += other.counts_
-        self.classes_, self.counts_, self._sums = classes, counts, sums
+        self._absorb(_united(self.classes_, other.classes_), other.classes_, other.counts_, other._sums)
         self._classes_declared |= other._classes_declared
         return self
 
     @torch.no_grad()
     def predict(self, X: ArrayLike | Tensor) -> Array:
-        """Return the label of the nearest center for each row (equation 2).
+        """Return the label of the nearest center for each row of X (N, D), shape (N,) (equation 2).
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (N, D)
-            Features.
-
-        Returns
-        -------
-        ndarray or Tensor of shape (N,)
-            Labels; a tensor on the device of `X` if that is a tensor. An exact tie goes to the first class.
-
-        Raises
-        ------
-        ValueError
-            If a row is all zeros or not finite, the width is wrong, or a declared class has no rows yet.
-        TypeError
-            If `X` is a tensor and the labels are text, which no tensor can hold.
+        An exact tie goes to the first class. A row that is all zeros or not finite, a wrong width, or a declared class
+        without rows is a ValueError. Text labels for a tensor, which cannot hold them, are a TypeError.
         """
         features = self._checked_features(X)
         as_tensor = isinstance(features, Tensor)
@@ -243,47 +167,23 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             return torch.from_numpy(self.classes_).to(codes.device)[codes]
         return self.classes_[codes.numpy()]
 
+    @torch.no_grad()
     def transform(self, X: ArrayLike | Tensor) -> Array:
-        """Return the distance of each L2-normalised row to each center.
+        """Return the Euclidean distance of each L2-normalised row of X (N, D) to each center, shape (N, K).
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (N, D)
-            Features.
-
-        Returns
-        -------
-        ndarray or Tensor of shape (N, K)
-            Euclidean distances, between 0 and 2, in the floating type of `X` (float64 for integers).
-
-        Raises
-        ------
-        ValueError
-            As `predict`.
+        Between 0 and 2, in the floating type of X (float64 for integers). Errors as `predict`.
         """
-        return self._distances(X)
-
-    def decision_function(self, X: ArrayLike | Tensor) -> Array:
-        """Return how near each center is: larger is nearer.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (N, D)
-            Features.
-
-        Returns
-        -------
-        ndarray or Tensor of shape (N, K), or (N,) for two classes
-            Negative distances; for two classes, by scikit-learn's custom, the distance to the first center
-            less that to the second, so that a positive value means the second class.
-
-        Raises
-        ------
-        ValueError
-            As `predict`.
-        """
-        distances = self._distances(X)
-        return distances[:, 0] - distances[:, 1] if distances.shape[1] == 2 else -distances
+        features = self._checked_features(X)
+        centers = self._centers()
+        squares = centers.square().sum(1)
+        parts = []
+        for _, rows, lengths in _chunks(features, len(centers), widen=True):
+            cosines = (rows / lengths[:, None]) @ centers.to(rows).T
+            parts.append((1 + squares.to(rows) - 2 * cosines).clamp_(min=0).sqrt_())
+        result = torch.cat(parts)
+        if isinstance(features, Tensor):
+            return result.to(features.dtype if features.is_floating_point() else torch.float64)
+        return result.numpy().astype(features.dtype if features.dtype.kind == "f" else np.float64, copy=False)
 
     @property
     def centers_(self) -> Array:
@@ -307,22 +207,6 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         return tags
 
     @torch.no_grad()
-    def _distances(self, X: ArrayLike | Tensor) -> Array:
-        """Return the (N, K) distances, which `set_output` leaves alone."""
-        features = self._checked_features(X)
-        centers = self._centers()
-        squares = centers.square().sum(1)
-        parts = []
-        for _, rows, lengths in _chunks(features, len(centers), widen=True):
-            cosines = (rows / lengths[:, None]) @ centers.to(rows).T
-            distances = (1 + squares.to(rows) - 2 * cosines).clamp_(min=0).sqrt_()
-            parts.append(distances)
-        result = torch.cat(parts)
-        if isinstance(features, Tensor):
-            return result.to(features.dtype if features.is_floating_point() else torch.float64)
-        return result.numpy().astype(features.dtype if features.dtype.kind == "f" else np.float64, copy=False)
-
-    @torch.no_grad()
     def _add_rows(
         self, X: ArrayLike | Tensor, y: ArrayLike | Tensor, *, classes: ArrayLike | None, restart: bool
     ) -> CategoryCenters:
@@ -338,19 +222,16 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
                     f"`classes` {_listed(wanted)} differ from those declared before, {_listed(known)}: "
                     "give them once, in the first call."
                 )
-            known, declared = _united(known, wanted) if len(known) else wanted, True
-        if declared:
-            strangers = present[~np.isin(present, known)]
-            if len(strangers):
-                raise ValueError(
-                    f"y has labels {_listed(strangers)}, which are not among `classes` {_listed(known)}."
-                )
-        else:
-            known = _united(known, present) if len(known) else present
+            known, declared = _united(known, wanted), True
+        if not declared:
+            known = _united(known, present)
+        elif len(strangers := present[~np.isin(present, known)]):
+            raise ValueError(
+                f"y has labels {_listed(strangers)}, which are not among `classes` {_listed(known)}."
+            )
 
-        codes = torch.from_numpy(np.searchsorted(known, labels))
         device = features.device if isinstance(features, Tensor) else torch.device("cpu")
-        codes = codes.to(device)
+        codes = torch.from_numpy(np.searchsorted(known, labels)).to(device)
         added = torch.zeros(len(known), features.shape[1], dtype=torch.float64, device=device)
         buffer = None
         for start, rows, lengths in _chunks(features, 1):
@@ -362,21 +243,21 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
         if restart:
             self._gives_tensors = isinstance(features, Tensor)
+            self.classes_, self.counts_, self._sums = known, counts, added
         else:
-            sums, earlier = self._spread(known)
-            added = sums.add_(added.to(sums.device))
-            counts += earlier
-        self.classes_, self.counts_, self._sums, self._classes_declared = known, counts, added, declared
+            self._absorb(known, known, counts, added)
+        self._classes_declared = declared
         return self
 
-    def _spread(self, classes: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Return copies of the sums and counts laid out for `classes`, which contain all present ones."""
-        places = np.searchsorted(classes, self.classes_)
-        sums = self._sums.new_zeros(len(classes), self._sums.shape[1])
-        sums[torch.from_numpy(places).to(sums.device)] = self._sums
-        counts = np.zeros(len(classes), dtype=np.int64)
-        counts[places] = self.counts_
-        return sums, counts
+    def _absorb(self, united: np.ndarray, classes: np.ndarray, counts: np.ndarray, sums: Tensor) -> None:
+        """Add counts and sums of `classes` to those here, all laid out for the `united` classes."""
+        all_sums = self._sums.new_zeros(len(united), self._sums.shape[1])
+        all_counts = np.zeros(len(united), dtype=np.int64)
+        for own, n, vectors in ((self.classes_, self.counts_, self._sums), (classes, counts, sums)):
+            places = np.searchsorted(united, own)
+            all_sums[torch.from_numpy(places).to(all_sums.device)] += vectors.to(all_sums.device)
+            all_counts[places] += n
+        self.classes_, self.counts_, self._sums = united, all_counts, all_sums
 
     def _centers(self) -> Tensor:
         """Return the centers as a float64 tensor on the device of the sums."""
@@ -428,16 +309,7 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             )
         if X.is_complex() or X.is_sparse or X.layout != torch.strided:
             raise ValueError(f"X must be a dense, real tensor, got {X.dtype} in layout {X.layout}.")
-        if reset:
-            self.n_features_in_ = X.shape[1]
-            if hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
-        elif X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but CategoryCenters is expecting {self.n_features_in_} "
-                "features as input."
-            )
-        return X.detach()
+        return validate_data(self, X, skip_check_array=True, reset=reset).detach()
 
 
 def _chunks(X: Array, num_scores: int, *, widen: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -485,15 +357,9 @@ def _with_lengths(rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
 
 
 def _united(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the sorted union of two sets of labels; text never mixes with numbers."""
-    if (first.dtype.kind in "biuf") != (second.dtype.kind in "biuf"):
+    """Return the sorted union of two sets of labels; text never mixes with numbers, an empty set with anything."""
+    if len(first) and (first.dtype.kind in "biuf") != (second.dtype.kind in "biuf"):
         raise ValueError(
             f"labels mix text and numbers: {_listed(first)} and {_listed(second)}. Use one kind for all."
         )
-    return np.union1d(first, second)
-
-
-def _listed(labels: np.ndarray, most: int = 8) -> str:
-    """Return the labels for a message, shortened after a few."""
-    shown = ", ".join(repr(label) for label in labels[:most].tolist())
-    return f"[{shown}{', ...' if len(labels) > most else ''}]"
+    return np.union1d(first, second) if len(first) else second

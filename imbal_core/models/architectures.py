@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torchvision
@@ -16,7 +16,7 @@ from imbal_core.models.weights import load_state, rename_keys
 
 __all__ = ["VGG", "AllCNN", "CifarResNet", "ResNet34", "SmallCNN", "SmallImageResNet34", "TimmNetwork"]
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET: dict[str, Sequence[float]] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class _BasicBlock(nn.Module):
@@ -133,7 +133,7 @@ class VGG(Network):
         self, num_classes: int, image_size: int, *, architecture: str, dropout: float | None = None
     ) -> None:
         taps = (LAST_CONVOLUTION, FULLY_CONNECTED)
-        super().__init__(num_classes, image_size=image_size, taps=taps, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        super().__init__(num_classes, image_size=image_size, taps=taps, **IMAGENET)
         self.body = _vgg_body(architecture)
         self.pool = nn.AdaptiveAvgPool2d(7)
         # skip_init: the draws of PyTorch's default would be thrown away, 120 million of them.
@@ -166,10 +166,10 @@ class VGG(Network):
 class ResNet34(Network):
     """torchvision's ResNet-34. Tap: the pooled 512-vector."""
 
+    normalisation: ClassVar[dict[str, Sequence[float]]] = IMAGENET
+
     def __init__(self, num_classes: int, image_size: int) -> None:
-        super().__init__(
-            num_classes, image_size=image_size, taps=(LAST_CONVOLUTION,), mean=IMAGENET_MEAN, std=IMAGENET_STD
-        )
+        super().__init__(num_classes, image_size=image_size, taps=(LAST_CONVOLUTION,), **self.normalisation)
         self.body = torchvision.models.resnet34(num_classes=num_classes)
         self.head = self.body.fc
         self.body.fc = nn.Identity()
@@ -185,26 +185,19 @@ class ResNet34(Network):
         load_state(self, rename_keys(body, {"fc": "head"}), ("head",), source)
 
 
-class SmallImageResNet34(Network):
+class SmallImageResNet34(ResNet34):
     """ResNet-34 for images of 32 pixels: a 3x3 stem with stride 1 and no pooling after it (21.3 M for K = 10).
 
-    Tap: the pooled 512-vector. The form of Kim et al. 2021, repository Complement-Cross-Entropy,
-    ``resnet_for_tiny.py``.
+    The form of Kim et al. 2021, repository Complement-Cross-Entropy, ``resnet_for_tiny.py``.
     """
 
+    normalisation: ClassVar[dict[str, Sequence[float]]] = {}
+
     def __init__(self, num_classes: int, image_size: int) -> None:
-        super().__init__(num_classes, image_size=image_size, taps=(LAST_CONVOLUTION,))
-        self.body = torchvision.models.resnet34(num_classes=num_classes)
+        super().__init__(num_classes, image_size)
         self.body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(self.body.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.body.maxpool = nn.Identity()
-        self.head = self.body.fc
-        self.body.fc = nn.Identity()
-
-    def features(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the pooled last map (N, 512), and the logits."""
-        pooled = self.body(x)
-        return {LAST_CONVOLUTION: pooled, "logits": self.head(pooled)}
 
 
 class TimmNetwork(Network):

@@ -86,12 +86,12 @@ def build_model(
     Parameters
     ----------
     name : str
-        One of `list_models`, or ``timm:NAME`` (extra ``timm``).
+        One of `list_models`, or ``timm:NAME`` (extra ``timm``, else an ImportError).
     num_classes : int
         Number of classes K, at least 2.
     pretrained : bool, default=False
-        Start from ImageNet weights: ``<data root>/weights/<file>`` if it is there, else a download. The
-        classifier is loaded only when its number of classes is K.
+        Start from ImageNet weights: ``<data root>/weights/<file>`` if it is there, else a download, else a
+        `WeightsError`. The classifier is loaded only when its number of classes is K.
     image_size : int, optional
         Side in pixels to which the batch pipeline resizes. Default: 32 for the CIFAR networks, 224 for
         torchvision's, timm's own for ``timm:NAME``.
@@ -106,15 +106,7 @@ def build_model(
     -------
     Network
         `fit` trains it, `predict` reads it: from uint8 images (N, H, W, 3), or features (N, D), to logits (N, K).
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown or an option does not fit the network.
-    ImportError
-        If ``timm:NAME`` is asked for and timm is not installed.
-    WeightsError
-        If pretrained weights are neither found nor downloaded, or the file is not of this network.
+        An unknown name, or an option that does not fit the network, is a ValueError.
 
     Examples
     --------
@@ -122,48 +114,41 @@ def build_model(
     >>> sum(p.numel() for p in network.parameters())
     464154
     """
-    _check_options(num_classes, image_size, dropout)
-    if (in_features is not None) != (name == "linear"):
-        raise ValueError(f"in_features is for 'linear', which needs it; got {in_features} for {name!r}")
-    if name == "linear":
-        _refuse(name, "dropout", dropout is not None)
-        _refuse(name, "image_size", image_size is not None)
-        _refuse(name, "pretrained weights", pretrained)
-        if in_features is None or in_features < 1:
-            raise ValueError(f"in_features must be at least 1, got {in_features}")
-        network: Network = LinearHead(num_classes, in_features)
-    elif name.startswith("timm:"):
-        network = _build_timm(name, num_classes, image_size, dropout)
-    elif name in _ENTRIES:
-        entry = _ENTRIES[name]
-        _refuse(name, "pretrained weights", pretrained and name not in PUBLISHED)
-        _refuse(name, "dropout", dropout is not None and not entry.has_dropout)
-        size = entry.image_size if image_size is None else image_size
-        if size < entry.smallest:
-            raise ValueError(f"{name} needs image_size >= {entry.smallest} pixels, got {size}")
-        network = entry.build(num_classes, size, **({"dropout": dropout} if entry.has_dropout else {}))
-    else:
-        raise unknown_name("model", name, [*list_models(), "timm:NAME"])
-    network.name = name
-    if pretrained:
-        source = find_weights(name, root) or download_weights(name, data_root(root) / "weights")
-        network.load_pretrained(read_weights(source), source)
-        network.fixed_normalisation = True
-    return network
-
-
-def _check_options(num_classes: int, image_size: int | None, dropout: float | None) -> None:
+    entry, from_timm = _ENTRIES.get(name), name.startswith("timm:")
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be a positive number of pixels, got {image_size}")
     if dropout is not None and not 0 <= dropout < 1:
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-
-
-def _refuse(name: str, option: str, given: bool) -> None:
-    if given:
+    if entry is None and not from_timm and name != "linear":
+        raise unknown_name("model", name, [*list_models(), "timm:NAME"])
+    if (in_features is not None) != (name == "linear"):
+        raise ValueError(f"in_features is for 'linear', which needs it; got {in_features} for {name!r}")
+    lacking = {
+        "pretrained weights": pretrained and not from_timm and name not in PUBLISHED,
+        "dropout": dropout is not None and not (from_timm or (entry and entry.has_dropout)),
+        "image_size": image_size is not None and name == "linear",
+    }
+    for option in (option for option, asked in lacking.items() if asked):
         raise ValueError(f"{name!r} has no {option}: leave the option at its default, or take another model")
+    if from_timm:
+        network: Network = _build_timm(name, num_classes, image_size, dropout)
+    elif entry is not None:
+        size = entry.image_size if image_size is None else image_size
+        if size < entry.smallest:
+            raise ValueError(f"{name} needs image_size >= {entry.smallest} pixels, got {size}")
+        network = entry.build(num_classes, size, **({"dropout": dropout} if entry.has_dropout else {}))
+    else:
+        if in_features is None or in_features < 1:
+            raise ValueError(f"in_features must be at least 1, got {in_features}")
+        network = LinearHead(num_classes, in_features)
+    network.name = name
+    if pretrained:
+        source = find_weights(name, root) or download_weights(name, data_root(root) / "weights")
+        network.load_pretrained(read_weights(source), source)
+        network.fixed_normalisation = True
+    return network
 
 
 def _build_timm(name: str, num_classes: int, image_size: int | None, dropout: float | None) -> Network:

@@ -22,15 +22,8 @@ def fold_batch_norms(network: Network) -> Network:
     an activation that timm keeps in the same layer stays. Trained on, the network has no normalisation that could
     follow its weights, as a VGG has none.
 
-    Parameters
-    ----------
-    network : Network
-        In either mode. Its logits in evaluation mode stay the same, to rounding.
-
-    Raises
-    ------
-    ValueError
-        If it has no batch normalisation, or one that does not directly follow a convolution.
+    In either mode; the logits in evaluation mode stay the same, to rounding. A network without a batch normalisation,
+    or with one that does not directly follow a convolution, is a ValueError.
     """
     before = copy.deepcopy(network)
     convolution: tuple[str, nn.Conv2d] | None = None

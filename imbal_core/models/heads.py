@@ -76,20 +76,18 @@ class NormedLinear(nn.Module):
             return F.linear(F.normalize(wide, dim=-1), F.normalize(self.weight, dim=1))
 
 
-class _Float32Linear(nn.Linear):
-    """A linear layer that computes in its weights' precision under autocast too."""
+class _Float32:
+    """A layer that computes in its weights' precision under autocast too."""
 
     def forward(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            return super().forward(features.to(self.weight.dtype))
+            return super().forward(features.to(self.weight.dtype))  # type: ignore[misc, attr-defined]
 
 
-class _Float32Conv2d(nn.Conv2d):
-    """A convolution that computes in its weights' precision under autocast too."""
+class _Float32Linear(_Float32, nn.Linear): ...
 
-    def forward(self, features: Tensor) -> Tensor:
-        with torch.autocast(features.device.type, enabled=False):
-            return super().forward(features.to(self.weight.dtype))
+
+class _Float32Conv2d(_Float32, nn.Conv2d): ...
 
 
 def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bool = True) -> Network:
@@ -98,8 +96,8 @@ def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bo
     Parameters
     ----------
     network : Network
-        Any, with or without pretrained weights. Its `classifier` stays what it is; the logits as they were come
-        from the same forward pass, as the tap `imbal_core.models.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`.
+        Its `classifier` stays what it is; the logits as they were come from the same forward pass, as the tap
+        `imbal_core.models.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`.
     momentum : float, default=0.01
         In (0, 1]: the weight of a batch in the running statistics, which evaluation normalises with. They start
         at mean 0 and variance 1, of which a share of ``(1 - momentum) ** steps`` is left after training: 20% after
@@ -111,12 +109,7 @@ def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bo
     -------
     Network
         No random number is drawn, so its other weights are those of the plain network of the same seed. Training
-        needs batches of at least 2 images.
-
-    Raises
-    ------
-    ValueError
-        If the network has the layer already, or `momentum` is out of range.
+        needs batches of at least 2 images. A second such layer, or another `momentum`, is a ValueError.
 
     References
     ----------
@@ -141,15 +134,7 @@ def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bo
 
 
 def remove_final_batch_norm(network: Network) -> Network:
-    """Return the same network, changed in place: without its final batch norm.
-
-    Its logits are then those that `forward_taps` gave as `imbal_core.models.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`.
-
-    Raises
-    ------
-    ValueError
-        If the network has no final batch norm.
-    """
+    """Return the same network, changed in place: without its final batch norm; a ValueError if it has none."""
     if network.final_batch_norm is None:
         raise ValueError(f"{network.name} has no final batch norm: there is nothing to remove")
     network.final_batch_norm = None
@@ -159,16 +144,8 @@ def remove_final_batch_norm(network: Network) -> Network:
 def use_normed_head(network: Network) -> Network:
     """Return the same network, changed in place: its last linear layer is a new `NormedLinear`.
 
-    Parameters
-    ----------
-    network : Network
-        Its other weights are kept, pretrained ones too. The new weights are drawn on the CPU from torch's global
-        generator, so ``seeded_init`` around it gives the same ones again.
-
-    Raises
-    ------
-    ValueError
-        If the classifier is not one linear layer.
+    The new weights are drawn on the CPU from torch's global generator, so ``seeded_init`` around it gives the same ones
+    again. A classifier that is not one linear layer is a ValueError.
     """
     classifier = network.classifier()
     if not isinstance(classifier, nn.Linear):
@@ -178,7 +155,9 @@ def use_normed_head(network: Network) -> Network:
             "take another model, or a loss that needs no normed head"
         )
     head = NormedLinear(classifier.in_features, network.num_classes)
-    return _with_classifier(network, head.to(classifier.weight).train(classifier.training))
+    name = next(name for name, module in network.named_modules() if module is classifier)
+    network.set_submodule(name, head.to(classifier.weight).train(classifier.training))
+    return network
 
 
 def restart_head(network: Network) -> Network:
@@ -186,18 +165,8 @@ def restart_head(network: Network) -> Network:
 
     `torch.nn.Linear` draws weights and biases uniformly between -1/sqrt(D) and 1/sqrt(D), with D inputs. timm
     draws those of an EfficientNet between -1/sqrt(K) and 1/sqrt(K), with K classes: for D = 1,280 and K = 2 that is
-    25 times as wide, and the first logits of a fine-tuned network are then far from 0.
-
-    Parameters
-    ----------
-    network : Network
-        Its other weights are kept. The new ones are drawn on the CPU from torch's global generator, so
-        ``seeded_init`` around it gives the same ones again.
-
-    Raises
-    ------
-    ValueError
-        If the classifier is neither one linear layer nor one convolution.
+    25 times as wide, and the first logits of a fine-tuned network are then far from 0. Drawn as by `use_normed_head`.
+    A classifier that is neither one linear layer nor one convolution is a ValueError.
     """
     classifier = network.classifier()
     if not isinstance(classifier, nn.Linear | nn.Conv2d):
@@ -213,42 +182,17 @@ def use_float32_head(network: Network) -> Network:
     """Return the same network, changed in place: its classifier computes in float32 under autocast too.
 
     In bfloat16 two logits of an image are equal in 27 of 10,000 CIFAR-10 test images, and the lower label, which is
-    the more frequent class, then wins. A `NormedLinear` computes in float32 anyway and stays.
-
-    Raises
-    ------
-    ValueError
-        If the classifier is neither one linear layer, nor one convolution, nor a `NormedLinear`.
+    the more frequent class, then wins. A `NormedLinear` computes in float32 anyway and stays. A classifier that is
+    neither of these, one linear layer or one plain convolution is a ValueError.
     """
     classifier = network.classifier()
-    if isinstance(classifier, NormedLinear):
-        return network
-    with torch.device("meta"):
-        if isinstance(classifier, nn.Linear):
-            with_bias = classifier.bias is not None
-            head: nn.Module = _Float32Linear(classifier.in_features, classifier.out_features, bias=with_bias)
-        elif type(classifier) is nn.Conv2d:
-            head = _Float32Conv2d(
-                classifier.in_channels,
-                classifier.out_channels,
-                classifier.kernel_size,  # type: ignore[arg-type]
-                classifier.stride,  # type: ignore[arg-type]
-                classifier.padding,  # type: ignore[arg-type]
-                bias=classifier.bias is not None,
-            )
-        else:
-            raise ValueError(
-                f"the classifier of {network.name} is of type {type(classifier).__name__}: only a linear layer or a "
-                "plain convolution can be computed in float32 by itself"
-            )
-    for name, parameter in classifier.named_parameters():
-        head.register_parameter(name, parameter)
-    return _with_classifier(network, head.train(classifier.training))
-
-
-def _with_classifier(network: Network, head: nn.Module) -> Network:
-    """Return the network with another last layer in the place of its classifier."""
-    classifier = network.classifier()
-    name = next(name for name, module in network.named_modules() if module is classifier)
-    network.set_submodule(name, head)
+    if isinstance(classifier, nn.Linear):
+        classifier.__class__ = _Float32Linear
+    elif type(classifier) is nn.Conv2d:
+        classifier.__class__ = _Float32Conv2d
+    elif not isinstance(classifier, NormedLinear):
+        raise ValueError(
+            f"the classifier of {network.name} is of type {type(classifier).__name__}: only a linear layer or a "
+            "plain convolution can be computed in float32 by itself"
+        )
     return network

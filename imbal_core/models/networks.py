@@ -42,20 +42,16 @@ class Network(nn.Module):
     taps : sequence of str
         Names of the feature taps.
     mean, std : sequence of float
-        Per channel, of inputs scaled to [0, 1]. The caller normalises with them; `forward` does not.
+        Per channel, of inputs scaled to [0, 1]; float32 buffers. The caller normalises with them; `forward` does not.
 
     Attributes
     ----------
     name : str
         The name that `build_model` was given.
-    num_classes, image_size, taps
-        As given.
     embedding_tap : str or None
         Name of the tap that the classifier reads, dropout between them aside; None if there is no such tap.
     final_batch_norm : Module or None
-        What normalises the logits over the batch; None, unless `imbal_core.models.heads.add_final_batch_norm` added it.
-    mean, std : Tensor
-        Buffers, float32, shape (3,).
+        What normalises the logits over the batch, where `imbal_core.models.heads.add_final_batch_norm` added it.
     fixed_normalisation : bool
         True when pretrained weights fix `mean` and `std`.
     """
@@ -113,18 +109,8 @@ class Network(nn.Module):
     def forward_taps(self, x: Tensor, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Return the named features, each flattened to (N, D), and "logits" (N, K), from one forward pass.
 
-        Parameters
-        ----------
-        x : Tensor
-            Normalised batch, shape (N, 3, S, S).
-        names : iterable of str, optional
-            Names out of `taps`; all of them by default. A network with a final batch norm also has
-            `LOGITS_BEFORE_FINAL_BATCH_NORM`, shape (N, K): its logits with that layer removed.
-
-        Raises
-        ------
-        ValueError
-            If the network has no tap of that name.
+        x is a normalised batch (N, 3, S, S). Without names all of `taps` are returned. A network with a final batch
+        norm also has `LOGITS_BEFORE_FINAL_BATCH_NORM`, its logits without that layer. An unknown tap is a ValueError.
         """
         norm = self.final_batch_norm
         known = self.taps if norm is None else (*self.taps, LOGITS_BEFORE_FINAL_BATCH_NORM)
@@ -141,10 +127,7 @@ class Network(nn.Module):
     def set_normalisation(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
         """Set the channel means and standard deviations of the training images, in units of [0, 1].
 
-        Raises
-        ------
-        ValueError
-            If pretrained weights fix the normalisation, a shape is wrong, or a deviation is not positive.
+        A ValueError if pretrained weights fix them, a shape is wrong, or a deviation is not positive.
         """
         if self.fixed_normalisation:
             raise ValueError(

@@ -85,7 +85,6 @@ def test_centers_and_distances_are_those_of_the_equations(dtype, short_chunks):
     assert_allclose(model.centers_, centers, atol=1e-7)
     assert_allclose(model.transform(queries), distances, atol=1e-6)
     assert_array_equal(model.predict(queries), distances.argmin(axis=1))
-    assert_allclose(model.decision_function(queries), -distances, atol=1e-6)
     assert_array_equal(model.counts_, np.bincount(labels))
 
 
@@ -289,7 +288,7 @@ def test_a_row_without_direction_is_refused_by_number_and_leaves_the_estimator_a
 def test_a_wrong_width_is_refused_with_both_widths(kind):
     values, labels = draw()
     model = CategoryCenters().fit(kind(values), labels)
-    for call in (model.predict, model.transform, model.decision_function):
+    for call in (model.predict, model.transform):
         with pytest.raises(ValueError, match="X has 5 features, but CategoryCenters is expecting 7"):
             call(kind(values[:, :5].copy()))
     with pytest.raises(ValueError, match="X has 5 features"):

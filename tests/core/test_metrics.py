@@ -136,58 +136,6 @@ def test_reliability_by_hand_with_an_empty_bin_of_zeros():
     assert table["confidence"].tolist() == [0, 0.5, 0.65625, 0]
 
 
-@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 5), st.sampled_from([1, 4, 20]))
-@settings(max_examples=40, deadline=None)
-def test_the_histogram_counts_each_confidence_once(seed, rows, classes, bins):
-    probabilities, labels = case_of(seed, rows, classes)
-    counts = metrics.confidence_histogram(probabilities, bins)
-    edges = np.linspace(0, 1, bins + 1)
-    assert counts.dtype == np.int64
-    assert counts.tolist() == [
-        sum(low < max(row) <= high for row in probabilities)
-        for low, high in zip(edges, edges[1:], strict=False)
-    ]
-    assert_array_equal(counts, metrics.reliability_bins(probabilities, labels, bins)["count"])
-
-
-# Few levels, so that ties are common.
-scored = st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=30).filter(
-    lambda pairs: len({rare for rare, _ in pairs}) == 2
-)
-
-
-@given(scored)
-@settings(max_examples=80, deadline=None)
-def test_auroc_is_how_often_a_rare_image_outscores_another(pairs):
-    labels, scores = [rare for rare, _ in pairs], [score / 2 for _, score in pairs]
-    duels = [
-        1.0 if ours > theirs else 0.5 if ours == theirs else 0.0
-        for rare, ours in zip(labels, scores, strict=True)
-        if rare
-        for other, theirs in zip(labels, scores, strict=True)
-        if not other
-    ]
-    assert metrics.auroc(labels, scores) == pytest.approx(np.mean(duels))
-
-
-@given(scored)
-@settings(max_examples=80, deadline=None)
-def test_auprc_is_the_sum_of_precision_over_gains_in_recall(pairs):
-    labels, scores = [rare for rare, _ in pairs], [score / 2 for _, score in pairs]
-    area, recall = 0.0, 0.0
-    for threshold in sorted(set(scores), reverse=True):
-        called = [rare for rare, score in zip(labels, scores, strict=True) if score >= threshold]
-        gained = sum(called) / sum(labels) - recall
-        area, recall = area + gained * sum(called) / len(called), recall + gained
-    assert metrics.auprc(torch.tensor(labels), torch.tensor(scores)) == pytest.approx(area)
-
-
-def test_scores_that_say_nothing_give_a_half_and_the_share_of_the_rare_class():
-    labels, scores = [1] + 99 * [0], np.zeros(100)
-    assert metrics.auroc(labels, scores) == 0.5
-    assert metrics.auprc(labels, scores) == pytest.approx(0.01)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -205,12 +153,6 @@ def test_scores_that_say_nothing_give_a_half_and_the_share_of_the_rare_class():
         (lambda: metrics.expected_calibration_error([0.5, 0.5], [0, 1]), r"shape \(N, K\)"),
         (lambda: metrics.reliability_bins([[5.0, 1.0]], [0]), "softmax"),
         (lambda: metrics.reliability_bins([[0.5, 0.5]], [2]), r"labels must lie in \[0, 2\)"),
-        (lambda: metrics.confidence_histogram([[0.5, 0.6]]), "softmax"),
-        (lambda: metrics.confidence_histogram([[0.5, 0.5]], 0), "bins"),
-        (lambda: metrics.auroc([0, 0], [0.1, 0.2]), "both classes are needed"),
-        (lambda: metrics.auprc([0, 0], [0.1, 0.2]), "both classes are needed"),
-        (lambda: metrics.auroc([0, 1], [0.1, np.nan]), "scores must be finite"),
-        (lambda: metrics.auprc([0, 1], [0.1, np.nan]), "scores must be finite"),
     ],
 )
 def test_impossible_input_is_refused_by_name(call, message):

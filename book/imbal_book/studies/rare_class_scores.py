@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import softmax
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from imbal_core import metrics
 from imbal_core.post_hoc import shifted_threshold
@@ -90,12 +91,12 @@ def readout_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
     cut = (margin > shifted_threshold(margin, rare)).astype(np.int64)
     return {
         "confusion": metrics.confusion_counts(labels, logits.argmax(1), 2).tolist(),
-        "auroc": metrics.auroc(rare, margin),
-        "auprc": metrics.auprc(rare, margin),
+        "auroc": float(roc_auc_score(rare, margin)),
+        "auprc": float(average_precision_score(rare, margin)),
         "f1_best": float(metrics.f1_per_class(metrics.confusion_counts(labels, cut, 2))[RARE]),
         "ece": float(metrics.expected_calibration_error(probabilities, labels)),
         "confidence": float(probabilities.max(1).mean()),
-        "confidence_histogram": metrics.confidence_histogram(probabilities).tolist(),
+        "confidence_histogram": metrics.reliability_bins(probabilities, labels, 20)["count"].tolist(),
         "reliability": {name: np.asarray(values).tolist() for name, values in bins.items()},
     }
 

@@ -128,6 +128,10 @@ def run(
         list[Path] | None,
         Option(help="A file made by `imbal pack`; once per part. No data root is needed.", metavar="FILE"),
     ] = None,
+    part: Annotated[
+        str,
+        Option("--shard", help="Every N-th run from the I-th on: one job of an array of N.", metavar="I/N"),
+    ] = "",
     results: _Results = None,
 ) -> None:
     """Train the runs of a study that are not recorded yet; stop it whenever you like and start it again.
@@ -138,6 +142,7 @@ def run(
     \b
     imbal run category_centers --profile smoke
     imbal run category_centers --profile laptop --only sampler=over-sample,imbalance=zhang-a
+    imbal run category_centers --profile paper --shard 2/8
     imbal run --bundle grid-1of2.zip --bundle grid-2of2.zip --minutes 8 --jobs auto
     """
     from imbal_book.grid import batch
@@ -157,6 +162,10 @@ def run(
         raise ValueError("which study? Give its name (`imbal plan` lists them), or --bundle FILE")
     else:
         grid = _grid(study, profile, only)
+    if part:
+        from imbal_book.grid.selection import shard
+
+        grid = shard(grid, part)
     at_once: Any = jobs if jobs == "auto" else int(jobs)
     report = batch.run_grid(grid, _store(results), jobs=at_once, minutes=minutes, root=root)
     left = f", {report.left} left for the next start" if report.left else ""

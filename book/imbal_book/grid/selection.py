@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from imbal_book.run.config import RunConfig
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["select_runs"]
+__all__ = ["select_runs", "shard"]
 
 
 def select_runs(grid: Sequence[RunConfig], only: str) -> list[RunConfig]:
@@ -40,3 +40,24 @@ def select_runs(grid: Sequence[RunConfig], only: str) -> list[RunConfig]:
     if wanted and not any(kept):
         raise ValueError(f"--only {only!r}: each value occurs in the grid, but no run has all of them")
     return [config for config, keep in zip(grid, kept, strict=True) if keep]
+
+
+def shard(grid: Sequence[RunConfig], part: str) -> list[RunConfig]:
+    """Return every N-th run of a grid from the I-th on, so that all shards have runs of every kind.
+
+    Parameters
+    ----------
+    grid : sequence of RunConfig
+    part : str
+        ``I/N``, from ``1/N`` to ``N/N``.
+
+    Raises
+    ------
+    ValueError
+        If it is not of this form, or I does not lie between 1 and N.
+    """
+    number, slash, count = part.partition("/")
+    whole = bool(slash) and all(text.isascii() and text.isdigit() for text in (number, count))
+    if not whole or not 1 <= int(number) <= int(count):
+        raise ValueError(f"--shard {part!r}: expected I/N with I from 1 to N, such as 2/8")
+    return list(grid[int(number) - 1 :: int(count)])

@@ -25,7 +25,8 @@ $(READY): requirements.lock pyproject.toml
 	@echo "setting up $(VENV) from requirements.lock (once, until the lock changes)"
 	$(PYTHON) -m venv $(VENV)
 	$(PYTHON) -m venv $(VENV)/tools
-	$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+	sed -n '/^uv==/,/# via/p' requirements.lock > $(VENV)/tools/uv.txt
+	$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/tools/uv.txt
 	$(VENV)/tools/bin/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
 	$(VENV)/tools/bin/uv pip install --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)

@@ -195,3 +195,43 @@ def test_the_makefile_sets_up_once_and_tells_an_old_python(tmp_path):
     dry = subprocess.run(["make", "-n", *make[1:]], capture_output=True, text=True).stdout
     assert "pip" not in dry
     assert "pytest" in dry
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_pins_its_actions_reads_only_and_calls_what_exists(path):
+    text = path.read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert all(job["timeout-minutes"] <= 180 for job in workflow["jobs"].values())
+    for step in steps:
+        if "uses" in step:
+            assert re.search(rf"{re.escape(step['uses'])} # v\d+\.\d+\.\d+\n", text), step
+            assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
+    called = " ".join(step.get("run", "") for step in steps)
+    targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    assert set(re.findall(r"\bmake (\w+)", called)) <= targets
+    for command in re.findall(r"\.venv/bin/imbal (\w+)", called):
+        assert command in {"data", "verify", "run", "plan", "book"}
+
+
+def test_every_supported_python_is_tested_and_only_main_is_published():
+    tests, book = (
+        yaml.safe_load((ROOT / ".github/workflows" / f"{n}.yml").read_text("utf-8"))
+        for n in ("tests", "book")
+    )
+    classified = {c.rpartition(" ")[2] for c in project()["classifiers"] if re.search(r":: 3\.\d+$", c)}
+    assert set(tests["jobs"]["test"]["strategy"]["matrix"]["python"]) == classified
+    publish = book["jobs"]["publish"]
+    assert publish["if"] == "github.ref == 'refs/heads/main' && github.event_name == 'push'"
+    assert publish["permissions"] == {"pages": "write", "id-token": "write"}
+
+
+def test_the_installer_is_pinned_by_hash():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "--require-hashes -r $(VENV)/tools/uv.txt" in makefile
+    block = re.search(r"(?ms)^uv==.*?# via", (ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    assert block and block[0].count("--hash=sha256:") > 5

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -169,8 +168,10 @@ class ResNet34(Network):
     normalisation: ClassVar[dict[str, Sequence[float]]] = IMAGENET
 
     def __init__(self, num_classes: int, image_size: int) -> None:
+        from torchvision.models import resnet34  # here: it takes seconds, which a page without networks saves
+
         super().__init__(num_classes, image_size=image_size, taps=(LAST_CONVOLUTION,), **self.normalisation)
-        self.body = torchvision.models.resnet34(num_classes=num_classes)
+        self.body = resnet34(num_classes=num_classes)
         self.head = self.body.fc
         self.body.fc = nn.Identity()
 
@@ -246,8 +247,10 @@ def _kaiming(module: nn.Module) -> None:
 
 
 def _vgg_body(architecture: str) -> nn.Sequential:
+    from torchvision import models
+
     with torch.device("meta"):
-        shape_only = getattr(torchvision.models, architecture)(init_weights=False)
+        shape_only = getattr(models, architecture)(init_weights=False)
     body: nn.Sequential = shape_only.features.to_empty(device="cpu")
     for layer in body:
         if isinstance(layer, nn.Conv2d):

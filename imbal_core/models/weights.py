@@ -10,13 +10,11 @@ import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torchvision.models import ResNet34_Weights, VGG16_Weights, VGG19_Weights
 
 from imbal_core._checks.files import write_atomically
 from imbal_core.data.root import data_root
@@ -32,11 +30,11 @@ __all__ = [
     "rename_keys",
 ]
 
-#: torchvision's weights by model name; those of ``timm:NAME`` come from timm.
-PUBLISHED: dict[str, Any] = {
-    "vgg16": VGG16_Weights.DEFAULT,
-    "vgg19": VGG19_Weights.DEFAULT,
-    "resnet34": ResNet34_Weights.DEFAULT,
+#: Where torchvision's weights are, by model name; those of ``timm:NAME`` come from timm.
+PUBLISHED = {
+    "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",
 }
 _READ_ERRORS = (pickle.UnpicklingError, SafetensorError)
 
@@ -51,7 +49,7 @@ def find_weights(name: str, root: Path | str | None = None) -> Path | None:
     if name.startswith("timm:"):
         names = [f"{name.removeprefix('timm:')}.safetensors"]
     elif name in PUBLISHED:
-        published = Path(PUBLISHED[name].url)
+        published = Path(PUBLISHED[name])
         names = [published.name, f"{published.stem}.safetensors"]
     else:
         names = []
@@ -74,7 +72,7 @@ def download_weights(name: str, folder: Path) -> Path:
     if name.startswith("timm:"):
         file, address = f"{name.removeprefix('timm:')}.safetensors", "https://huggingface.co/timm"
     else:
-        address = PUBLISHED[name].url
+        address = PUBLISHED[name]
         file = address.rsplit("/", 1)[-1]
     target = folder / file
     try:

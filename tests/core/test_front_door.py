@@ -39,7 +39,9 @@ def test_a_name_loads_only_what_it_needs():
         assert fresh(f"import sys, imbal_core; imbal_core.{use}; print('torch' in sys.modules)") == "False", (
             use
         )
-    assert fresh("import sys, imbal_core; imbal_core.predict; print('torchvision' in sys.modules)") == "False"
+    for use in ("predict", "build_model('small_cnn', 10)"):
+        code = f"import sys, imbal_core; imbal_core.{use}; print('torchvision' in sys.modules)"
+        assert fresh(code) == "False", use
 
 
 def test_the_names_are_the_public_ones():

@@ -227,6 +227,7 @@ def _known(profile: str) -> dict[RunConfig, tuple[str, str]]:
     }
 
 
+@functools.cache
 def cell(config: RunConfig) -> tuple[str, str]:
     """Return the arm of a run and the imbalance of its cell, such as ("CE balanced", "exponential 100").
 

@@ -15,7 +15,7 @@ from sample_networks import images, make, with_trained_statistics
 from torch import Tensor, nn
 
 from imbal_core.models.build import build_model
-from imbal_core.models.weights import WeightsError, find_weights
+from imbal_core.models.weights import PUBLISHED, WeightsError, find_weights
 
 TIMM_NAME = "test_efficientnet"
 RESNET34_FILE = "resnet34-b627a593.pth"
@@ -267,3 +267,8 @@ def test_real_efficientnet_lite0_weights_are_read() -> None:
         "logits": (2, 10),
     }
     assert network.forward_taps(images(1, 96))["last convolution"].shape == (1, 1280 * 3 * 3)
+
+
+def test_the_addresses_are_those_of_torchvision() -> None:
+    for name, address in PUBLISHED.items():
+        assert address == torchvision.models.get_model_weights(name).DEFAULT.url

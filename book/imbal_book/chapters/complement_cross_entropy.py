@@ -42,7 +42,7 @@ def levels(
     readouts: Sequence[str] = FIRST,
     metrics: Sequence[str] = ("accuracy", "recall_few"),
 ) -> pd.DataFrame:
-    """Return every readout's mean and its paired difference to CE, ready for `imbal_book.pictures.arm_figures.dots`.
+    """Return every readout's mean and its paired difference to CE, ready for `imbal_book.pictures.figures.intervals`.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def levels(
 def contrasts(
     frame: pd.DataFrame, place: Place, metrics: Sequence[str] = ("accuracy", "recall_few", "recall_many")
 ) -> pd.DataFrame:
-    """Return every readout's paired difference to CE in one place, a row each, for `pictures.arm_figures.dots`."""
+    """Return every readout's paired difference to CE in one place, a row each, for `pictures.figures.intervals`."""
     cell = at(frame, place)
     rows = []
     for metric in metrics:
@@ -214,7 +214,7 @@ def label_recalls(
 def learning_curves(
     epochs: pd.DataFrame, where: Sequence[Place], arms: Sequence[str], metric: str = "test_accuracy"
 ) -> pd.DataFrame:
-    """Return a metric after every epoch, ready for `imbal_book.pictures.arm_figures.curves`.
+    """Return a metric after every epoch, ready for `imbal_book.pictures.figures.curves`.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ _PUBLISHED = {
 
 def published_table(
     frame: pd.DataFrame, reference: pd.DataFrame, cells: Sequence[tuple[str, int]]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return where our ResNet-32 of profile paper falls inside the published spread.
 
     Parameters
@@ -82,16 +82,17 @@ def published_table(
     -------
     table : DataFrame
         A row per readout and cell, in percent: the published spread, ours, and where ours lies.
-    published, here : DataFrame
-        For `imbal_book.pictures.arm_figures.published_and_here`.
+    drawn : DataFrame
+        For `imbal_book.pictures.figures.intervals`, fractions: ours with the best test epoch as its ``paper``, and
+        the published numbers as its ``values``.
     """
     ours = frame[(frame["profile"] == "paper") & (frame["form"] == "ResNet-32")]
-    rows, points, mine = [], [], []
+    rows, drawn = [], []
     for dataset, ratio in cells:
         place = Place("ResNet-32", dataset, f"exponential {ratio}")
         title, cell = place.title(network=False), at(ours, place)
         for readout, method in _PUBLISHED.items():
-            spread = published_spread(method, dataset, ratio, table=reference)
+            spread = published_spread(reference, method, dataset, ratio)
             if not spread.n:
                 continue
             last, best = (level(cell, readout, metric) for metric in ("accuracy", "best_test_accuracy"))
@@ -107,15 +108,10 @@ def published_table(
                     "n": last.n,
                 }
             )
-            values = published_values(method, dataset, ratio, table=reference)
-            points += [(title, method, value) for value in values]
-            if last.n:
-                mine.append((title, method, last.mean, last.low, last.high, best.mean))
-    return (
-        pd.DataFrame(rows),
-        pd.DataFrame(points, columns=["place", "method", "value"]),
-        pd.DataFrame(mine, columns=["place", "method", "last", "low", "high", "best"]),
-    )
+            values = tuple(published_values(reference, method, dataset, ratio))
+            drawn.append((title, method, readout, last.mean, last.low, last.high, last.n, best.mean, values))
+    names = ["panel", "row", "method", "mean", "low", "high", "n", "paper", "values"]
+    return pd.DataFrame(rows), pd.DataFrame(drawn, columns=names)
 
 
 def _side(here: Interval, published: Spread) -> str:

@@ -17,7 +17,8 @@ from imbal_book.chapters.final_batch_norm import (
     select,
 )
 from imbal_book.chapters.readings import contrast
-from imbal_book.evidence.statistics import Interval, mean_interval, paired
+from imbal_book.evidence.statistics import Interval, mean_interval
+from imbal_book.evidence.verbs import minus
 from imbal_book.run.config import RunConfig
 from imbal_book.studies.final_batch_norm import BASE_BATCH_SIZE, BASE_IMBALANCE
 
@@ -263,8 +264,8 @@ def sweep_table(frame: pd.DataFrame, form: str, by: str) -> pd.DataFrame:
 
 
 def _gain_by_seed(part: pd.DataFrame) -> pd.Series:
-    pairs = paired(part, "f1_minority", *reversed(PAIR))
-    return pairs["a"] - pairs["b"]
+    rows = part[(part["metric"] == "f1_minority") & part["readout"].isin(PAIR)]
+    return minus(rows, PAIR[0]).set_index(["split_seed", "train_seed"])["value"].sort_index()
 
 
 def running_share(config: RunConfig, images: int) -> tuple[int, float]:

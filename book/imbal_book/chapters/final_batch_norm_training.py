@@ -11,7 +11,7 @@ import pandas as pd
 from imbal_book.chapters import number
 from imbal_book.chapters.final_batch_norm import PAIR, levels, plant_name, plants, points, runs
 from imbal_book.chapters.readings import contrast
-from imbal_book.evidence.statistics import paired_difference
+from imbal_book.evidence.statistics import mean_interval
 from imbal_book.studies.final_batch_norm import always_rare, epochs_to
 
 __all__ = [
@@ -91,7 +91,7 @@ def epochs_table(epochs: pd.DataFrame) -> pd.DataFrame:
             if not set(PAIR) <= set(first.columns) or len(first := first.dropna()) == 0:
                 continue
             last = part["epoch"].max()
-            gain = paired_difference(first["final BN"], first["plain"])
+            gain = mean_interval(first["final BN"] - first["plain"])
             rows.append(
                 {
                     "plant": plant,

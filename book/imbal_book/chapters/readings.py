@@ -12,11 +12,15 @@ import pandas as pd
 
 from imbal_book.chapters import judged_on, number
 from imbal_book.evidence.claims import Verdict, judge
-from imbal_book.evidence.papers import Paper
-from imbal_book.evidence.papers.statements import Claim
-from imbal_book.evidence.statistics import Interval, mean_interval, paired, paired_difference, seeds_for_power
-from imbal_book.evidence.variance import detectable_difference, variance_components
-from imbal_book.evidence.verbs import minus
+from imbal_book.evidence.papers import Claim, Paper
+from imbal_book.evidence.statistics import (
+    Interval,
+    detectable_difference,
+    mean_interval,
+    seeds_for_power,
+    variance_components,
+)
+from imbal_book.evidence.verbs import PAIR, minus
 from imbal_book.studies import PROFILES
 
 __all__ = [
@@ -53,29 +57,15 @@ def prefer(frame: pd.DataFrame, profiles: Sequence[str]) -> pd.DataFrame:
 
 
 def level(cell: pd.DataFrame, readout: str, metric: str) -> Interval:
-    """Return a readout's mean over seeds with its 95 % interval; n is 0 where there is no record.
-
-    Parameters
-    ----------
-    cell : DataFrame
-        Long form, of one form, data set and imbalance.
-    readout, metric : str
-    """
+    """Return a readout's mean over the seeds of one cell with its 95 % interval; n is 0 where there is no record."""
     values = cell.loc[(cell["readout"] == readout) & (cell["metric"] == metric), "value"]
     return mean_interval(values) if len(values) else NOTHING
 
 
 def contrast(cell: pd.DataFrame, a: str, b: str, metric: str) -> Interval:
-    """Return readout ``a`` minus readout ``b``, paired by seed, with its interval; n is 0 where no seed has both.
-
-    Parameters
-    ----------
-    cell : DataFrame
-        Long form, of one form, data set and imbalance.
-    a, b, metric : str
-    """
-    pairs = paired(cell, metric, a, b)
-    return paired_difference(pairs["a"], pairs["b"]) if len(pairs) else NOTHING
+    """Return readout ``a`` minus readout ``b`` in one cell, paired by seed; n is 0 where no seed has both."""
+    pairs = minus(cell[(cell["metric"] == metric) & cell["readout"].isin([a, b])], b)
+    return mean_interval(pairs.sort_values(list(PAIR))["value"]) if len(pairs) else NOTHING
 
 
 def interval_text(here: Interval, *, scale: float = 100, digits: int = 1, sign: bool = False) -> str:

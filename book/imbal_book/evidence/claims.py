@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from imbal_book.evidence.judgement import COLUMNS, gate_reason, judge_parts, label_of, settle_identity
+from imbal_book.evidence.judgement import COLUMNS, gate_reason, judge_parts, label_of
 from imbal_book.evidence.papers import Claim
 from imbal_book.evidence.rules import Part, Rules, load_rules
 from imbal_core._checks.names import unknown_name
@@ -18,20 +19,7 @@ GRADES = ("paper's protocol", "near", "stand-in")
 #: Every label, and the colour of its badge in sphinx-design's words.
 VERDICT_BADGES = {"holds": "success", "fails": "danger", "undecided": "warning", "not attempted": "secondary"}
 _AT_THE_PROTOCOL = {"holds": "reproduced", "fails": "contradicted"}
-_COLUMNS = (
-    *(
-        "profile",
-        "form",
-        "model",
-        "dataset",
-        "imbalance",
-        "split_seed",
-        "train_seed",
-        "readout",
-        "metric",
-        "value",
-    ),
-)
+_COLUMNS = "profile form model dataset imbalance split_seed train_seed readout metric value".split()
 
 
 @dataclass(frozen=True)
@@ -72,14 +60,15 @@ class Verdict:
     @property
     def n(self) -> int:
         """Pairs of the cell that has the fewest of those that were run; 0 without any."""
-        run = self.parts.loc[self.parts["pairs"] > 0, "pairs"]
-        return int(run.min()) if len(run) else 0
+        return self._fewest("pairs")
 
     @property
     def draws(self) -> int:
         """Draws of the cell that has the fewest of those that were run."""
-        run = self.parts.loc[self.parts["pairs"] > 0, "draws"]
-        return int(run.min()) if len(run) else 0
+        return self._fewest("draws")
+
+    def _fewest(self, column: str) -> int:
+        return int(self.parts.loc[self.parts["pairs"] > 0, column].min()) if self.parts["pairs"].any() else 0
 
     @property
     def explanation(self) -> str:
@@ -95,7 +84,7 @@ class Verdict:
 
 
 def judge(claim: Claim, frame: pd.DataFrame, *, form: str, rules: Rules | None = None) -> Verdict:
-    """Return the verdict on a claim in one form, by the rules of ``rules.yml``.
+    """Return the verdict on a claim in one form, by the rules of the book unless others are given.
 
     Parameters
     ----------
@@ -106,7 +95,6 @@ def judge(claim: Claim, frame: pd.DataFrame, *, form: str, rules: Rules | None =
     form : str
         A key of ``claim.forms``.
     rules : Rules, optional
-        Those of the book by default.
 
     Raises
     ------
@@ -125,33 +113,26 @@ def judge(claim: Claim, frame: pd.DataFrame, *, form: str, rules: Rules | None =
     chosen = [part for part in parts if {part.a, part.b} <= set(can.readouts)]
     cells = [(cell.dataset, cell.imbalance) for cell in claim.cells if can.has(cell)]
     table = judge_parts(chosen, cells, frame, form, rules)
-    label = label_of(table["state"].tolist())
+    label, reason = label_of(table["state"].tolist()), ""
     if label == "not attempted":
-        return Verdict(
-            claim.id, label, form=form, parts=table, reason=f"No record of {form} holds its cells."
-        )
+        reason = f"No record of {form} holds its cells."
+        return Verdict(claim.id, label, form=form, parts=table, reason=reason)
     own = frame[(frame["form"] == form) & frame["dataset"].isin(table.loc[table["pairs"] > 0, "dataset"])]
-    reason = _gates(claim, frame, form, rules)
-    if reason:
-        label = "undecided"
+    for gate in rules.gates:
+        place = functools.partial(_printed, claim, form, gate.readout)
+        if gate.form == form and not reason:
+            reason = gate_reason(gate, frame, place)
+    label = "undecided" if reason else label
     if missing := [part.part for part in parts if part not in chosen]:
         reason = f"{reason} This network cannot have: {'; '.join(missing)}.".strip()
-    size = _size(claim, chosen, table, form) if label == "holds" else ""
+    size = _size(claim, chosen[0], table, form) if label == "holds" else ""
     profile = str(frame["profile"].iloc[0])
     return Verdict(claim.id, label, grade_of(claim, own), profile, form, reason, size, table)
 
 
-def _gates(claim: Claim, frame: pd.DataFrame, form: str, rules: Rules) -> str:
-    """Return why the plain arm is not near enough to a published level; "" where it is, or where none is known."""
-    network = claim.forms[form].network
-    for gate in rules.gates:
-
-        def printed(dataset: str, imbalance: str, readout: str = gate.readout) -> float | None:
-            return claim.reported.get((network, dataset, imbalance, readout))
-
-        if gate.form == form and (reason := gate_reason(gate, frame, printed)):
-            return reason
-    return ""
+def _printed(claim: Claim, form: str, readout: str, dataset: str, imbalance: str) -> float | None:
+    """Return the level that the paper prints for a readout of the network beside this form; None without one."""
+    return claim.reported.get((claim.forms[form].network, dataset, imbalance, readout))
 
 
 def settle(claim: Claim, deviation: float | None) -> Verdict:
@@ -159,20 +140,19 @@ def settle(claim: Claim, deviation: float | None) -> Verdict:
     allowed = load_rules().claims[claim.id]
     if not isinstance(allowed, float):
         raise ValueError(f"claim {claim.id!r} is no identity: judge it by records")
-    label, reason = settle_identity(deviation, allowed)
-    return Verdict(claim.id, label, reason=reason)
+    if deviation is None:
+        reason = "The computation that settles it was not run."
+        return Verdict(claim.id, "not attempted", reason=reason)
+    if not deviation >= 0:
+        raise ValueError(f"deviation is {deviation}, expected a number of at least 0")
+    reason = (
+        f"In a computation the two sides differ by at most {deviation:.1e}; rounding explains {allowed:.0e}."
+    )
+    return Verdict(claim.id, "holds" if deviation <= allowed else "fails", reason=reason)
 
 
 def grade_of(claim: Claim, own: pd.DataFrame) -> str:
-    """Return how near records come to the paper's protocol, one of `GRADES`.
-
-    Parameters
-    ----------
-    claim : Claim
-        Its ``own`` networks and data sets.
-    own : DataFrame
-        The rows that are judged.
-    """
+    """Return how near the rows that are judged come to the protocol of the claim's paper, one of `GRADES`."""
     models, datasets = set(own["model"]), set(own["dataset"])
     networks = set(claim.own.get("networks", ()))
     if not datasets <= set(claim.own.get("datasets", ())):
@@ -189,16 +169,14 @@ def _family(model: str) -> str:
     return bare if bare in ("all_cnn", "small_cnn") else bare.split("_")[0].rstrip("0123456789")
 
 
-def _size(claim: Claim, parts: list[Part], table: pd.DataFrame, form: str) -> str:
+def _size(claim: Claim, first: Part, table: pd.DataFrame, form: str) -> str:
     """Return how the mean of the first part compares with what the paper prints in the same cells."""
-    first, network = parts[0], claim.forms[form].network
     rows = table[(table["part"] == first.part) & (table["pairs"] > 0)]
     printed = []
-    for row in rows.to_dict("records"):
-        place = (network, row["dataset"], row["imbalance"])
-        pair = [claim.reported.get((*place, readout)) for readout in (first.a, first.b)]
-        by_cell = pair[0] - pair[1] if None not in pair else None  # type: ignore[operator]
-        printed.append(claim.printed.get(network, by_cell))
+    for dataset, imbalance in rows[["dataset", "imbalance"]].itertuples(index=False):
+        a, b = (_printed(claim, form, readout, dataset, imbalance) for readout in (first.a, first.b))
+        by_cell = None if a is None or b is None else a - b
+        printed.append(claim.printed.get(claim.forms[form].network, by_cell))
     both = [(row, there) for row, there in zip(rows["mean"], printed, strict=True) if there is not None]
     if not both:
         return "The paper prints no size."

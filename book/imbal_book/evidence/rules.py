@@ -77,23 +77,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Rules:
-    """All rules.
+    """All rules, as they were declared on an ISO date; ``content`` is the whole file.
 
-    Attributes
-    ----------
-    declared : str
-        ISO date.
-    labels : list of (label, when)
-        In the order in which they are tried.
-    parts : dict of str to str
-        Side -> when a part holds and when it fails.
-    confidence : float
-    pairs : int
-    claims : dict
-        Claim -> its parts; a reason why there are none; or the deviation that an identity may have.
-    gates : list of Gate
-    content : mapping
-        The whole file.
+    Labels stand with when they apply, in the order in which they are tried. ``parts`` says of a side when a part holds
+    and when it fails. A claim has its parts, a reason why there are none, or the deviation that an identity may have.
     """
 
     declared: str

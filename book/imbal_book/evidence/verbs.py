@@ -41,15 +41,16 @@ def minus(frame: pd.DataFrame, readout: str, *, keep: Sequence[str] = ()) -> pd.
     Raises
     ------
     ValueError
-        If the readout has two values for one pair, as when two models are mixed.
+        If a readout has two values for one pair, as when two models are mixed.
     """
     on = [name for name in (*CELL, "metric", *PAIR, *keep) if name in frame]
-    theirs = frame.loc[frame["readout"] == readout, [*on, "value"]]
-    if (twice := theirs.duplicated(on)).any():
-        place = ", ".join(f"{name} {value}" for name, value in theirs[twice].iloc[0][on].items())
+    if (twice := frame.duplicated([*on, "readout"])).any():
+        row = frame[twice].iloc[0]
+        place = ", ".join(f"{name} {value}" for name, value in row[on].items())
         raise ValueError(
-            f"readout {readout!r} has two values for {place}: select one model and one cell first"
+            f"readout {row['readout']!r} has two values for {place}: select one model and one cell first"
         )
+    theirs = frame.loc[frame["readout"] == readout, [*on, "value"]]
     pairs = frame[frame["readout"] != readout].merge(theirs, on=on, suffixes=("", "_subtracted"))
     pairs["value"] = pairs["value"].astype(float) - pairs.pop("value_subtracted").astype(float)
     return pairs.dropna(subset="value")

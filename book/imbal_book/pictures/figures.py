@@ -17,12 +17,14 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from imbal_book.pictures.arms import METHODS, OTHER, legend_name
 
 __all__ = [
     "METHODS",
     "Drawing",
+    "curves",
     "imbalance_name",
     "intervals",
     "legend_below",
@@ -251,6 +253,44 @@ def _said(cell: Mapping[Hashable, Any], scale: float, form: str, words: Mapping[
     return "; ".join(parts)
 
 
+def _curve(ax: Axes, xs: Sequence[float], rows: pd.DataFrame, method: str, **look: Any) -> None:
+    """Draw the means of a method in percent as a line, with a band from three runs on: of two it hides everything."""
+    arm = METHODS[method]
+    ax.plot(xs, 100 * rows["mean"], linestyle=arm.line, marker=arm.marker, color=arm.color, **look)
+    if rows["n"].min() >= 3:
+        ax.fill_between(xs, 100 * rows["low"], 100 * rows["high"], color=arm.color, alpha=0.12, linewidth=0)
+
+
+def curves(history: pd.DataFrame, *, quantity: str, title: str = "", caption: str = "") -> Drawing:
+    """Return a quantity after every epoch, mean over seeds, one panel for each place.
+
+    Parameters
+    ----------
+    history : DataFrame
+        Columns place, method (a key of :data:`METHODS`), epoch, mean, low, high (fractions) and n.
+    quantity : str
+        What is printed beside the axis, in percent.
+    title, caption : str
+    """
+    places = list(dict.fromkeys(history["place"]))
+    figure, axes = panels(len(places), width=max(6.4, 4.8 * len(places)), height=4.3)
+    for ax, place in zip(axes, places, strict=True):
+        for method, rows in history[history["place"] == place].groupby("method", sort=False):
+            marked = max(1, len(rows) // 10)
+            _curve(ax, rows["epoch"], rows, str(method), markevery=marked, markersize=5, label=method)
+        ax.set(title=place, xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel(f"{quantity} (%)")
+    figure.suptitle(title)
+    legend_below(figure, axes, columns=5)
+    last = history.groupby(["place", "method"], sort=False).tail(1)
+    alt = f"Lines, {title or quantity} after every epoch. " + " ".join(
+        f"{row['place']}, {row['method']}, epoch {row['epoch']}: {100 * row['mean']:.1f} %."
+        for row in last.to_dict("records")
+    )
+    return Drawing(figure, alt, history, caption)
+
+
 def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
     """Return the recall of every label for every method, one panel for each imbalance type.
 
@@ -273,30 +313,13 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
         drawn = bars.bar(range(len(labels)), counts, color="#d9d9d9", width=0.8)
         bars.bar_label(drawn, [f"{count:,}" for count in counts], fontsize=7, color="#595959", padding=1)
         for method, rows in part.groupby("method", sort=False):
-            _, color, marker, line = METHODS[str(method)]
             xs = [labels.index(label) for label in rows["label"]]
-            ax.plot(
-                xs,
-                100 * rows["mean"],
-                linestyle=line,
-                marker=marker,
-                markersize=4.5,
-                color=color,
-                label=legend_name(str(method)),
-            )
-            if rows["n"].min() >= 3:  # of two runs an interval says nothing and hides everything
-                ax.fill_between(
-                    xs, 100 * rows["low"], 100 * rows["high"], color=color, alpha=0.12, linewidth=0
-                )
-        ax.set_title(imbalance_name(kind))
+            _curve(ax, xs, rows, str(method), markersize=4.5, label=legend_name(str(method)))
+        ax.set(title=imbalance_name(kind), ylim=(0, 100), xlim=(-0.6, len(labels) - 0.4))
         ax.set_xticks(range(len(labels)), [])
-        ax.set_xlim(-0.6, len(labels) - 0.4)
-        ax.set_ylim(0, 100)
         bars.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, map(str, labels))) > 2 else 0)
-        bars.set_xlim(ax.get_xlim())
-        bars.set_yticks([])
+        bars.set(xlim=ax.get_xlim(), yticks=[], xlabel="label")
         bars.spines["left"].set_visible(False)
-        bars.set_xlabel("label")
     for bars in below:
         bars.margins(y=0.25)
         bars.grid(visible=False)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,10 +12,11 @@ import torch
 from imbal_book import chapters
 from imbal_book.chapters import Chapter, judged_on, number, open_chapter, table, verdict_table
 from imbal_book.chapters import category_centers as tables
-from imbal_book.chapters.readings import ambiguity_table, headline, prefer
+from imbal_book.chapters.readings import ambiguity_table, contrast, headline, power_table, prefer
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.judgement import COLUMNS
 from imbal_book.evidence.papers import load_paper
+from imbal_book.evidence.statistics import detectable_difference, seeds_for_power
 from imbal_book.grid.batch import Failure, GridReport
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
@@ -286,3 +288,39 @@ def test_the_twelve_open_points_are_listed_and_two_are_tested(paper):
 def test_a_single_seed_is_printed_without_an_interval():
     assert number(0.012, -math.inf, math.inf, sign=True) == "+1.2 (one seed, no interval)"
     assert number(0.012, 0.004, 0.02) == "1.2 (0.4 to 2.0)"
+
+
+def test_the_page_says_what_its_pairs_could_have_shown():
+    rng = np.random.default_rng(3)
+    rows = [
+        {"profile": "laptop", "form": "net", "dataset": "leaves", "imbalance": "1000:10", "readout": readout,
+         "metric": "f1", "split_seed": draw, "train_seed": training, "value": shift + 0.02 * rng.normal()}
+        for readout, shift in (("plain", 0.5), ("new", 0.6))
+        for draw in range(4) for training in range(2)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    (found,) = power_table(frame, "new", "plain", "f1").to_dict("records")
+    wide = frame.pivot(index=["split_seed", "train_seed"], columns="readout", values="value")
+    sd = (wide["new"] - wide["plain"]).std()
+    assert (found["pairs"], found["draws"]) == (8, 4) and found["standard deviation"] == f"{100 * sd:.1f}"
+    assert found["pairs for 5 points"] == seeds_for_power(sd, 0.05) < found["pairs for 2 points"]
+    assert float(found["seen with 80 % power"]) == pytest.approx(100 * detectable_difference(sd, 8), abs=0.05)
+    assert power_table(frame[frame["readout"] == "new"], "new", "plain", "f1").empty
+
+
+def test_pairs_are_aligned_by_both_seeds_and_two_values_for_one_are_refused():
+    rows = [
+        (seed, readout, value)
+        for readout, values in (("D", (0.1, 0.2, None, 0.4)), ("C", (0.5, None, 0.7, 0.8)))
+        for seed, value in enumerate(values)
+        if value is not None
+    ]
+    frame = pd.DataFrame(rows, columns=["split_seed", "readout", "value"]).sample(frac=1, random_state=1)
+    frame = frame.assign(train_seed=frame["split_seed"], metric="accuracy")
+    found = contrast(frame, "C", "D", "accuracy")
+    assert (found.mean, found.n) == (pytest.approx(0.4), 2)
+    assert contrast(frame, "C", "X", "accuracy").n == contrast(frame, "C", "D", "recall").n == 0
+    for readout in "CD":
+        twice = pd.concat([frame, frame[frame["readout"] == readout]])
+        with pytest.raises(ValueError, match=f"{readout!r} has two values for metric accuracy, split_seed"):
+            contrast(twice, "C", "D", "accuracy")

@@ -16,6 +16,7 @@ from imbal_book.chapters.complement_spread import power_table, published_table
 from imbal_book.chapters.readings import contrast, headline, interval_text, level
 from imbal_book.evidence.papers import load_paper
 from imbal_book.evidence.papers.reference import parse_reference
+from imbal_book.pictures.figures import intervals
 from imbal_book.run.long_frames import IDENTITY
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
@@ -401,7 +402,7 @@ def test_our_resnet32_stands_below_inside_or_above_the_published_spread():
             rows({"Balanced softmax": [0.77]}, place, profile="laptop"),
         ]
     )
-    table, published, here = published_table(frame, reference, [("cifar10", 100), ("cifar10", 50)])
+    table, drawn = published_table(frame, reference, [("cifar10", 100), ("cifar10", 50)])
     found = table.set_index("method")
     sides = {"CE": "inside", "Focal": "below", "LDAM-DRW": "above", "Balanced softmax": ""}
     assert {name: found.loc[name, "it lies"] for name in sides} == sides
@@ -413,7 +414,11 @@ def test_our_resnet32_stands_below_inside_or_above_the_published_spread():
     assert found.loc["Balanced softmax", "here, last epoch (%)"] == "not attempted", (
         "laptop is no such profile"
     )
-    assert sorted(published.loc[published["method"] == "CE", "value"]) == pytest.approx([0.70, 0.73])
-    assert list(here["method"]) == ["CE", "Focal", "LDAM-DRW"] and here["last"].iloc[0] == pytest.approx(
-        0.715
+    point = drawn.set_index("method").loc["CE"]
+    assert (point["mean"], point["paper"], point["values"]) == (
+        pytest.approx(0.715),
+        pytest.approx(0.735),
+        pytest.approx((0.70, 0.73)),
     )
+    assert drawn.loc[drawn["n"] > 0, "row"].tolist() == ["CE", "Focal", "LDAM-DRW"]
+    assert intervals(drawn, axis="accuracy (%)", scale=100).svg().startswith(b"<?xml")

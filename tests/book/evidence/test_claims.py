@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from imbal_book.evidence.claims import VERDICT_BADGES, Verdict, grade_of, judge, settle
-from imbal_book.evidence.papers import list_papers, load_paper
-from imbal_book.evidence.papers.statements import Cell, Claim, Form
+from imbal_book.evidence.papers import Cell, Claim, Form, list_papers, load_paper
 from imbal_book.evidence.rules import Gate, Part, load_rules, parse_rules
 from imbal_book.run.records import RecordStore
 
@@ -134,6 +133,8 @@ def test_claims_without_a_comparison_and_identities():
     assert found.label == "not attempted" and "names no data set" in found.explanation
     identity = load_paper("kim_2021").claims["B-5"]
     assert [settle(identity, d).label for d in (None, 1e-9, 1.0)] == ["not attempted", "holds", "fails"]
+    with pytest.raises(ValueError, match="at least 0"):
+        settle(identity, float("nan"))
     with pytest.raises(ValueError, match="is an identity: settle it"):
         judge(identity, both().assign(form="ResNet-32"), form="ResNet-32")
     with pytest.raises(ValueError, match="is no identity"):

@@ -14,7 +14,6 @@ from imbal_book.evidence.judgement import (
     interval_over_draws,
     judge_parts,
     label_of,
-    settle_identity,
 )
 from imbal_book.evidence.rules import Gate, Part, RulesError, load_rules, parse_rules
 
@@ -210,13 +209,6 @@ def test_noise_around_the_same_mean_never_turns_fails_into_holds(mean, factor):
     calm, noisy = label(1), label(factor)
     assert (calm, noisy) not in {("fails", "holds"), ("holds", "fails")}
     assert noisy == "undecided" or noisy == calm
-
-
-def test_an_identity_is_settled_by_a_computation_alone():
-    assert settle_identity(None, 1e-6)[0] == "not attempted"
-    assert settle_identity(1e-7, 1e-6)[0] == "holds" and settle_identity(1e-5, 1e-6)[0] == "fails"
-    with pytest.raises(ValueError, match="at least 0"):
-        settle_identity(math.nan, 1e-6)
 
 
 def test_a_gate_names_the_level_that_the_plain_arm_misses():

@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from imbal_book.evidence import papers
-from imbal_book.evidence.papers import list_papers, load_paper, parse_paper
+from imbal_book.evidence.papers import Cell, list_papers, load_paper, parse_paper
 from imbal_book.evidence.papers.facts import Number, PaperError, ProtocolItem, Table
-from imbal_book.evidence.papers.statements import Cell
 from imbal_book.evidence.rules import load_rules
 
 # Typed from the paper's text, independently of the file: one string per table, in reading order.

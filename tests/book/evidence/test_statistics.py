@@ -1,4 +1,4 @@
-"""Statistics: cases worked by hand, scipy, and formulas that the code does not use."""
+"""Statistics: cases worked by hand, scipy, simulated data with known shares, and printed tables."""
 
 import math
 
@@ -8,14 +8,12 @@ import pytest
 from scipy import stats
 
 from imbal_book.evidence.statistics import (
-    bonferroni,
+    detectable_difference,
     deviation_interval,
-    holm,
     mean_interval,
-    paired,
-    paired_difference,
-    pitman_morgan,
+    ratio_of_deviations,
     seeds_for_power,
+    variance_components,
 )
 
 
@@ -28,18 +26,18 @@ def test_interval_of_a_mean_by_hand():
 
 
 def test_paired_difference_by_hand_and_against_scipy():
-    a, b = [0.5, 0.7, 0.6, 0.9], [0.4, 0.5, 0.6, 0.6]
-    interval = paired_difference(a, b)
+    a, b = np.array([0.5, 0.7, 0.6, 0.9]), np.array([0.4, 0.5, 0.6, 0.6])
+    interval = mean_interval(a - b)
     # differences .1 .2 .0 .3: mean .15, deviation sqrt(.05 / 3) = .129099, t(0.975; 3) = 3.182446
     assert interval.mean == pytest.approx(0.15)
     assert interval.sd == pytest.approx(0.129099, abs=1e-6)
     assert interval.high - interval.mean == pytest.approx(3.182446 * 0.129099 / 2, abs=1e-6)
     reference = stats.ttest_rel(a, b).confidence_interval(0.9)
-    assert paired_difference(a, b, 0.9).low == pytest.approx(reference.low)
+    assert mean_interval(a - b, 0.9).low == pytest.approx(reference.low)
 
 
 def test_one_value_has_an_infinite_interval():
-    interval = paired_difference([0.5], [0.4])
+    interval = mean_interval([0.1])
     assert (interval.low, interval.high, interval.n) == (-math.inf, math.inf, 1)
     assert math.isnan(interval.sd)
 
@@ -50,10 +48,9 @@ def test_one_value_has_an_infinite_interval():
         (lambda: mean_interval([]), "expected"),
         (lambda: mean_interval([1.0, math.nan]), "not finite"),
         (lambda: mean_interval([1.0, 2.0], 95), "between 0 and 1"),
-        (lambda: paired_difference([1.0, 2.0], [1.0]), "2 values and b has 1"),
-        (lambda: pitman_morgan([1.0, 2.0], [1.0, 3.0]), "at least 3"),
-        (lambda: bonferroni(0), "at least 1"),
-        (lambda: holm([0.5, 1.5]), r"\[0, 1\]"),
+        (lambda: ratio_of_deviations([1.0, 2.0], [1.0]), "2 values and b has 1"),
+        (lambda: ratio_of_deviations([1.0, 2.0], [1.0, 3.0]), "at least 3"),
+        (lambda: detectable_difference(0, 5), "expected sd > 0"),
         (lambda: seeds_for_power(1.0, 0.0), "the second above 0"),
         (lambda: seeds_for_power(math.nan, 1.0), "expected finite numbers"),
         (lambda: seeds_for_power(1.0, 1.0, power=80), "power is 80"),
@@ -64,82 +61,35 @@ def test_what_makes_no_sense_is_refused(call, message):
         call()
 
 
-def test_family_levels_by_hand():
-    assert bonferroni(1) == pytest.approx(0.95)
-    assert bonferroni(10) == pytest.approx(0.995)
-    # sorted .01 .03 .04 times 3 2 1 = .03 .06 .04, made monotone: .03 .06 .06
-    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
-    np.testing.assert_allclose(holm([0.5, 0.9]), [1.0, 1.0])
-
-
 A = [0.62, 0.55, 0.71, 0.40, 0.66, 0.49]
 B = [0.58, 0.57, 0.60, 0.52, 0.61, 0.55]
 
 
-def test_pitman_morgan_agrees_with_the_formula_in_the_variances():
-    n = len(A)
-    mean_a, mean_b = sum(A) / n, sum(B) / n
-    var_a = sum((x - mean_a) ** 2 for x in A) / (n - 1)
-    var_b = sum((x - mean_b) ** 2 for x in B) / (n - 1)
-    cov = sum((x - mean_a) * (y - mean_b) for x, y in zip(A, B, strict=True)) / (n - 1)
-    # Correlation of sum and difference, from the variances: no sum or difference is formed.
-    r = (var_a - var_b) / math.sqrt((var_a + var_b) ** 2 - 4 * cov**2)
-    test = pitman_morgan(A, B)
-    assert test.ratio == pytest.approx(math.sqrt(var_a / var_b))
-    assert test.t == pytest.approx(r * math.sqrt((n - 2) / (1 - r**2)))
-    assert test.p == pytest.approx(stats.pearsonr(np.add(A, B), np.subtract(A, B)).pvalue)
-    assert test.correlation == pytest.approx(cov / math.sqrt(var_a * var_b))
-    assert test.p < 0.05
+def p_value(a, b):
+    """Return the p of Pitman and Morgan: that of the correlation of sum and difference, by scipy."""
+    return stats.pearsonr(np.add(a, b), np.subtract(a, b)).pvalue
 
 
-def test_pitman_morgan_s_interval_inverts_its_test():
-    test = pitman_morgan(A, B)
-    for bound in test.interval(0.9):
-        # Scaling b by a bound makes the deviations differ by exactly the significance that was asked for.
-        assert pitman_morgan(A, np.multiply(B, bound)).p == pytest.approx(0.1)
-    low, high = test.interval(1 - test.p)
+def test_the_interval_of_a_ratio_of_deviations_inverts_the_test_of_pitman_and_morgan():
+    ratio, low, high = ratio_of_deviations(A, B, 0.9)
+    assert ratio == pytest.approx(np.std(A) / np.std(B)) and p_value(A, B) < 0.05
+    for bound in (low, high):
+        # scaling b by a bound makes the deviations differ by exactly the significance that was asked for
+        assert p_value(A, np.multiply(B, bound)) == pytest.approx(0.1)
+    _, low, high = ratio_of_deviations(A, B, 1 - p_value(A, B))
     assert min(abs(low - 1), abs(high - 1)) < 1e-9
 
 
-def test_pitman_morgan_turned_around():
-    one, other = pitman_morgan(A, B), pitman_morgan(B, A)
-    assert (one.t, one.p) == pytest.approx((-other.t, other.p))
-    low, high = one.interval()
-    assert other.interval() == pytest.approx((1 / high, 1 / low))
+def test_a_ratio_of_deviations_turned_around_is_its_inverse():
+    ratio, low, high = ratio_of_deviations(A, B)
+    assert ratio_of_deviations(B, A) == pytest.approx((1 / ratio, 1 / high, 1 / low))
 
 
-def test_pitman_morgan_without_spread_says_nothing():
-    assert pitman_morgan([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).interval() == (0.0, math.inf)
-    assert pitman_morgan([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]).t == 0
-
-
-def long_rows(values, imbalance="A"):
-    """Return long rows of accuracies; ``values`` maps a readout to its values for split seeds 0, 1, ..."""
-    return [
-        {
-            "dataset": "cifar10", "imbalance": imbalance, "split_seed": seed, "train_seed": seed,
-            "readout": readout, "metric": "accuracy", "value": value,
-        }
-        for readout, series in values.items()
-        for seed, value in enumerate(series)
-        if value is not None
-    ]  # fmt: skip
-
-
-def test_pairs_are_aligned_by_both_seeds_and_shuffling_changes_nothing():
-    frame = pd.DataFrame(long_rows({"D": [0.1, 0.2, None, 0.4], "C": [0.5, None, 0.7, 0.8]}))
-    frame = frame.sample(frac=1, random_state=1)
-    pairs = paired(frame, "accuracy", "C", "D")
-    assert list(pairs.index) == [(0, 0), (3, 3)]
-    assert pairs["a"].tolist() == [0.5, 0.8] and pairs["b"].tolist() == [0.1, 0.4]
-    assert paired(frame, "accuracy", "C", "X").empty
-    assert paired(frame, "recall_few", "C", "D").empty
-
-
-def test_two_values_for_one_pair_are_refused():
-    frame = pd.DataFrame(long_rows({"D": [0.1], "C": [0.5]}) + long_rows({"D": [0.2]}, imbalance="B"))
-    with pytest.raises(ValueError, match="'D' has two values of 'accuracy' for split_seed 0"):
-        paired(frame, "accuracy", "C", "D")
+def test_without_spread_the_ratio_of_deviations_says_nothing():
+    assert ratio_of_deviations([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == (0.0, 0.0, math.inf)
+    assert ratio_of_deviations([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]) == (math.inf, 0.0, math.inf)
+    assert math.isnan(ratio_of_deviations([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])[0])
+    assert ratio_of_deviations([1.0, 2.0, 3.0], [3.0, 2.0, 1.0])[0] == 1
 
 
 @pytest.mark.parametrize(
@@ -180,3 +130,42 @@ def test_the_interval_of_a_deviation_has_the_factors_of_printed_tables():
     # for n = 5 and 95 %: 0.599 and 2.874 times s
     assert deviation_interval(2.0, 5) == pytest.approx((2 * 0.5991, 2 * 2.8736), abs=1e-3)
     assert deviation_interval(math.nan, 1) == (0.0, math.inf)
+
+
+def series(values):
+    """Return values of shape (draws, trainings) by both seeds."""
+    index = pd.MultiIndex.from_product(map(range, values.shape), names=["split_seed", "train_seed"])
+    return pd.Series(values.ravel(), index)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_known_shares_are_found(share):
+    rng = np.random.default_rng(1)
+    values = 2 * math.sqrt(share) * rng.normal(size=(3000, 1)) + 2 * math.sqrt(1 - share) * rng.normal(
+        size=(3000, 3)
+    )
+    found = variance_components(series(values))
+    assert found.share == pytest.approx(share, abs=0.03)
+    assert found.draw + found.training == pytest.approx(4, rel=0.05) and (found.draws, found.pairs) == (
+        3000,
+        9000,
+    )
+
+
+def test_by_hand_with_draws_of_unequal_size():
+    values = series(np.array([[1.0, 3.0], [5.0, 7.0]])).iloc[:3]
+    # means 2 and 5; within: (1 + 1) / 1 = 2; between: (2 * 1 + 1 * 4) / 1 = 6; n0 = (3 - 5/3) / 1 = 4/3
+    found = variance_components(values)
+    assert (found.training, found.draw) == (2.0, pytest.approx(3.0))
+
+
+def test_one_draw_or_one_training_each_tells_nothing():
+    for shape in ((1, 4), (4, 1)):
+        assert math.isnan(variance_components(series(np.arange(4.0).reshape(shape))).share)
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 5, 8, 20])
+def test_the_detectable_difference_is_the_inverse_of_the_pairs_that_are_needed(pairs):
+    difference = detectable_difference(0.02, pairs)
+    assert seeds_for_power(0.02, difference * 1.001) == pairs
+    assert seeds_for_power(0.02, difference * 0.999) == pairs + 1

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from imbal_book.pictures.arms import METHODS
-from imbal_book.pictures.figures import Drawing, intervals, panels, recall_by_label
+from imbal_book.pictures.figures import Drawing, curves, intervals, panels, recall_by_label
 from imbal_book.studies import final_batch_norm
 from imbal_book.studies.complement_cross_entropy import ARMS, POST_HOC
 
@@ -159,3 +159,22 @@ def test_the_data_table_leaves_a_bound_empty_that_is_not_a_number():
     figure, _ = panels(1, width=2, height=2)
     page = Drawing(figure, "two intervals", rows)._repr_html_()
     assert re.findall(r"<td>(.*?)</td>", page) == ["", "", "", "0.250", "0.500", "0.750"]
+
+
+def history(seeds):
+    rows = [
+        ("here", method, epoch, level + epoch / 100, level, level + 0.1, seeds)
+        for method, level in (("CE", 0.5), ("COT", 0.6))
+        for epoch in (1, 2, 3)
+    ]
+    return pd.DataFrame(rows, columns=["place", "method", "epoch", "mean", "low", "high", "n"])
+
+
+@pytest.mark.parametrize(("seeds", "bands"), [(2, 0), (3, 2)])
+def test_curves_are_in_percent_with_bands_from_three_seeds_on(seeds, bands):
+    drawing = curves(history(seeds), quantity="test accuracy")
+    (ax,) = drawing.figure.axes
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [51, 52, 53])
+    assert len(ax.collections) == bands
+    assert (ax.get_title(), ax.get_ylabel()) == ("here", "test accuracy (%)")
+    assert drawing.alt.startswith("Lines, test accuracy after every epoch. here, CE, epoch 3: 53.0 %.")

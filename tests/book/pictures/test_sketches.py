@@ -18,8 +18,8 @@ def clouds():
 
 def test_every_point_of_the_bisector_is_equally_far_from_both_centers():
     first, second = np.array([-0.3, 0.2]), np.array([0.5, -0.1])
-    xs, ys = _bisector(first, second, np.linspace(-2, 2, 9))
-    line = np.stack([xs, ys], axis=1)
+    heights = np.linspace(-2, 2, 9)
+    line = np.stack([_bisector(first[None], second[None], heights), heights], axis=1)
     np.testing.assert_allclose(
         np.linalg.norm(line - first, axis=1), np.linalg.norm(line - second, axis=1), rtol=1e-12
     )
@@ -29,7 +29,8 @@ def test_the_boundary_is_where_the_decision_of_logistic_regression_changes_sign(
     points, labels = np.concatenate(clouds), np.repeat([0, 1], [60, 80])
     scale = points.std()
     model = LogisticRegression(C=100.0).fit(points / scale, labels)
-    xs, ys = _boundary(points, labels, np.linspace(-0.4, 0.4, 7))
+    ys = np.linspace(-0.4, 0.4, 7)
+    xs = _boundary(*clouds, ys)
     decisions = [
         model.decision_function(np.stack([xs + step, ys], axis=1) / scale) for step in (-1e-3, 0, 1e-3)
     ]

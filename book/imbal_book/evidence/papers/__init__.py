@@ -12,13 +12,15 @@ import yaml
 from imbal_book.evidence.papers.facts import (
     STATUSES,
     Ambiguity,
+    Cell,
+    Claim,
+    Form,
     HereItem,
     Number,
     PaperError,
     ProtocolItem,
     Table,
 )
-from imbal_book.evidence.papers.statements import Cell, Claim, Form
 from imbal_core._checks.names import unknown_name
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "PaperError",
     "ProtocolItem",
     "Table",
+    "build",
     "list_papers",
     "load_paper",
     "parse_paper",
@@ -93,75 +96,67 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
         If an entry lacks a field (a number its status, say), has an unknown one, or repeats an id.
     """
     raw = dict(content)
-    tables = _by_id(Table, raw, "tables")
-    numbers = _by_id(Number, raw, "numbers")
-    forms = {name: _build(Form, entry, f"form {name!r}") for name, entry in raw.pop("forms", {}).items()}
-    reported = {
-        (table.network or "", table.dataset or "", imbalance, row[0]): table.number(
-            row[0], imbalance
-        ).reported()
-        for table in tables.values()
+    tables = _by_id(Table, raw.pop("tables", []), "tables")
+    numbers = _by_id(Number, raw.pop("numbers", []), "numbers")
+    protocol = _by_id(ProtocolItem, raw.pop("protocol", []), "protocol")
+    here = [
+        build(HereItem, row, f"row {row.get('item')!r} of what is done here") for row in raw.pop("here", [])
+    ]
+    for row in here:
+        for name in row.paper:
+            if name not in protocol:
+                raise unknown_name(f"protocol item in row {row.item!r}", name, protocol, PaperError)
+    ambiguities = _by_id(Ambiguity, raw.pop("ambiguities", []), "ambiguities")
+    forms = {name: build(Form, entry, f"form {name!r}") for name, entry in raw.pop("forms", {}).items()}
+    common = {
+        "paper": raw.get("name"),
+        "forms": forms,
+        "own": raw.get("own", {}),
+        "reported": _reported(tables.values()),
+    }
+    claims = [
+        {
+            **entry,
+            **common,
+            "cells": [build(Cell, cell, f"a cell of {entry.get('id')}") for cell in entry["cells"]],
+            "printed": _printed(entry.get("printed", {}), f"claim {entry.get('id')!r}", numbers),
+        }
+        for entry in raw.pop("claims", [])
+    ]
+    sections = {"tables": tables, "numbers": numbers, "protocol": protocol, "here": here, "forms": forms}
+    sections |= {"ambiguities": list(ambiguities.values()), "claims": _by_id(Claim, claims, "claims")}
+    return build(Paper, {**raw, **sections}, f"paper {raw.get('name')!r}")
+
+
+def _reported(tables: Any) -> dict[tuple[str, str, str, str], float]:
+    """Return the accuracies that were read, by network, data set, imbalance and readout."""
+    return {
+        (table.network or "", table.dataset or "", imbalance, row[0]): number.reported()
+        for table in tables
         if table.kind == "accuracy"
         for row in table.rows
         for imbalance in table.columns[1:]
-        if imbalance != "status" and table.number(row[0], imbalance).status == "read"
+        if imbalance != "status" and (number := table.number(row[0], imbalance)).status == "read"
     }
-    own = raw.get("own", {})
-    claims: list[Claim] = []
-    for entry in raw.pop("claims", []):
-        where = f"claim {entry.get('id')!r}"
-        common = {"paper": raw.get("name"), "forms": forms, "reported": reported, "own": own}
-        cells = [_build(Cell, c, f"a cell of {entry.get('id')}") for c in entry["cells"]]
-        printed = _printed(entry.get("printed", {}), where, numbers)
-        claims.append(_build(Claim, {**entry, **common, "cells": cells, "printed": printed}, where))
-    ambiguities = [_build(Ambiguity, a, f"ambiguity {a.get('id')!r}") for a in raw.pop("ambiguities", [])]
-    protocol = _by_id(ProtocolItem, raw, "protocol")
-    built = {
-        "tables": tables,
-        "numbers": numbers,
-        "protocol": protocol,
-        "here": [_here(entry, protocol) for entry in raw.pop("here", [])],
-        "ambiguities": ambiguities,
-        "forms": forms,
-        "claims": {claim.id: claim for claim in claims},
-    }
-    if len({claim.id for claim in claims}) != len(claims) or len({a.id for a in ambiguities}) != len(
-        ambiguities
-    ):
-        raise PaperError(f"paper {raw.get('name')!r}: two claims or two ambiguities share an id")
-    return _build(Paper, {**raw, **built}, f"paper {raw.get('name')!r}")
 
 
 def _printed(entry: Mapping[str, Any], where: str, numbers: Mapping[str, Number]) -> dict[str, float]:
     """Return, by network, the gain between two of the paper's numbers."""
-    gains = {}
-    for network, pair in entry.items():
-        for name in pair:
-            if name not in numbers:
-                raise unknown_name(f"number of {where}", name, numbers, PaperError)
-        first, second = (numbers[name].reported() for name in pair)
-        gains[network] = first - second
-    return gains
+    for name in (name for pair in entry.values() for name in pair):
+        if name not in numbers:
+            raise unknown_name(f"number of {where}", name, numbers, PaperError)
+    return {network: numbers[a].reported() - numbers[b].reported() for network, (a, b) in entry.items()}
 
 
-def _here(entry: Mapping[str, Any], protocol: Mapping[str, ProtocolItem]) -> HereItem:
-    """Return the row, whose ``paper`` names entries of the protocol."""
-    row = _build(HereItem, entry, f"row {entry.get('item')!r} of what is done here")
-    for name in row.paper:
-        if name not in protocol:
-            raise unknown_name(f"protocol item in row {row.item!r}", name, protocol, PaperError)
-    return row
-
-
-def _by_id(kind: type[T], raw: dict[str, Any], section: str) -> dict[str, T]:
-    entries = raw.pop(section, [])
-    built = {entry.get("id"): _build(kind, entry, f"{section} {entry.get('id')!r}") for entry in entries}
+def _by_id(kind: type[T], entries: list[dict[str, Any]], section: str) -> dict[Any, T]:
+    built = {entry.get("id"): build(kind, entry, f"{section} {entry.get('id')!r}") for entry in entries}
     if len(built) != len(entries):
         raise PaperError(f"two entries of {section} share an id")
     return built
 
 
-def _build(kind: type[T], entry: Mapping[str, Any], where: str) -> T:
+def build(kind: type[T], entry: Mapping[str, Any], where: str) -> T:
+    """Return the dataclass with the fields of an entry; a PaperError names a field that it lacks or does not have."""
     names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
     for name in entry:
         if name not in names:

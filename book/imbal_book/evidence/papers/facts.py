@@ -1,7 +1,8 @@
-"""What a paper states: numbers, tables, protocol and open points, every one with how sure it is."""
+"""What a paper states: numbers, tables, protocol, open points and claims, every one with how sure it is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
@@ -10,7 +11,19 @@ import pandas as pd
 
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["STATUSES", "Ambiguity", "HereItem", "Number", "PaperError", "ProtocolItem", "Table"]
+__all__ = [
+    "STATUSES",
+    "Ambiguity",
+    "Cell",
+    "Claim",
+    "Form",
+    "HereItem",
+    "Number",
+    "PaperError",
+    "ProtocolItem",
+    "Table",
+    "status_label",
+]
 
 _LABELS = {
     "read": "",
@@ -27,15 +40,14 @@ class PaperError(ValueError):
     """A paper's file that breaks its rules, or a number shown as something that it is not."""
 
 
-def check_status(where: str, status: str) -> None:
-    """Check that ``status`` is one of :data:`STATUSES`; ``where`` names the entry in the error."""
-    if status not in STATUSES:
-        raise unknown_name(f"status of {where}", status, STATUSES, PaperError)
-
-
 def status_label(status: str) -> str:
     """Return the label that a fact of this status carries wherever it is shown; "" for what was read."""
     return _LABELS[status]
+
+
+def _check_status(where: str, status: str) -> None:
+    if status not in STATUSES:
+        raise unknown_name(f"status of {where}", status, STATUSES, PaperError)
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Number:
     source: str
 
     def __post_init__(self) -> None:
-        check_status(f"number {self.id!r}", self.status)
+        _check_status(f"number {self.id!r}", self.status)
         if self.status == "not found":
             if self.value is not None:
                 raise PaperError(f"number {self.id!r} is not found, yet has the value {self.value!r}")
@@ -88,19 +100,19 @@ class Table:
     network: str | None = None
 
     def __post_init__(self) -> None:
-        check_status(f"table {self.id!r}", self.status)
+        _check_status(f"table {self.id!r}", self.status)
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise PaperError(
                     f"table {self.id!r}: row {row} has {len(row)} cells, expected {len(self.columns)}"
                 )
-            check_status(f"row {row[0]!r} of table {self.id!r}", self._row_status(row))
+            _check_status(f"row {row[0]!r} of table {self.id!r}", self._row_status(row))
 
     def _row_status(self, row: list[Any]) -> str:
         return row[self.columns.index("status")] if "status" in self.columns else self.status
 
     def number(self, row: object, column: str) -> Number:
-        """Return one cell; ``row`` is the value in the first column.
+        """Return one cell as a number; ``row`` is the value in the first column.
 
         Raises
         ------
@@ -126,27 +138,19 @@ class Table:
         Raises
         ------
         PaperError
-            If a row was neither read nor computed: a frame has no room for the label, so ask for
-            :meth:`number` or :meth:`labelled` instead.
+            If a row was neither read nor computed, for a frame has no room for the label that :meth:`labelled` shows.
         """
         for row in self.rows:
-            if self._row_status(row) not in ("read", "computed"):
+            if (status := self._row_status(row)) not in ("read", "computed"):
                 raise PaperError(
-                    f"row {row[0]!r} of table {self.id!r} is {self._row_status(row)}, "
-                    f"not reported by the paper"
+                    f"row {row[0]!r} of table {self.id!r} is {status}, not reported by the paper"
                 )
         return pd.DataFrame(self.rows, columns=self.columns)
 
     def labelled(self, form: str = "") -> pd.DataFrame:
-        """Return the table as text, every cell with its label unless it was read.
+        """Return the table as text, every cell but the first of a row with its label, without the column ``status``.
 
-        The first column names the row and bears none; a cell that could not be read says so. The column
-        ``status`` is left out, for it stands in the labels.
-
-        Parameters
-        ----------
-        form : str, default=""
-            The format of the numbers, such as ``".3f"``; whole numbers keep theirs.
+        ``form`` is the format of the numbers that are not whole, such as ``".3f"``.
         """
         columns = [name for name in self.columns if name != "status"]
         rows = [[self._cell(row, name, form) for name in columns] for row in self.rows]
@@ -172,7 +176,7 @@ class ProtocolItem:
     source: str
 
     def __post_init__(self) -> None:
-        check_status(f"protocol item {self.id!r}", self.status)
+        _check_status(f"protocol item {self.id!r}", self.status)
 
     def text(self) -> str:
         """Return what the paper does in words, labelled unless it was read."""
@@ -181,16 +185,10 @@ class ProtocolItem:
 
 @dataclass(frozen=True)
 class HereItem:
-    """A row of the table that sets what is done here beside what the paper does.
+    """A row of the table that sets what is done here, and why, beside what the paper does.
 
-    Attributes
-    ----------
-    item : str
-    done : str
-        What is done here; a word in braces is read from the runs, such as ``"{learning_rate:g}"``.
-    why : str
-    paper : list of str
-        Ids of the protocol's items; none where the paper says nothing.
+    In ``done`` a word in braces is read from the runs, such as ``"{learning_rate:g}"``. ``paper`` names items of the
+    protocol; none where the paper says nothing.
     """
 
     item: str
@@ -214,3 +212,73 @@ class Ambiguity:
     paper: str
     chosen: str
     ablated: str | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A data set and a type of imbalance."""
+
+    dataset: str
+    imbalance: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to take part in the comparison: the paper's network beside it, and the readouts and data sets it can have.
+
+    ``imbalances`` are those that it is meant to have; None for all that a claim speaks of.
+    """
+
+    network: str
+    readouts: list[str]
+    datasets: list[str]
+    imbalances: list[str] | None = None
+
+    def has(self, cell: Cell) -> bool:
+        """Return whether records of this form can stand in the cell."""
+        return cell.dataset in self.datasets and (
+            self.imbalances is None or cell.imbalance in self.imbalances
+        )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper, or of ours beneath it; `imbal_book.evidence.rules` holds the parts that judge it.
+
+    Attributes
+    ----------
+    id, paper, statement, quote, source, status : str
+        The claim in our words and in the paper's, where it stands, and how sure that is.
+    cells : list of Cell
+        Those of which it speaks.
+    note : str
+        What the paper's own numbers say about it, and which measure is ours.
+    forms : mapping of str to Form
+    own : mapping
+        ``networks`` and ``datasets`` of the paper itself.
+    printed : mapping of str to float
+        By network, a gain of the first part that the paper prints without naming a cell.
+    reported : mapping of (network, dataset, imbalance, readout) to float
+        The accuracies that the paper prints, as fractions.
+    """
+
+    id: str
+    paper: str
+    statement: str
+    quote: str
+    source: str
+    status: str
+    cells: list[Cell]
+    note: str = ""
+    forms: Mapping[str, Form] = field(default_factory=dict)
+    own: Mapping[str, list[str]] = field(default_factory=dict)
+    printed: Mapping[str, float] = field(default_factory=dict)
+    reported: Mapping[tuple[str, str, str, str], float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_status(f"claim {self.id!r}", self.status)
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is an inference of this book and no statement of the paper."""
+        return self.status in ("computed", "inferred")

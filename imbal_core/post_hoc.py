@@ -7,6 +7,8 @@ Another remedy of this kind is `imbal_core.adjust_logits`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -39,7 +41,7 @@ TAUS = tuple(step / 10 for step in range(21))
 TEMPERATURES = (0.01, 100.0)
 
 
-def tau_normalized_logits(features: Values, weight: Values, tau: float) -> np.ndarray:
+def tau_normalized_logits(features: Values, weight: Values, tau: float) -> Any:
     r"""Return the logits of the tau-normalised classifier, :math:`f \cdot w_c / \lVert w_c \rVert^\tau`.
 
     A classifier has a long weight vector for a class with many images, which the division takes back. Tau 0 leaves
@@ -55,13 +57,10 @@ def tau_normalized_logits(features: Values, weight: Values, tau: float) -> np.nd
 
     Returns
     -------
-    ndarray of shape (N, K), float32 or float64
-        The prediction is its argmax. As probabilities they mean nothing: their scale depends on tau.
-
-    Raises
-    ------
-    ValueError
-        For other shapes or types, a negative tau, a value that is not finite, or a class whose weights are all 0.
+    ndarray or Tensor of shape (N, K), float32 or float64
+        A tensor, on the device of the features, if those are one. The prediction is its argmax. As probabilities they
+        mean nothing: their scale depends on tau. A value that is not finite, or a class whose weights are all 0, is a
+        ValueError.
 
     References
     ----------
@@ -74,7 +73,8 @@ def tau_normalized_logits(features: Values, weight: Values, tau: float) -> np.nd
     array([[1.4, 1. ]])
     """
     logits, lengths = _unbiased_logits(features, weight)
-    return logits / (lengths ** checked_number("tau", tau, 0.0)).astype(logits.dtype)
+    logits = logits / (lengths ** checked_number("tau", tau, 0.0)).astype(logits.dtype)
+    return torch.from_numpy(logits).to(features.device) if isinstance(features, Tensor) else logits
 
 
 def choose_tau(features: Values, weight: Values, labels: Values) -> float:
@@ -91,11 +91,6 @@ def choose_tau(features: Values, weight: Values, labels: Values) -> float:
     -------
     float
         Of several equally good values the smallest, which changes the classifier least.
-
-    Raises
-    ------
-    ValueError
-        As `tau_normalized_logits`; also for labels out of range or of another number.
 
     Examples
     --------
@@ -148,14 +143,8 @@ def retrain_classifier(
     Returns
     -------
     Network
-        ``linear``, in evaluation mode, on `device`: `imbal_core.predict` reads it. Its first tap is the features.
-
-    Raises
-    ------
-    imbal_core.training.fit.DivergedError
-        If the loss is no longer finite.
-    ValueError
-        For other shapes, types or labels, a feature that is not finite, or an option out of range.
+        ``linear``, in evaluation mode, on `device`: `imbal_core.predict` reads it. Its first tap is the features. A
+        loss that is no longer finite is an `imbal_core.training.fit.DivergedError`.
 
     References
     ----------
@@ -212,12 +201,8 @@ def shifted_threshold(scores: Values, labels: Values, *, balanced: bool = False)
     -------
     float
         The middle of the interval of best thresholds between two scores, of several the widest, then the lowest.
-        Half a unit below all scores where nothing beats calling every image rare.
-
-    Raises
-    ------
-    ValueError
-        If a class is absent, a score is not finite, or shapes and types are not those above.
+        Half a unit below all scores where nothing beats calling every image rare. A class without images is a
+        ValueError.
 
     Examples
     --------
@@ -262,16 +247,7 @@ def fit_temperature(logits: Values, labels: Values) -> float:
     -------
     float
         Within `TEMPERATURES`: the smallest if every image is classified right, near the largest if the logits are
-        no better than chance.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, a logit is not finite, or a label is out of range.
-
-    References
-    ----------
-    Guo, C. et al. (2017). "On Calibration of Modern Neural Networks", section 4.2.
+        no better than chance. Guo, C. et al. (2017), "On Calibration of Modern Neural Networks", section 4.2.
 
     Examples
     --------

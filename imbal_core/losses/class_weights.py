@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from imbal_core._checks.arrays import on_host
+
 __all__ = [
+    "Counts",
     "checked_counts",
     "checked_number",
     "deferred_weights",
@@ -18,35 +24,20 @@ __all__ = [
     "ldam_margins",
 ]
 
+#: Training images of each class: see `checked_counts`.
+Counts: TypeAlias = ArrayLike | Tensor | Mapping[Any, int]
 
-def inverse_frequency_weights(class_counts: ArrayLike | Tensor) -> Tensor:
+
+def inverse_frequency_weights(class_counts: Counts) -> Tensor:
     """Return weights proportional to 1 / n_c that sum to K, shape (K,), float64: 1 for equal counts."""
     return _sum_to_classes(1.0 / checked_counts(class_counts).double())
 
 
-def effective_number_weights(class_counts: ArrayLike | Tensor, *, beta: float = 0.9999) -> Tensor:
-    """Return the class-balanced weights (1 - beta) / (1 - beta^n_c), scaled to sum to K.
+def effective_number_weights(class_counts: Counts, *, beta: float = 0.9999) -> Tensor:
+    """Return the class-balanced weights (1 - beta) / (1 - beta^n_c), scaled to sum to K, shape (K,), float64.
 
-    Parameters
-    ----------
-    class_counts : array-like of shape (K,), integer
-        n, at least 1.
-    beta : float, default=0.9999
-        In [0, 1). (1 - beta^n) / (1 - beta) is the effective number of images.
-
-    Returns
-    -------
-    Tensor of shape (K,), float64
-        1 for equal counts, and for beta 0.
-
-    Raises
-    ------
-    ValueError
-        If a count is below 1 or beta out of range.
-
-    References
-    ----------
-    Cui, Y. et al. (2019). "Class-Balanced Loss Based on Effective Number of Samples".
+    1 for equal counts, and for beta 0. beta is in [0, 1); (1 - beta^n) / (1 - beta) is the effective number of images.
+    Cui, Y. et al. (2019), "Class-Balanced Loss Based on Effective Number of Samples".
     """
     beta = checked_number("beta", beta, 0.0, 1.0)
     counts = checked_counts(class_counts).double()
@@ -55,9 +46,7 @@ def effective_number_weights(class_counts: ArrayLike | Tensor, *, beta: float = 
     return _sum_to_classes(1.0 / effective)
 
 
-def deferred_weights(
-    class_counts: ArrayLike | Tensor, epoch: int, *, start: int | None, beta: float = 0.9999
-) -> Tensor:
+def deferred_weights(class_counts: Counts, epoch: int, *, start: int | None, beta: float = 0.9999) -> Tensor:
     """Return the class weights of an epoch under deferred re-weighting, shape (K,), float64.
 
     All 1 before the epoch `start` (epochs count from 0), and for ever if it is None; those of
@@ -68,22 +57,49 @@ def deferred_weights(
     return weights if start is not None and epoch >= start else torch.ones_like(weights)
 
 
-def ldam_margins(class_counts: ArrayLike | Tensor, *, max_margin: float = 0.5) -> Tensor:
+def ldam_margins(class_counts: Counts, *, max_margin: float = 0.5) -> Tensor:
     """Return margins proportional to n_c^(-1/4), the largest `max_margin`, shape (K,), float64."""
     raw = checked_counts(class_counts).double() ** -0.25
     return raw * (checked_number("max_margin", max_margin, 0.0, inclusive=False) / raw.max())
 
 
-def checked_counts(class_counts: ArrayLike | Tensor) -> Tensor:
-    """Return class counts as int64 on the CPU; a ValueError names what is not whole or below 1."""
-    counts = np.asarray(class_counts.cpu() if isinstance(class_counts, Tensor) else class_counts)
+def checked_counts(class_counts: Counts) -> Tensor:
+    """Return class counts as int64 of shape (K,) on the CPU.
+
+    Parameters
+    ----------
+    class_counts : list, array or Tensor of shape (K,), integer, or mapping of class to int
+        Training images of each class. A mapping (a dict, a `collections.Counter`) has the classes 0 to K - 1 as its
+        keys, or names, which are taken in alphabetical order, as class folders and scikit-learn's encoders number them.
+
+    Raises
+    ------
+    ValueError
+        If a count is not whole, or a class has no image: that class is named.
+
+    Examples
+    --------
+    >>> checked_counts({"dog": 3, "cat": 40})
+    tensor([40,  3])
+    >>> checked_counts({0: 40, 2: 3})
+    Traceback (most recent call last):
+        ...
+    ValueError: class_counts must be at least 1: classes [1] have no training image.
+    """
+    names: Sequence[Any] | None = None
+    if isinstance(class_counts, Mapping):
+        names = sorted(class_counts, key=lambda name: (isinstance(name, str), name))
+        if names and all(isinstance(name, Integral) for name in names):
+            names = range(max(int(names[-1]) + 1, 2)) if names[0] >= 0 else names
+        class_counts = [class_counts.get(name, 0) for name in names]
+    counts = on_host(class_counts)
     if counts.ndim != 1 or len(counts) < 2 or counts.dtype.kind not in "iu":
         raise ValueError(
             f"class_counts must be whole numbers of shape (K,) with K at least 2, got {counts.dtype} "
             f"of shape {counts.shape}."
         )
     if counts.min() < 1:
-        empty = np.flatnonzero(counts < 1)[:5].tolist()
+        empty = [int(k) if names is None else names[k] for k in np.flatnonzero(counts < 1)[:5]]
         raise ValueError(f"class_counts must be at least 1: classes {empty} have no training image.")
     return torch.from_numpy(counts.astype(np.int64))
 

@@ -1,14 +1,17 @@
-"""Complement entropy and the losses built on it, as pure functions; conventions as in `loss_functions`.
+"""Complement entropy and the losses built on it, as pure functions with the contract of `imbal_core.losses.functional`.
 
 The wrong classes have q_j = p_j / (1 - p_g), a distribution over j != g, and complement entropy
 C = -sum_j q_j log q_j, in [0, log(K - 1)]. Value and gradient follow from the wrong classes alone: with
 u = log sum_(j != g) exp(z_j) - z_g, the log odds against the target, CE = softplus(u) and p_g = sigmoid(-u).
-No step divides by 1 - p_g, so logits thousands apart stay finite in value and gradient.
+No step divides by 1 - p_g, so logits thousands apart stay finite in value and gradient. Where no wrong class can be
+(all -inf), C is log(K - 1), as where they are equally likely.
+
+Targets are class indices: other classes than the target are what soft targets do not name. The losses can be
+differentiated once. An unknown form is a ValueError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,33 +29,17 @@ FORMS = ("paper", "released")
 # Logits that one thread of a CPU works on at a time (2 MB of float32). Larger parts fall out of its cache, in
 # smaller ones the calls cost more than the arithmetic.
 _LOGITS_PER_THREAD = 524_288
+# No wrong class is less likely than this logit says, but all of them are more likely than what is masked.
+_LOWEST = -1e20
 
 
 def complement_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
     """Return C, the entropy of the wrong classes in nats: log(K - 1) where they are all equally likely.
 
-    Gradient: -q_j (log q_j + C) for j != g, and 0 for the target.
-
-    Parameters
-    ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none". It can be differentiated once.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the reduction is unknown.
-
-    References
-    ----------
-    Chen, H.-Y. et al. (2019). "Complement Objective Training".
+    Gradient: -q_j (log q_j + C) for j != g, and 0 for the target. Chen, H.-Y. et al. (2019), "Complement Objective
+    Training".
     """
-    return _mixture(checked(logits, targets), targets, 0.0, 1.0, reduction)
+    return _mixture(logits, targets, None, reduction, cross_entropy=0.0, entropy=1.0)
 
 
 def complement_objective(
@@ -60,39 +47,14 @@ def complement_objective(
 ) -> Tensor:
     """Return what the second update of complement objective training minimises, -C / (K - 1).
 
-    Gradient: q_j (log q_j + C) / (K - 1) for j != g, and 0 for the target.
-
-    Parameters
-    ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
-    form : {"paper", "released"}, default="paper"
-        The authors' repository divides by K instead of K - 1: "released".
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none". It can be differentiated once.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the form or the reduction is unknown.
-
-    References
-    ----------
-    Chen, H.-Y. et al. (2019). "Complement Objective Training".
+    Gradient: q_j (log q_j + C) / (K - 1) for j != g, and 0 for the target. The authors' repository divides by K
+    instead of K - 1: the form "released". Chen, H.-Y. et al. (2019), "Complement Objective Training".
     """
-    return _in_form(logits, targets, form, reduction, 0.0, {"paper": -1.0, "released": -1.0})
+    return _mixture(logits, targets, form, reduction, cross_entropy=0.0, entropy=-1.0)
 
 
 def complement_cross_entropy(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    form: str = "paper",
-    gamma: float = -1.0,
-    reduction: str = "mean",
+    logits: Tensor, targets: Tensor, *, form: str = "paper", gamma: float = -1.0, reduction: str = "mean"
 ) -> Tensor:
     """Return the complement cross entropy: the paper's CE + gamma C / (K - 1), or the one released.
 
@@ -101,57 +63,54 @@ def complement_cross_entropy(
 
     Parameters
     ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
     form : {"paper", "released"}, default="paper"
         "paper": b = gamma / (K - 1), negative at the default: flat wrong classes have the lower loss.
         "released": b = -gamma / K. The authors' repository adds gamma times the *negated* entropy over K, so
         its default rewards peaked wrong classes. Its expression gives NaN where p_g rounds to 1; this does not.
     gamma : float, default=-1.0
         0 gives CE.
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none". It can be differentiated once.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the form or the reduction is unknown.
 
     References
     ----------
     Kim, Y., Lee, Y., Jeon, M. (2021). "Imbalanced Image Classification with Complement Cross Entropy".
     Repository unique-chan/Complement-Cross-Entropy, ``cce.py`` since January 2022.
     """
-    return _in_form(logits, targets, form, reduction, 1.0, {"paper": gamma, "released": -gamma})
-
-
-def _in_form(
-    logits: Tensor,
-    targets: Tensor,
-    form: str,
-    reduction: str,
-    of_cross_entropy: float,
-    of_entropy: Mapping[str, float],
-) -> Tensor:
-    """Return a CE + c C / (K - 1) in the paper's form and a CE + c C / K in the one released, with c by form."""
-    if form not in FORMS:
-        raise unknown_name("form", form, FORMS)
-    logits = checked(logits, targets)
-    divisor = logits.shape[1] - 1 if form == "paper" else logits.shape[1]
-    return _mixture(logits, targets, of_cross_entropy, of_entropy[form] / divisor, reduction)
+    entropy = -gamma if form == "released" else gamma
+    return _mixture(logits, targets, form, reduction, cross_entropy=1.0, entropy=entropy)
 
 
 def _mixture(
-    logits: Tensor, targets: Tensor, of_cross_entropy: float, of_entropy: float, reduction: str
+    logits: Tensor, targets: Tensor, form: str | None, reduction: str, *, cross_entropy: float, entropy: float
 ) -> Tensor:
-    """Return a CE + b C of each image, or its mean or sum."""
+    """Return a CE + c C, with c C / (K - 1) in the paper's form and c C / K in the one released, reduced."""
+    if form not in (None, *FORMS):
+        raise unknown_name("form", form, FORMS)
+    logits, targets = checked(logits, targets, soft=False)
     if reduction not in REDUCTIONS:
         raise unknown_name("reduction", reduction, REDUCTIONS)
-    values: Tensor = _Mixture.apply(logits, targets, of_cross_entropy, of_entropy, reduction)
+    classes = logits.shape[1]
+    entropy /= {None: 1, "paper": classes - 1, "released": classes}[form]
+    if torch.compiler.is_compiling():
+        return reduced(_compiled(logits, targets, cross_entropy, entropy), reduction)
+    values: Tensor = _Mixture.apply(logits, targets, cross_entropy, entropy, reduction)
     return values
+
+
+def _compiled(logits: Tensor, targets: Tensor, a: float, b: float) -> Tensor:
+    """Return a CE + b C of each image in steps that a compiler can follow and fuse."""
+    chosen = targets.unsqueeze(1)
+    wrong = logits.clamp(min=_LOWEST).scatter(1, chosen, MASKED)
+    top, own = wrong.amax(1, keepdim=True), logits.gather(1, chosen)
+    log_q = wrong.log_softmax(1)
+    values = _undefined(top.detach(), own.detach()) - b * (log_q.exp() * log_q).sum(1, keepdim=True)
+    if a:
+        values = values + a * F.softplus(wrong.logsumexp(1, keepdim=True) - own, threshold=40.0)
+    return values.squeeze(1)
+
+
+def _undefined(top: Tensor, own: Tensor) -> Tensor:
+    """Return NaN where the logits are no distribution (+inf, NaN, -inf alone), else 0."""
+    return 0 * torch.maximum(own, torch.where(top > _LOWEST, top, -torch.inf))
 
 
 class _Mixture(torch.autograd.Function):
@@ -177,16 +136,19 @@ class _Mixture(torch.autograd.Function):
         for start in range(0, rows, step):
             part = slice(start, start + step)
             # Worked out in place, where the gradient is to be: fresh memory costs more than the arithmetic.
-            wrong = gradient[part].copy_(logits[part]).scatter_(1, chosen[part], MASKED)
-            top = wrong.amax(1, keepdim=True)
+            wrong = torch.clamp(logits[part], min=_LOWEST, out=gradient[part]).scatter_(
+                1, chosen[part], MASKED
+            )
+            top, own = wrong.amax(1, keepdim=True), logits[part].gather(1, chosen[part])
             wrong -= top
             share = wrong.softmax(1)
             # The largest share is exp(0) / total, so its logarithm is that of the total, without a sum.
             log_total = share.amax(1, keepdim=True).log_().neg_()
             wrong *= share
             mean = wrong.sum(1, keepdim=True)
+            mean += _undefined(top, own)
             torch.sub(log_total, mean, out=entropy[part])
-            torch.add(log_total, top.sub_(logits[part].gather(1, chosen[part])), out=odds[part])
+            torch.add(log_total, top.sub_(own), out=odds[part])
             share *= torch.add(a * odds[part].sigmoid(), mean, alpha=b)
             torch.sub(share, wrong, alpha=b, out=wrong)
             if factor != 1:
@@ -194,8 +156,8 @@ class _Mixture(torch.autograd.Function):
         gradient.scatter_(1, chosen, odds.sigmoid().mul_(-a).mul_(factor))
         ctx.save_for_backward(gradient)
         # The threshold only keeps exp finite: beyond it softplus(u) = u to the last bit.
-        values = torch.add(a * F.softplus(odds, threshold=40.0), entropy, alpha=b).squeeze(1)
-        return reduced(values, reduction)
+        values = torch.add(a * F.softplus(odds, threshold=40.0), entropy, alpha=b) if a else b * entropy
+        return reduced(values.squeeze(1), reduction)
 
     @staticmethod
     @once_differentiable

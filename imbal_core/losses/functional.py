@@ -1,8 +1,16 @@
-"""The losses as pure functions of logits (N, K), targets (N,) and, where they need them, class counts (K,).
+"""The losses as pure functions of logits (N, K), targets and, where they need them, class counts (K,).
 
-Shared by all: logits may be float16, bfloat16, float32 or float64; the two short types are computed in
-float32. Targets are int64 in [0, K). ``reduction`` is "mean", "sum" or "none" (one value per image). The
-images of a batch never wait for the host: nothing here reads a value of a tensor.
+All of them keep one contract:
+
+- *Logits* are float16, bfloat16, float32 or float64; the two short types are computed in float32. A logit of -inf is a
+  class that cannot be: its probability is 0, and the loss its limit, infinite where the target is that class. A row
+  with +inf or NaN, or of -inf alone, has the loss NaN.
+- *Targets* are class indices (N,) of any integer type, or probabilities t (N, K), as mixup makes them. The loss of the
+  latter is sum_j t_j loss(z, j), linear in t. An index outside [0, K), -100 included, or a row that is no distribution
+  is an error: a ValueError on a CPU; on a GPU, for which nothing here waits, an index is caught by CUDA's own assertion
+  and a row is not looked at.
+- ``reduction`` is "mean", "sum" or "none" (one value per image). Other shapes and types, and an unknown reduction, are
+  a ValueError.
 
 Symbols: z logits, g the target, p = softmax(z), n_c the images of class c, K classes, CE = -log p_g. The losses
 on the wrong classes are in `imbal_core.losses.complement`.
@@ -10,11 +18,16 @@ on the wrong classes are in `imbal_core.losses.complement`.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbal_core._checks.names import unknown_name
+from imbal_core.losses.class_weights import Counts, checked_counts
 
 __all__ = [
     "MASKED",
@@ -34,6 +47,9 @@ REDUCTIONS = ("mean", "sum", "none")
 
 # Far below any logit, yet finite: its exponential is 0, and 0 times it is 0, where infinity gives NaN.
 MASKED = -1e30
+_INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+# PyTorch leaves images with the target -100 out, without a word. No target has this value.
+_NO_TARGET = -(2**62)
 
 
 def cross_entropy(
@@ -41,7 +57,7 @@ def cross_entropy(
     targets: Tensor,
     *,
     class_weights: Tensor | None = None,
-    label_smoothing: float = 0.0,
+    smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
     """Return the cross entropy w_g CE, or its label-smoothed form w.r.t. (1 - s) onehot(g) + s / K.
@@ -50,33 +66,24 @@ def cross_entropy(
 
     Parameters
     ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
     class_weights : Tensor of shape (K,), optional
         w. The mean divides by the sum of w_g over the batch, as PyTorch and the LDAM repository do (Cui et
         al. divide by N); weights that are all equal then change nothing.
-    label_smoothing : float, default=0.0
-        s, a fraction.
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none".
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the reduction is unknown.
-
-    References
-    ----------
-    Szegedy, C. et al. (2016). "Rethinking the Inception Architecture for Computer Vision".
+    smoothing : float, default=0.0
+        s, a fraction: Szegedy, C. et al. (2016), "Rethinking the Inception Architecture for Computer Vision".
     """
-    logits = checked(logits, targets, class_weights)
+    logits, targets = checked(logits, targets, class_weights)
     if reduction not in REDUCTIONS:
         raise unknown_name("reduction", reduction, REDUCTIONS)
     weights = None if class_weights is None else class_weights.to(logits.dtype)
-    return F.cross_entropy(logits, targets, weights, reduction=reduction, label_smoothing=label_smoothing)
+    if targets.ndim == 1:
+        options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": _NO_TARGET}
+        return F.cross_entropy(logits, targets, weights, **options)  # type: ignore[arg-type]
+    values = -logits.log_softmax(1)
+    values = values if weights is None else weights * values
+    if smoothing:
+        values = (1 - smoothing) * values + smoothing * values.mean(1, keepdim=True)
+    return _expected(values, targets, reduction, weights)
 
 
 def focal(
@@ -97,34 +104,20 @@ def focal(
 
     Parameters
     ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
     gamma : float, default=2.0
         Focusing exponent; 0 gives alpha_g CE.
     alpha : float or Tensor of shape (K,), default=0.25
         One factor for all classes, or one for each.
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none".
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the reduction is unknown.
 
     References
     ----------
     Lin, T.-Y. et al. (2017). "Focal Loss for Dense Object Detection", with gamma 2 and alpha 0.25.
     """
-    logits = checked(logits, targets, alpha if isinstance(alpha, Tensor) else None)
-    chosen = targets.unsqueeze(1)
-    odds = _log_odds_against(logits, chosen)
-    # (1 - p_g)^gamma through its logarithm: the gradient of pow is infinite at 1 - p_g = 0 for gamma below 1.
-    values = (gamma * F.logsigmoid(odds)).exp() * -F.logsigmoid(-odds)
-    factor = alpha.to(logits.dtype)[targets] if isinstance(alpha, Tensor) else alpha
-    return reduced(factor * values, reduction)
+    logits, targets = checked(logits, targets, alpha if isinstance(alpha, Tensor) else None)
+    values = _focused(_log_odds_against(logits, targets), gamma)
+    if isinstance(alpha, Tensor):
+        alpha = alpha.to(logits.dtype)[targets] if targets.ndim == 1 else alpha.to(logits.dtype)
+    return _expected(alpha * values, targets, reduction)
 
 
 def asymmetric(
@@ -133,7 +126,7 @@ def asymmetric(
     *,
     gamma_pos: float = 0.0,
     gamma_neg: float = 4.0,
-    label_smoothing: float = 0.1,
+    smoothing: float = 0.1,
     reduction: str = "mean",
 ) -> Tensor:
     """Return the asymmetric loss for one label an image, - sum_j t_j v_j log p_j; its mean divides by N.
@@ -144,37 +137,32 @@ def asymmetric(
 
     Parameters
     ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
     gamma_pos : float, default=0.0
         Focusing exponent of the true class, as gamma of `focal`.
     gamma_neg : float, default=4.0
         That of the wrong classes; 0 for both gives label smoothing.
-    label_smoothing : float, default=0.1
+    smoothing : float, default=0.1
         s, a fraction; at 0 the wrong classes have no part, and gamma_pos 0 gives CE.
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none".
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the reduction is unknown.
 
     References
     ----------
     Ridnik, T. et al. (2021). "Asymmetric Loss For Multi-Label Classification". The form for one label, and the
     defaults, are ``ASLSingleLabel`` of its repository Alibaba-MIIL/ASL, as dd1github/EOS has it.
     """
-    logits = checked(logits, targets)
-    chosen, share = targets.unsqueeze(1), label_smoothing / logits.shape[1]
-    odds = _log_odds_against(logits, chosen)
-    true = (gamma_pos * F.logsigmoid(odds)).exp() * -F.logsigmoid(-odds)
+    logits, targets = checked(logits, targets)
+    share = smoothing / logits.shape[1]
+    true = _focused(_log_odds_against(logits, targets), gamma_pos)
+    if not smoothing:
+        return _expected(true, targets, reduction)
     log_p = logits.log_softmax(1)
-    wrong = ((gamma_neg * log_p).exp() * -log_p).scatter(1, chosen, 0.0).sum(1)
-    return reduced((1 - label_smoothing + share) * true + share * wrong, reduction)
+    if gamma_neg:
+        log_p = log_p.clamp(min=MASKED)  # p log p of a class that cannot be is 0
+    wrong = (gamma_neg * log_p).exp() * -log_p
+    if targets.ndim == 1:
+        wrong = wrong.scatter(1, targets.unsqueeze(1), 0.0).sum(1)
+        return reduced((1 - smoothing + share) * true + share * wrong, reduction)
+    values = _expected((1 - smoothing + share) * true, targets, "none")
+    return reduced(values + share * _expected(wrong, 1 - targets, "none"), reduction)
 
 
 def ldam(
@@ -192,128 +180,73 @@ def ldam(
 
     Parameters
     ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
-        The logits are cosines (see `imbal_core.models.heads.NormedLinear`), so the margins have their scale.
+    logits : Tensor of shape (N, K)
+        Cosines (see `imbal_core.models.heads.NormedLinear`), so the margins have their scale.
     margins : Tensor of shape (K,)
         m; the paper has m_c proportional to n_c^(-1/4).
     scale : float, default=30.0
-        s.
+        s, that of the repository.
     class_weights : Tensor of shape (K,), optional
         w, as for `cross_entropy`.
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none".
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the reduction is unknown.
 
     References
     ----------
-    Cao, K. et al. (2019). "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss";
-    the scale is that of its repository.
+    Cao, K. et al. (2019). "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss".
     """
-    logits = checked(logits, targets, margins)
-    subtracted = -margins.to(logits.dtype)[targets].unsqueeze(1)
-    moved = scale * logits.scatter_add(1, targets.unsqueeze(1), subtracted)
-    return cross_entropy(moved, targets, class_weights=class_weights, reduction=reduction)
+    logits, targets = checked(logits, targets, margins)
+    margins = margins.to(logits.dtype)
+    if targets.ndim == 1:
+        moved = logits.scatter_add(1, targets.unsqueeze(1), -margins[targets].unsqueeze(1))
+        return cross_entropy(scale * moved, targets, class_weights=class_weights, reduction=reduction)
+    values = _focused(_log_odds_against(scale * logits, targets) + scale * margins, 0.0)
+    weights = None if class_weights is None else class_weights.to(logits.dtype)
+    return _expected(values if weights is None else weights * values, targets, reduction, weights)
 
 
 def balanced_softmax(
     logits: Tensor, targets: Tensor, class_counts: Tensor, *, reduction: str = "mean"
 ) -> Tensor:
-    """Return the balanced softmax loss, CE of z_c + log n_c.
+    """Return the balanced softmax loss, CE of z_c + log n_c, with counts n of shape (K,), each at least 1.
 
-    Gradient: p'_j - [j = g] with p' = softmax(z + log n).
-
-    Parameters
-    ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
-    class_counts : Tensor of shape (K,)
-        n, each at least 1.
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none".
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the reduction is unknown.
-
-    References
-    ----------
-    Ren, J. et al. (2020). "Balanced Meta-Softmax for Long-Tailed Visual Recognition".
+    Gradient: p'_j - [j = g] with p' = softmax(z + log n). Ren, J. et al. (2020), "Balanced Meta-Softmax for
+    Long-Tailed Visual Recognition".
     """
-    logits = checked(logits, targets, class_counts)
+    logits, targets = checked(logits, targets, class_counts)
     return cross_entropy(logits + class_counts.to(logits.dtype).log(), targets, reduction=reduction)
 
 
 def logit_adjustment(
-    logits: Tensor,
-    targets: Tensor,
-    class_counts: Tensor,
-    *,
-    tau: float = 1.0,
-    reduction: str = "mean",
+    logits: Tensor, targets: Tensor, class_counts: Tensor, *, tau: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
     """Return the logit-adjusted cross entropy, CE of z_c + tau log pi_c, with priors pi = n / sum(n).
 
-    Gradient: p'_j - [j = g] with p' = softmax(z + tau log pi). At tau 1 it equals `balanced_softmax`.
-
-    Parameters
-    ----------
-    logits, targets : Tensor of shape (N, K), float, and (N,), int64
-    class_counts : Tensor of shape (K,)
-        n, each at least 1.
-    tau : float, default=1.0
-        0 gives CE.
-    reduction : {"mean", "sum", "none"}, default="mean"
-
-    Returns
-    -------
-    Tensor
-        A scalar, or shape (N,) for "none".
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above, or the reduction is unknown.
-
-    References
-    ----------
-    Menon, A. K. et al. (2021). "Long-tail learning via logit adjustment".
+    n are class counts of shape (K,), each at least 1; tau 0 gives CE, tau 1 equals `balanced_softmax`. Gradient:
+    p'_j - [j = g] with p' = softmax(z + tau log pi). Menon, A. K. et al. (2021), "Long-tail learning via logit
+    adjustment".
     """
-    logits = checked(logits, targets, class_counts)
-    return cross_entropy(adjust_logits(logits, class_counts, tau=-tau), targets, reduction=reduction)
+    logits, targets = checked(logits, targets, class_counts)
+    return cross_entropy(_shifted(logits, class_counts, -tau), targets, reduction=reduction)
 
 
-def adjust_logits(logits: Tensor, class_counts: Tensor, *, tau: float = 1.0) -> Tensor:
+Values = TypeVar("Values", Tensor, ArrayLike)
+
+
+def adjust_logits(logits: Values, class_counts: Counts, *, tau: float = 1.0) -> Values:
     """Return z_c - tau log pi_c, the post-hoc adjustment of a network that was trained with CE.
 
     Parameters
     ----------
-    logits : Tensor of shape (N, K), float
-    class_counts : Tensor of shape (K,)
-        n, the images of each class in training, each at least 1; pi = n / sum(n).
+    logits : array-like or Tensor of shape (N, K), floating
+    class_counts : list, array or Tensor of shape (K,), integer, or mapping of class to int
+        n, the images of each class in training, each at least 1; pi = n / sum(n). See
+        `imbal_core.losses.class_weights.checked_counts`.
     tau : float, default=1.0
         0 changes nothing.
 
     Returns
     -------
-    Tensor of shape (N, K)
-        float32, or float64 for float64 logits. The prediction is its argmax.
-
-    Raises
-    ------
-    ValueError
-        If shapes or types are not those above.
+    ndarray or Tensor of shape (N, K)
+        A tensor, on its device, for a tensor. float32, or float64 for float64 logits. The prediction is its argmax.
 
     References
     ----------
@@ -321,26 +254,61 @@ def adjust_logits(logits: Tensor, class_counts: Tensor, *, tau: float = 1.0) -> 
 
     Examples
     --------
-    >>> logits = torch.tensor([[1.0, 0.0]])
-    >>> adjust_logits(logits, torch.tensor([99, 1])).argmax(1)
+    >>> adjust_logits(torch.tensor([[1.0, 0.0]]), [99, 1]).argmax(1)
     tensor([1])
+    >>> adjust_logits(np.array([[1.0, 0.0]]), {"common": 99, "rare": 1}).argmax(1)
+    array([1])
     """
-    logits = checked(logits, None, class_counts)
+    z = logits if isinstance(logits, Tensor) else torch.from_numpy(np.array(logits))
+    counts = checked_counts(class_counts).to(z.device)
+    adjusted = _shifted(_checked_logits(z, counts), counts, tau)
+    return adjusted if isinstance(logits, Tensor) else adjusted.numpy()
+
+
+def _shifted(logits: Tensor, class_counts: Tensor, tau: float) -> Tensor:
     counts = class_counts.to(logits.dtype)
     return logits - tau * (counts.log() - counts.sum().log())
 
 
-def checked(logits: Tensor, targets: Tensor | None, per_class: Tensor | None = None) -> Tensor:
-    """Return the logits in float32 or float64 after checks that need no value of a tensor."""
+def checked(
+    logits: Tensor, targets: Tensor, per_class: Tensor | None = None, *, soft: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Return the logits in float32 or float64, and the targets as int64 (N,) or in the type of the logits (N, K).
+
+    Values are looked at on a CPU alone, where it costs next to nothing. A loss of other targets than class indices may
+    be refused by ``soft=False``.
+    """
+    logits = _checked_logits(logits, per_class)
+    rows, classes = logits.shape
+    distributions = targets.is_floating_point() and targets.shape == logits.shape
+    if not distributions and (targets.dtype not in _INDICES or targets.shape != (rows,)):
+        raise ValueError(
+            f"targets must be class indices of shape ({rows},), one for each row of logits, or probabilities of "
+            f"shape ({rows}, {classes}), got {targets.dtype} of shape {tuple(targets.shape)}."
+        )
+    if distributions and not soft:
+        raise ValueError(
+            "complement entropy is that of the classes other than the target, so it takes class indices and no "
+            "probabilities. For mixup: share * loss(logits, first) + (1 - share) * loss(logits, second)."
+        )
+    targets = targets.to(logits.dtype) if distributions else targets.long()
+    if targets.device.type == "cpu" and not torch.compiler.is_compiling() and rows:
+        low, high = targets.aminmax()
+        if not distributions and (low < 0 or high >= classes):
+            raise ValueError(
+                f"targets must lie in [0, {classes}), got values from {low} to {high}: leave images without a "
+                "class out of the batch."
+            )
+        if distributions and not (low >= 0 and bool(((targets.sum(1) - 1).abs() <= 1e-2).all())):
+            raise ValueError("each row of soft targets must be non-negative and sum to 1.")
+    return logits, targets
+
+
+def _checked_logits(logits: Tensor, per_class: Tensor | None) -> Tensor:
     if logits.ndim != 2 or logits.shape[1] < 2 or not logits.is_floating_point():
         raise ValueError(
             "logits must be floating-point of shape (N, K) with K at least 2, "
             f"got {logits.dtype} of shape {tuple(logits.shape)}."
-        )
-    if targets is not None and (targets.dtype != torch.int64 or targets.shape != logits.shape[:1]):
-        raise ValueError(
-            f"targets must be int64 class indices of shape ({logits.shape[0]},), one for each row of logits, "
-            f"got {targets.dtype} of shape {tuple(targets.shape)}."
         )
     if per_class is not None and per_class.shape != logits.shape[1:]:
         raise ValueError(
@@ -357,7 +325,34 @@ def reduced(values: Tensor, reduction: str) -> Tensor:
     return values if reduction == "none" else values.mean() if reduction == "mean" else values.sum()
 
 
-def _log_odds_against(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Return log((1 - p) / p) of the chosen class of each row, shape (N,); ``chosen`` has shape (N, 1)."""
-    others = logits.scatter(1, chosen, MASKED).logsumexp(1)
-    return others - logits.gather(1, chosen).squeeze(1)
+def _expected(values: Tensor, targets: Tensor, reduction: str, weights: Tensor | None = None) -> Tensor:
+    """Return the values (N,) of class indices, or sum_j t_j values_j of soft targets, reduced.
+
+    With weights, which the values (N, K) have in them already, the mean divides by those of the targets.
+    """
+    if targets.ndim == 2:
+        values = torch.where(targets == 0, 0.0, targets * values).sum(1)  # 0 times infinity is 0 here
+        if weights is not None and reduction == "mean":
+            return values.sum() / (targets @ weights).sum()
+    return reduced(values, reduction)
+
+
+def _focused(odds: Tensor, gamma: float) -> Tensor:
+    """Return (1 - p)^gamma CE from the log odds against the class."""
+    # Through its logarithm: the gradient of pow is infinite at 1 - p = 0 for gamma below 1.
+    return (gamma * F.logsigmoid(odds)).exp() * -F.logsigmoid(-odds)
+
+
+def _log_odds_against(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return log((1 - p) / p) of each target, (N,); for soft ones of every class, (N, K), 0 where that has no share."""
+    soft = targets.ndim == 2
+    chosen = (logits.argmax(1) if soft else targets).unsqueeze(1)
+    odds = logits.scatter(1, chosen, MASKED).logsumexp(1, keepdim=True) - logits.gather(1, chosen)
+    # NaN where cross entropy is: for +inf, NaN, and -inf alone.
+    odds = odds + 0 * logits.detach().amax(1, keepdim=True)
+    if not soft:
+        return odds.squeeze(1)
+    # 1 - p loses its digits for the likeliest class alone, whose odds are known.
+    log_p = logits.log_softmax(1)
+    others = torch.log1p(-log_p.exp().scatter(1, chosen, 0.0)) - log_p
+    return others.scatter(1, chosen, odds).masked_fill(targets == 0, 0.0)

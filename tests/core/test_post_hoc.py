@@ -61,6 +61,8 @@ def test_tau_normalised_logits_are_those_of_the_formula(tau, convert):
         features, weight = features.astype(convert), weight.astype(convert)
         exact = slow_tau_logits(features, weight, tau)
     logits = tau_normalized_logits(features, weight, tau)
+    assert isinstance(logits, type(features))
+    logits = np.asarray(logits)
     assert logits.dtype == (np.float64 if convert is np.float64 else np.float32)
     assert_allclose(logits, exact, rtol=1e-4, atol=1e-5)
 

@@ -283,8 +283,7 @@ def _taps(run: TrainedRun) -> tuple[str, ...]:
 
 def _post_hoc(run: TrainedRun, test: Mapping[str, np.ndarray]) -> tuple[float | None, dict[str, np.ndarray]]:
     """Return the tau that was chosen, and the labels that each remedy of `POST_HOC` predicts, int64 (N,)."""
-    adjusted = adjust_logits(torch.from_numpy(test["logits"]), torch.as_tensor(run.prepared.train_counts))
-    predicted = {POST_HOC[0]: adjusted.argmax(1).numpy()}
+    predicted = {POST_HOC[0]: adjust_logits(test["logits"], run.prepared.train_counts).argmax(1)}
     tau = None
     if taps := _taps(run):
         (tap,) = taps

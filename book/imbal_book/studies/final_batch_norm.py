@@ -307,10 +307,7 @@ def measure(
     if _REMOVED in taps:
         measurements["layer"] = _layer(run)
     else:
-        counts = torch.as_tensor(prepared.train_counts)
-        readouts["logit adjusted"] = readout_scores(
-            labels, adjust_logits(torch.from_numpy(logits), counts).numpy()
-        )
+        readouts["logit adjusted"] = readout_scores(labels, adjust_logits(logits, prepared.train_counts))
     if "valid" in found:
         held_out = (run.sides["valid"][1], found["valid"][_SOFTMAX])
         measurements |= _chosen_on_validation(held_out, labels, logits, readouts)

@@ -18,7 +18,7 @@ on the wrong classes are in `imbal_core.losses.complement`.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -228,10 +228,7 @@ def logit_adjustment(
     return cross_entropy(_shifted(logits, class_counts, -tau), targets, reduction=reduction)
 
 
-Values = TypeVar("Values", Tensor, ArrayLike)
-
-
-def adjust_logits(logits: Values, class_counts: Counts, *, tau: float = 1.0) -> Values:
+def adjust_logits(logits: ArrayLike | Tensor, class_counts: Counts, *, tau: float = 1.0) -> Any:
     """Return z_c - tau log pi_c, the post-hoc adjustment of a network that was trained with CE.
 
     Parameters

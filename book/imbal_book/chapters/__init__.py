@@ -148,18 +148,7 @@ def open_chapter(
 def number(
     mean: float, low: float, high: float, *, scale: float = 100, digits: int = 1, sign: bool = False
 ) -> str:
-    """Return a mean with its interval as text, such as ``"+1.2 (0.4 to 2.0)"``.
-
-    Parameters
-    ----------
-    mean, low, high : float
-        Fractions, as a rule.
-    scale : float, default=100
-        What they are multiplied with; 100 prints percent or percentage points.
-    digits : int, default=1
-    sign : bool, default=False
-        Print a plus sign.
-    """
+    """Return a mean with its interval as text, such as ``"+1.2 (0.4 to 2.0)"``; a scale of 100 prints percent."""
     plus = "+" if sign else ""
     if not math.isfinite(low + high):
         return f"{scale * mean:{plus}.{digits}f} (one seed, no interval)"
@@ -206,11 +195,7 @@ def rules_table() -> Html:
 def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> Html:
     """Return the verdicts as a table: claim, form, label with its grade, why, and folded below it the parts.
 
-    Parameters
-    ----------
-    verdicts : sequence of Verdict
-    claims : mapping of str to Claim
-        Of the paper. Those that are ours stand below a line that says so.
+    The claims of the paper come first, those that are ours below a line that says so.
     """
     rows: list[str] = []
     last = None
@@ -237,22 +222,21 @@ def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> H
 
 def _parts(parts: pd.DataFrame) -> str:
     """Return the parts of a verdict as a folded table; differences of fractions in percentage points."""
-    rows = []
-    for part in parts.to_dict("records"):
-        interval = "" if not part["pairs"] else number(part["mean"], part["low"], part["high"], sign=True)
-        margin = f" {100 * part['margin']:g}" if part["margin"] else ""
-        cells = (
-            part["part"],
-            f"{part['dataset']}, {part['imbalance']}",
-            interval,
-            part["pairs"],
-            f"{part['side'].replace('_', ' ')}{margin}",
-            part["state"],
-        )
-        rows.append("".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells))
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    head = "".join(
-        f"<th>{name}</th>" for name in ("part", "cell", "difference, points", "n", "has to be", "state")
+    shown = pd.DataFrame(
+        {
+            "part": parts["part"],
+            "cell": parts["dataset"] + ", " + parts["imbalance"],
+            "difference, points": [
+                number(mean, low, high, sign=True) if pairs else ""
+                for mean, low, high, pairs in parts[["mean", "low", "high", "pairs"]].to_numpy()
+            ],
+            "n": parts["pairs"],
+            "has to be": [
+                side.replace("_", " ") + (f" {100 * margin:g}" if margin else "")
+                for side, margin in zip(parts["side"], parts["margin"], strict=True)
+            ],
+            "state": parts["state"],
+        }
     )
-    inner = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    inner = shown.to_html(index=False, border=0, justify="unset")
     return f"<details><summary>Parts</summary>{inner}</details>"

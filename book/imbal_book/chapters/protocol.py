@@ -37,17 +37,14 @@ def _imbalance(config: RunConfig) -> str:
 
 
 def _over_sampling(config: RunConfig) -> str:
-    if config.sampler != "over-sample":
-        return ""
     as_long = ", as many images an epoch as the plain arm" if config.epoch_images else ""
-    return f"random duplicates up to the largest label{as_long}"
+    return f"random duplicates up to the largest label{as_long}" if config.sampler == "over-sample" else ""
 
 
 def _final_layer(config: RunConfig) -> str:
-    if not config.final_batch_norm:
-        return ""
     affine = "affine" if config.final_batch_norm_affine else "without scale and shift"
-    return f"on the logits, momentum {config.final_batch_norm_momentum:g}, {affine}"
+    on_logits = f"on the logits, momentum {config.final_batch_norm_momentum:g}, {affine}"
+    return on_logits if config.final_batch_norm else ""
 
 
 def _plants(configs: Iterable[RunConfig]) -> str:
@@ -150,7 +147,7 @@ def protocol_table(
 
 
 def counts_table(paper: Paper, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str) -> pd.DataFrame:
-    """Return a table of class counts, the paper's beside those of the splits that are drawn here.
+    """Return the paper's class counts, training + validation images, and where those that are drawn here differ.
 
     Parameters
     ----------
@@ -158,12 +155,7 @@ def counts_table(paper: Paper, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]
     drawn : mapping of str to (train_counts, valid_counts)
         By type, as :func:`imbal_core.data.class_counts.zhang_counts` returns them.
     name : {"I", "II"}
-
-    Returns
-    -------
-    DataFrame
-        A row per label or range of labels: for each type the paper's training + validation images, and what
-        differs here.
+        The paper's table. A row stands for a label or a range of labels.
     """
     printed = paper.tables[name]
     place = {column: index for index, column in enumerate(printed.columns)}

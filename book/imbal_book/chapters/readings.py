@@ -5,6 +5,7 @@ A long frame has one row per run, readout and metric, with columns form, profile
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -42,15 +43,7 @@ NOTHING = Interval(np.nan, np.nan, np.nan, 0, np.nan)
 
 
 def prefer(frame: pd.DataFrame, profiles: Sequence[str]) -> pd.DataFrame:
-    """Return, for each form and data set, the rows of the first profile that has any.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        With columns profile, form and dataset.
-    profiles : sequence of str
-        The preferred first.
-    """
+    """Return, for each form and data set of a frame, the rows of the first profile that has any."""
     rank = frame["profile"].map({name: index for index, name in enumerate(profiles)})
     best = rank.groupby([frame["form"], frame["dataset"]]).transform("min")
     return frame[rank == best]
@@ -164,15 +157,6 @@ def power_table(frame: pd.DataFrame, a: str, b: str, metric: str) -> pd.DataFram
 
 def ambiguity_table(paper: Paper) -> pd.DataFrame:
     """Return what the paper leaves open and what was chosen, with where the choice is put to the test."""
-    return pd.DataFrame(
-        [
-            {
-                "": entry.id,
-                "open": entry.topic,
-                "the paper": entry.paper,
-                "our choice": entry.chosen,
-                "tested": entry.ablated or "no",
-            }
-            for entry in paper.ambiguities
-        ]
-    )
+    names = {"id": "", "topic": "open", "paper": "the paper", "chosen": "our choice", "ablated": "tested"}
+    points = pd.DataFrame([dataclasses.asdict(point) for point in paper.ambiguities], columns=list(names))
+    return points.fillna({"ablated": "no"}).rename(columns=names)

@@ -201,8 +201,8 @@ def redraws(
             _draw(name, ax, xs, heights, linewidth=0.8, alpha=0.5, **look)
             found[name].append(_share_left(first, xs, heights))
     axes[1].scatter(
-        [x for x, _ in centers], [y for _, y in centers], marker="*", s=60, color="#D55E00", edgecolors="none", zorder=4,
-        label=f"center of {size} {names[0]}",
+        [x for x, _ in centers], [y for _, y in centers], marker="*", s=60, color="#D55E00", edgecolors="none",
+        zorder=4, label=f"center of {size} {names[0]}",
     )  # fmt: skip
     legend_below(figure, axes, columns=3)
     shares = pd.DataFrame(found)

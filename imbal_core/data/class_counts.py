@@ -18,35 +18,14 @@ __all__ = [
     "zhang_counts",
 ]
 
-# Zhang et al. 2018, Tables I and II: (number of classes, training images, validation images) by label.
+# Zhang et al. 2018, Table I: training and validation images of each of 10 classes. In Table II, for 100 classes,
+# ten classes in a row have a tenth of one of these.
 _ZHANG = {
-    (10, "A"): ((5, 400, 100), (5, 4000, 1000)),
-    (10, "B"): ((3, 200, 50), (3, 400, 100), (3, 2000, 500), (1, 4000, 1000)),
-    (10, "C"): (
-        (1, 200, 50),
-        (1, 600, 150),
-        (1, 1000, 250),
-        (1, 1400, 350),
-        (1, 1800, 450),
-        (1, 2200, 550),
-        (1, 2600, 650),
-        (1, 3000, 750),
-        (1, 3500, 870),
-        (1, 4000, 1000),
-    ),
-    (100, "A"): ((50, 40, 10), (50, 400, 100)),
-    (100, "B"): ((30, 20, 5), (30, 40, 10), (30, 200, 50), (10, 400, 100)),
-    (100, "C"): (
-        (10, 20, 5),
-        (10, 60, 15),
-        (10, 100, 25),
-        (10, 140, 35),
-        (10, 180, 45),
-        (10, 220, 55),
-        (10, 260, 65),
-        (10, 300, 75),
-        (10, 350, 87),
-        (10, 400, 100),
+    "A": ([400] * 5 + [4000] * 5, [100] * 5 + [1000] * 5),
+    "B": ([200] * 3 + [400] * 3 + [2000] * 3 + [4000], [50] * 3 + [100] * 3 + [500] * 3 + [1000]),
+    "C": (
+        [200, 600, 1000, 1400, 1800, 2200, 2600, 3000, 3500, 4000],
+        [50, 150, 250, 350, 450, 550, 650, 750, 870, 1000],
     ),
 }
 _NAMES = (
@@ -65,20 +44,8 @@ _NAMES = (
 def exponential_counts(n_max: int, num_classes: int, ratio: float) -> np.ndarray:
     """Return class counts that fall exponentially, the long tail of Cao et al. 2019.
 
-    Class k of K has ``int(n_max * ratio ** (-k / (K - 1)))`` images.
-
-    Parameters
-    ----------
-    n_max : int
-        Images of class 0, the largest.
-    num_classes : int
-        K, at least 2.
-    ratio : float
-        Imbalance ratio r, the largest count over the smallest; at least 1.
-
-    Returns
-    -------
-    ndarray of int64, shape (K,)
+    Class k of K has ``int(n_max * ratio ** (-k / (K - 1)))`` images, int64 of shape (K,); K is at least 2, and
+    the ratio, the largest count over the smallest, at least 1.
 
     Raises
     ------
@@ -102,20 +69,8 @@ def exponential_counts(n_max: int, num_classes: int, ratio: float) -> np.ndarray
 def step_counts(n_max: int, num_classes: int, ratio: float, *, minority_fraction: float = 0.5) -> np.ndarray:
     """Return class counts with one step: the last classes have ``int(n_max / ratio)`` images, others n_max.
 
-    Parameters
-    ----------
-    n_max : int
-        Images of each majority class.
-    num_classes : int
-        K, at least 2.
-    ratio : float
-        Imbalance ratio r, at least 1.
-    minority_fraction : float, default=0.5
-        Part of the classes that is rare, between 0 and 1; a fraction of a class counts as a rare class.
-
-    Returns
-    -------
-    ndarray of int64, shape (K,)
+    The counts are int64 of shape (K,). `minority_fraction` of the K classes, between 0 and 1, is rare; a fraction of
+    a class counts as a rare class.
 
     Raises
     ------
@@ -141,18 +96,14 @@ def step_counts(n_max: int, num_classes: int, ratio: float, *, minority_fraction
 def zhang_counts(num_classes: int, kind: str, *, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Return the training and validation counts of Tables I and II of Zhang et al. 2018.
 
+    Both are int64 of shape (num_classes,), for 10 classes as in CIFAR-10 (Table I) or 100 as in CIFAR-100 (Table II).
+
     Parameters
     ----------
-    num_classes : {10, 100}
-        As in CIFAR-10 (Table I) or CIFAR-100 (Table II).
     kind : {"A", "B", "C"}
         The imbalance type: A two levels, B four levels, C about linear; class 0 is always among the smallest.
     scale : float, default=1.0
         Factor for smaller pools. Counts are rounded (half up), to at least 2 training and 1 validation image.
-
-    Returns
-    -------
-    train_counts, valid_counts : ndarray of int64, shape (num_classes,)
 
     Raises
     ------
@@ -161,10 +112,10 @@ def zhang_counts(num_classes: int, kind: str, *, scale: float = 1.0) -> tuple[np
     """
     if kind not in ("A", "B", "C"):
         raise unknown_name("imbalance type of Zhang 2018", kind, ["A", "B", "C"])
-    if (num_classes, kind) not in _ZHANG:
+    if num_classes not in (10, 100):
         raise ValueError(f"the tables of Zhang 2018 are for 10 or 100 classes, got {num_classes}")
-    rows = np.array(_ZHANG[num_classes, kind], dtype=np.int64)
-    train, valid = np.repeat(rows[:, 1], rows[:, 0]), np.repeat(rows[:, 2], rows[:, 0])
+    repeats = num_classes // 10
+    train, valid = (np.repeat(np.array(counts) // repeats, repeats) for counts in _ZHANG[kind])
     return _scaled(train, scale, at_least=2), _scaled(valid, scale, at_least=1)
 
 
@@ -180,6 +131,8 @@ def counts_from_name(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the training and validation counts that a name asks of a pool of images.
 
+    Both are int64 of shape (K,).
+
     Parameters
     ----------
     name : str
@@ -194,10 +147,6 @@ def counts_from_name(
     valid_share : float, default=0.0
         Validation images of each class as a share of its training images and in addition to them, rounded
         (half up), at least 1. Only for an imbalance that sets none aside itself.
-
-    Returns
-    -------
-    train_counts, valid_counts : ndarray of int64, shape (K,)
 
     Raises
     ------
@@ -215,7 +164,6 @@ def counts_from_name(
     zhang = re.fullmatch("zhang-([abc])", name)
     tail = re.fullmatch(r"(exponential|step)-(\d+(?:\.\d+)?)", name)
     rare = re.fullmatch(r"rare-(\d+)-(\d+)(?:-(\d+)-(\d+))?", name)
-    smallest = int(pool.min())
     if rare and len(pool) != 2:
         raise ValueError(f"imbalance {name!r} is for 2 classes, the pool has {len(pool)}")
     if not 0 <= valid_share < 1:
@@ -224,26 +172,24 @@ def counts_from_name(
         raise ValueError(
             f"valid_share={valid_share:g}: imbalance {name!r} sets its own validation images aside; leave it 0"
         )
+    valid = None
     if zhang:
         train, valid = zhang_counts(len(pool), zhang[1].upper(), scale=scale)
-    elif rare and rare[3]:
-        train, valid = (
-            _scaled(binary_rare_counts(int(majority), int(minority)), scale, at_least=1)
-            for majority, minority in (rare.group(1, 2), rare.group(3, 4))
-        )
+    elif rare:
+        numbers = [int(number) for number in rare.groups() if number]
+        sides = [binary_rare_counts(*numbers[i : i + 2]) for i in range(0, len(numbers), 2)]
+        train, *set_aside = (_scaled(side, scale, at_least=1) for side in sides)
+        valid = set_aside[0] if set_aside else None
     else:
+        scaled = _scaled(pool, scale, at_least=1)
         if tail:
-            n_max = int(_scaled(np.array([smallest]), scale, at_least=1)[0])
             count = exponential_counts if tail[1] == "exponential" else step_counts
-            train = count(n_max, len(pool), float(tail[2]))
-        elif rare:
-            train = _scaled(binary_rare_counts(int(rare[1]), int(rare[2])), scale, at_least=1)
-        elif name == "balanced":
-            train = _scaled(np.full(len(pool), smallest), scale, at_least=1)
-        elif name == "natural":
-            train = _scaled(pool, scale, at_least=1)
+            train = count(int(scaled.min()), len(pool), float(tail[2]))
+        elif name in ("balanced", "natural"):
+            train = scaled if name == "natural" else np.full_like(scaled, scaled.min())
         else:
             raise unknown_name("imbalance", name, _NAMES)
+    if valid is None:
         valid = _scaled(train, valid_share, at_least=1) if valid_share else np.zeros_like(train)
     check_pool(pool, train, valid, f"imbalance {name!r} at scale {scale:g}: ")
     return train, valid

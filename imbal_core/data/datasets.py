@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,12 @@ from typing import Any
 import numpy as np
 
 from imbal_core._checks.names import unknown_name
-from imbal_core.data.image_folders import FOLDER_IMAGE_SIZE, FOLDER_PREFIX, load_folder
-from imbal_core.data.plantvillage import (
-    PLANTVILLAGE_IMAGE_SIZE,
-    PLANTVILLAGE_NAMES,
-    TEST_PER_CLASS,
-    is_plantvillage,
-    load_plantvillage,
-    prepared_name,
-)
+from imbal_core.data.image_folders import FOLDER_PREFIX, load_folder
+from imbal_core.data.plantvillage import is_plantvillage, known_groups, load_plantvillage, prepared_name
 from imbal_core.data.plantvillage_files import download_plantvillage
-from imbal_core.data.prepared import DatasetError, check_arrays, read_prepared, write_npz
+from imbal_core.data.prepared import Arrays, DatasetError, checked, prepared_once, read_prepared
 from imbal_core.data.root import data_root
-from imbal_core.data.sources import SOURCES, read_source
+from imbal_core.data.sources import SOURCES, read_source, source_of
 
 __all__ = [
     "DatasetError",
@@ -52,23 +44,17 @@ class ImageDataset:
 
     Attributes
     ----------
-    name : str
+    name, split : str
         As given to `load_dataset`.
-    split : {"train", "test"}
-        Which side it is. Validation images are drawn from ``"train"`` by `imbal_core.data.splits.draw_split`, and
-        so are test images where `test_per_class` is set.
     images : ndarray of uint8, shape (N, H, W, 3)
         RGB.
     labels : ndarray of int64, shape (N,)
-        From 0 to K - 1; every class occurs.
-    class_names : tuple of str
-        The K names, by label.
+        From 0 to K - 1, the places of the K `class_names`; every class occurs.
     fingerprint : str
         SHA-256 of the whole side, see `fingerprint`. It stays the whole side's in the data of a bundle, where
         images that no run needs are left black.
     groups : ndarray of str, shape (N,), or None
-        What each image shows (a leaf), for grouped splits; None if that is not known of any image. An image of
-        which it is not known is a group of its own.
+        What each image shows (a leaf), for grouped splits; an image of which it is not known is a group of its own.
     test_per_class : int or None
         Test images of each class that a split draws from this pool; None of a data set with a test side.
 
@@ -107,18 +93,14 @@ def list_datasets() -> list[str]:
     >>> "mnist5k" in list_datasets()
     True
     """
-    return sorted([*SOURCES, *PLANTVILLAGE_NAMES])
+    return sorted(SOURCES)
 
 
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
-    """Return the SHA-256 of images and labels as 64 hexadecimal digits.
+    """Return 64 hexadecimal digits: the SHA-256 of the images' shape (in decimal), of their bytes and of the labels.
 
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (N, H, W, 3)
-        Hashed as their shape (in decimal), then their bytes in C order.
-    labels : ndarray of integers, shape (N,)
-        Hashed as little-endian int64, so that the platform does not matter.
+    Images are uint8 (N, H, W, 3), in C order; labels, shape (N,), are hashed as little-endian int64, so that the
+    platform does not matter.
     """
     digest = hashlib.sha256(str(tuple(int(n) for n in images.shape)).encode())
     digest.update(np.ascontiguousarray(images, dtype=np.uint8).data)
@@ -136,6 +118,8 @@ def load_dataset(
 ) -> ImageDataset:
     """Return one side of a data set, prepared on first use.
 
+    Images come in the source's own order, those of a folder by class, then by file name.
+
     Parameters
     ----------
     name : str
@@ -151,11 +135,6 @@ def load_dataset(
     image_size : int, optional
         Side in pixels to which a folder's images are cut (centred square) and scaled; 64 if not given, 128
         for PlantVillage. The other data sets have their own size, and any other is refused.
-
-    Returns
-    -------
-    ImageDataset
-        Images in the source's own order; those of a folder by class, then by file name.
 
     Raises
     ------
@@ -176,61 +155,59 @@ def load_dataset(
     >>> load_dataset("mnist5k", "test").images.dtype
     dtype('uint8')
     """
-    folder_name = name.startswith(FOLDER_PREFIX)
-    if not folder_name and not is_plantvillage(name) and name not in SOURCES:
+    source = source_of(name)
+    if not source.any_size and name not in SOURCES:
         raise unknown_name("dataset", name, [*list_datasets(), f"{FOLDER_PREFIX}PATH"], DatasetError)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS, DatasetError)
     if split == "test" and not has_test_side(name):
         raise DatasetError(
-            f"{name} has no test side: it is one pool, from which a split draws {_test_per_class(name)} test "
+            f"{name} has no test side: it is one pool, from which a split draws {source.test_per_class} test "
             "images per class (draw_split with test_counts); load 'train'"
         )
     path = prepared_path(name, split, root=root, image_size=image_size)
     bundled = _bundled_entry(path)
-    if is_plantvillage(name):
-        return _load_pool(name, split, path, image_size, data_root(root), download, bundled)
-    if folder_name:
-        arrays = load_folder(name, split, path, image_size or FOLDER_IMAGE_SIZE, trusted=bundled is not None)
-    elif path.exists():
-        arrays = read_prepared(path, f"delete it and run `imbal data {name}`, which prepares it again")
+    arrays = _arrays(name, split, path, data_root(root), image_size, download, bundled is not None)
+    found = _checked_fingerprint(name, split, path, arrays, bundled)
+    groups = None if arrays.groups is None else known_groups(arrays.groups)
+    return ImageDataset(name, split, *arrays[:3], found, groups, source.test_per_class)
+
+
+def _arrays(
+    name: str, split: str, path: Path, root: Path, image_size: int | None, download: bool, bundled: bool
+) -> Arrays:
+    """Return one side from its prepared form, else from its files; in a bundle the files themselves are absent."""
+    source = source_of(name)
+    if source.any_size:
+        if bundled and path.exists():
+            return read_prepared(path, "unpack the bundle again")
+        if not is_plantvillage(name):
+            return load_folder(name, split, path, image_size or source.side)
+        if download and not bundled and not (root / "plantvillage" / "color").exists():
+            download_plantvillage(root)
+        return load_plantvillage(name, path, image_size or source.side, root)
+    again = f"delete it and run `imbal data {name}`, which prepares it again"
+    if path.exists():
+        arrays = read_prepared(path, again)
     else:
-        arrays = _prepare(name, split, path, download)
-    images, labels, class_names = arrays
-    if not folder_name:
-        _check_source(name, split, path, images, class_names)
-    found = _checked_fingerprint(name, split, path, images, labels, bundled)
-    return ImageDataset(name, split, images, labels, class_names, found, test_per_class=_test_per_class(name))
+
+        def read() -> Arrays:
+            return checked(path, read_source(name, split, root, download), "replace the file")
+
+        arrays = prepared_once(path, name, read)
+    images, names = arrays.images, arrays.class_names
+    expected = (source.sizes.get(split, len(images)), source.side, source.side, 3)
+    if images.shape != expected or len(names) != source.num_classes:
+        raise DatasetError(
+            f"{path}: expected images {expected} of {source.num_classes} classes, found {images.shape} of "
+            f"{len(names)}; {again}"
+        )
+    return arrays
 
 
 def has_test_side(name: str) -> bool:
     """Return whether a data set comes with test images; from one without, a split draws them."""
-    return _test_per_class(name) is None
-
-
-def _test_per_class(name: str) -> int | None:
-    if is_plantvillage(name):
-        return TEST_PER_CLASS
-    return SOURCES[name].test_per_class if name in SOURCES else None
-
-
-def _load_pool(
-    name: str,
-    split: str,
-    path: Path,
-    image_size: int | None,
-    root: Path,
-    download: bool,
-    bundled: dict[str, Any] | None,
-) -> ImageDataset:
-    """Return the pool of a plant, downloaded first where it is missing and may be."""
-    if download and bundled is None and not (root / "plantvillage" / "color").exists():
-        download_plantvillage(root)
-    images, labels, class_names, groups = load_plantvillage(
-        name, path, image_size or PLANTVILLAGE_IMAGE_SIZE, root, trusted=bundled is not None
-    )
-    found = _checked_fingerprint(name, split, path, images, labels, bundled)
-    return ImageDataset(name, split, images, labels, class_names, found, groups, TEST_PER_CLASS)
+    return source_of(name).test_per_class is None
 
 
 def decoded_size(name: str, image_size: int | None) -> int | None:
@@ -238,7 +215,7 @@ def decoded_size(name: str, image_size: int | None) -> int | None:
 
     The others have a size of their own and are scaled later, batch by batch.
     """
-    return image_size if name.startswith(FOLDER_PREFIX) or is_plantvillage(name) else None
+    return image_size if source_of(name).any_size else None
 
 
 def prepared_path(
@@ -249,38 +226,21 @@ def prepared_path(
     The arguments are those of `load_dataset`. A folder's place depends on its path as written, not on where
     the present machine resolves it to, so that the prepared form can travel without the folder.
     """
-    if name.startswith(FOLDER_PREFIX) or is_plantvillage(name):
-        default = PLANTVILLAGE_IMAGE_SIZE if is_plantvillage(name) else FOLDER_IMAGE_SIZE
-        size = default if image_size is None else image_size
+    source = source_of(name)
+    size = source.side if image_size is None else image_size
+    if source.any_size:
         if isinstance(size, bool) or not isinstance(size, int) or not 8 <= size <= 1024:
             raise DatasetError(f"image_size must be an integer from 8 to 1024 pixels, got {size!r}")
         if is_plantvillage(name):
             return data_root(root) / "plantvillage" / prepared_name(name, size)
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
         return data_root(root) / "folders" / digest / f"prepared-{size}-{split}.npz"
-    side = SOURCES[name].side if name in SOURCES else 32
-    if image_size not in (None, side):
+    if size != source.side:
         raise DatasetError(
-            f"the images of {name!r} have {side} pixels a side, so image_size={image_size!r} cannot be given "
+            f"the images of {name!r} have {source.side} pixels a side, so image_size={image_size!r} cannot be given "
             "here; networks scale their input themselves"
         )
     return data_root(root) / name / f"{split}.npz"
-
-
-def _prepare(
-    name: str, split: str, path: Path, download: bool
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Read the source's own files, and leave the prepared form at `path` for the next time."""
-    images, labels, class_names = read_source(name, split, path.parent.parent, download)
-    labels = labels.astype(np.int64)
-    check_arrays(path, images, labels, class_names)
-    try:
-        write_npz(path, images=images, labels=labels, class_names=np.array(class_names))
-    except OSError as error:
-        warnings.warn(
-            f"{path}: could not be written ({error}), so {name} is prepared anew each time", stacklevel=3
-        )
-    return images, labels, class_names
 
 
 def _bundled_entry(path: Path) -> dict[str, Any] | None:
@@ -297,34 +257,20 @@ def _bundled_entry(path: Path) -> dict[str, Any] | None:
     return entry
 
 
-def _check_source(
-    name: str, split: str, path: Path, images: np.ndarray, class_names: tuple[str, ...]
-) -> None:
-    source = SOURCES[name]
-    expected = (source.sizes.get(split, len(images)), source.side, source.side, 3)
-    if images.shape != expected or len(class_names) != source.num_classes:
-        raise DatasetError(
-            f"{path}: expected images {expected} of {source.num_classes} classes, found {images.shape} of "
-            f"{len(class_names)}; delete it and run `imbal data {name}`, which prepares it again"
-        )
-
-
 def _checked_fingerprint(
-    name: str, split: str, path: Path, images: np.ndarray, labels: np.ndarray, bundled: dict[str, Any] | None
+    name: str, split: str, path: Path, arrays: Arrays, bundled: dict[str, Any] | None
 ) -> str:
     """Return the fingerprint of the whole side; raise if it is neither the pinned one nor the bundle's."""
-    pinned = SOURCES[name].fingerprints.get(split) if name in SOURCES else None
-    if bundled is None:
-        found = fingerprint(images, labels)
-        expected = {pinned or found}
-    else:
-        # Of a side with absent images only the recorded fingerprint is known.
-        found = fingerprint(images, labels) if bundled.get("present") == "all" else bundled["fingerprint"]
-        expected = {bundled["fingerprint"], pinned or bundled["fingerprint"]}
-    if expected != {found}:
+    recorded = None if bundled is None else bundled["fingerprint"]
+    pinned = source_of(name).fingerprints.get(split)
+    expected = {known for known in (recorded, pinned) if known}
+    # Of a side with absent images only the recorded fingerprint is known.
+    partial = bundled is not None and bundled.get("present") != "all"
+    found = str(recorded) if partial else fingerprint(arrays.images, arrays.labels)
+    if not expected <= {found}:
         raise DatasetError(
             f"{path}: these are not the images of {name} ({split}): expected the fingerprint "
-            f"{', '.join(sorted(e[:16] for e in expected))}…, found {found[:16]}…. Delete the file and run "
+            f"{', '.join(sorted(known[:16] for known in expected))}…, found {found[:16]}…. Delete the file and run "
             f"`imbal data {name}`, or unpack the bundle again."
         )
     return found

@@ -1,17 +1,17 @@
-"""Large files over HTTP: with a progress bar, continued where they stopped, and checked by their SHA-256."""
+"""Files from elsewhere: torchvision's data sets, and large files over HTTP, continued where they stopped."""
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from imbal_core.data.prepared import DatasetError
+from imbal_core.data.prepared import UNREADABLE, DatasetError
 
-__all__ = ["check_sha256", "fetch"]
+__all__ = ["check_sha256", "fetch", "open_or_download"]
 
 _CHUNK = 1 << 16
 _TIMEOUT = 60  # seconds without a byte
@@ -23,14 +23,6 @@ def fetch(url: str, path: Path, *, sha256: str) -> Path:
     What an interrupted download has brought stays in ``NAME.part``, and the next call asks the server for the
     rest. A file that is there already and has the hash is not downloaded again.
 
-    Parameters
-    ----------
-    url : str
-    path : Path
-        Where the file is put; its folder is made where it is missing.
-    sha256 : str
-        64 hexadecimal digits.
-
     Raises
     ------
     DatasetError
@@ -39,66 +31,107 @@ def fetch(url: str, path: Path, *, sha256: str) -> Path:
     import pooch
     import requests
 
-    pooch.get_logger().setLevel(logging.WARNING)
+    if path.exists() and pooch.file_hash(path) == sha256.lower():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
-        pooch.retrieve(url, f"sha256:{sha256.lower()}", path.name, path.parent, downloader=_Resuming(part))
+        _complete(part, url)
     except (requests.RequestException, OSError) as error:
         size = part.stat().st_size if part.exists() else 0
         raise DatasetError(
             f"the download of {url} stopped after {size / 1e6:,.1f} MB ({error}). The same command continues "
             "it; without a network, use --from with a copy from a machine that has one"
         ) from error
-    except ValueError as error:  # pooch's word for another hash; it has removed the file
+    found = pooch.file_hash(part)
+    if found != sha256.lower():
+        part.unlink()
         raise DatasetError(
-            f"{url} is not the file that was expected: {error}. Nothing of it was kept. Try again; if the "
-            "publisher has replaced the file and you trust it, give its new hash with --sha256"
-        ) from error
+            f"{url} is not the file that was expected: its SHA-256 is {found}, not {sha256}. Nothing of it was "
+            "kept. Try again; if the publisher has replaced the file and you trust it, give its new hash with "
+            "--sha256"
+        )
+    os.replace(part, path)
     return path
 
 
-class _Resuming:
-    """A downloader for pooch that continues a ``.part`` file by an HTTP range request."""
+def _complete(part: Path, url: str) -> None:
+    """Ask the server for what a part file lacks."""
+    import requests
 
-    def __init__(self, part: Path) -> None:
-        self.part = part
-
-    def __call__(
-        self, url: str, output_file: str, pooch: Any, check_only: bool | None = False
-    ) -> bool | None:
-        """Bring the rest of the file into the part file, then give it the name that pooch asks for."""
-        import requests
-
-        have = self.part.stat().st_size if self.part.exists() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-            if response.status_code == 416:  # nothing after what is there: it is complete, or of another file
-                os.replace(self.part, output_file)
-                return None
-            response.raise_for_status()
-            if response.status_code != 206:  # the server sends the whole file, whatever was asked
-                have = 0
-            length = response.headers.get("Content-Length")
-            total = None if length is None else have + int(length)
-            bar = tqdm(
-                total=total, initial=have, unit="B", unit_scale=True, desc=self.part.stem, disable=None
-            )
-            with bar, self.part.open("ab" if have else "wb") as sink:
-                for chunk in response.iter_content(_CHUNK):
-                    sink.write(chunk)
-                    bar.update(len(chunk))
-        if total is not None and self.part.stat().st_size < total:
-            raise OSError(f"the server ended at {self.part.stat().st_size:,} of {total:,} bytes")
-        os.replace(self.part, output_file)
-        return None
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        if response.status_code == 416:  # nothing after what is there: it is complete, or of another file
+            return
+        response.raise_for_status()
+        if response.status_code != 206:  # the server sends the whole file, whatever was asked
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None)
+        with bar, part.open("ab" if have else "wb") as sink:
+            for chunk in response.iter_content(_CHUNK):
+                sink.write(chunk)
+                bar.update(len(chunk))
+    if total is not None and part.stat().st_size < total:
+        raise OSError(f"the server ended at {part.stat().st_size:,} of {total:,} bytes")
 
 
 def check_sha256(path: Path, sha256: str) -> None:
     """Raise DatasetError unless a file has the hash."""
     import pooch
 
-    found = pooch.file_hash(str(path), alg="sha256")
+    found = pooch.file_hash(path)
     if found != sha256.lower():
         raise DatasetError(
             f"{path}: expected the SHA-256 {sha256}, found {found}; it is another file or damaged"
         )
+
+
+def open_or_download(
+    name: str, npz: str, root: Path, files: str, open_: Callable[[bool], Any], download: bool
+) -> Any:
+    """Return torchvision's data set of the files in the data root, downloaded where they are missing and may be.
+
+    Parameters
+    ----------
+    name, npz : str
+        The data set, and its prepared files, for messages.
+    root : Path
+        The data root.
+    files : str
+        Where torchvision's own files lie in the data root.
+    open_ : callable
+        Takes whether to download, and returns the data set.
+    download : bool
+        Whether that may be done.
+
+    Raises
+    ------
+    DatasetError
+        If the files are missing, incomplete or damaged and cannot be downloaded, or must not.
+    """
+    place = root / files
+    try:
+        return open_(False)
+    except (RuntimeError, *UNREADABLE) as error:
+        reason = error
+    at_hand = f"{place}: incomplete or damaged ({reason})"
+    if not download and place.exists():
+        raise DatasetError(f"{at_hand}; delete it and run `imbal data {name}`") from reason
+    if not download:
+        raise DatasetError(
+            f"no images of {name} in the data root {root}: `imbal data {name}` downloads them, or set "
+            f"IMBAL_DATA to the folder that holds {npz} or {files}"
+        ) from reason
+    try:
+        return open_(True)
+    except DatasetError:
+        raise
+    except (RuntimeError, *UNREADABLE) as error:
+        raise DatasetError(
+            f"{f'{at_hand}, and ' if place.exists() else ''}could not download {name} ({error}). Without a network, "
+            f"copy {name}/train.npz and {name}/test.npz, or {files}, from a machine that has them into the data root "
+            f"{root}"
+        ) from error

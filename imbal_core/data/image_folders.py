@@ -5,10 +5,7 @@ What is decoded is kept in the data root, never in the user's folder, and made a
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,16 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from imbal_core.data.prepared import DatasetError, read_prepared, write_npz
+from imbal_core.data.prepared import Arrays, DatasetError, prepared_once
 
-__all__ = [
-    "FOLDER_IMAGE_SIZE",
-    "FOLDER_PREFIX",
-    "decode_all",
-    "listing_digest",
-    "load_folder",
-    "visible_files",
-]
+__all__ = ["FOLDER_IMAGE_SIZE", "FOLDER_PREFIX", "decode_all", "load_folder", "visible_files"]
 
 FOLDER_PREFIX = "folder:"
 FOLDER_IMAGE_SIZE = 64
@@ -37,28 +27,12 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
-def load_folder(
-    name: str, split: str, path: Path, size: int, *, trusted: bool
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return a folder's images, decoded again if file names, sizes or times are not the cache's."""
-    if trusted and path.exists():
-        return read_prepared(path, "unpack the bundle again")
-    folder = Path(name.removeprefix(FOLDER_PREFIX)).expanduser()
-    class_names, files, labels = _list_images(folder, split)
-    listing = listing_digest(files)
-    if path.exists():
-        # A damaged or old cache is no error: the images themselves are at hand.
-        with contextlib.suppress(DatasetError):
-            images, cached_labels, cached_names = read_prepared(path, "", listing=listing)
-            return images, cached_labels, cached_names
-    images = decode_all(files, size)
-    try:
-        write_npz(
-            path, images=images, labels=labels, class_names=np.array(class_names), listing=np.array(listing)
-        )
-    except OSError as error:
-        warnings.warn(f"{path}: could not be written ({error}), so {name} is decoded each time", stacklevel=3)
-    return images, labels, class_names
+def load_folder(name: str, split: str, path: Path, size: int) -> Arrays:
+    """Return a folder's images, decoded again if file names, sizes or times are not those kept at `path`."""
+    class_names, files, labels = _list_images(Path(name.removeprefix(FOLDER_PREFIX)).expanduser(), split)
+    return prepared_once(
+        path, name, lambda: Arrays(decode_all(files, size), labels, class_names), files=files
+    )
 
 
 def _list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
@@ -100,19 +74,12 @@ def _list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[Path],
             f"{folder}: found {len(classes)} class folder(s), need at least 2; put the images of each class "
             "into a folder named after it"
         )
-    files: list[Path] = []
-    counts: list[int] = []
-    for entry in classes:
-        found = visible_files(entry)
+    files = [visible_files(entry) for entry in classes]
+    for entry, found in zip(classes, files, strict=True):
         if not found:
             raise DatasetError(f"{entry}: the class folder is empty; add images or remove it")
-        files += found
-        counts.append(len(found))
-    return (
-        tuple(entry.name for entry in classes),
-        files,
-        np.repeat(np.arange(len(counts), dtype=np.int64), counts),
-    )
+    labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(found) for found in files])
+    return tuple(entry.name for entry in classes), [file for found in files for file in found], labels
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -126,15 +93,6 @@ def visible_files(folder: Path) -> list[Path]:
         subfolders[:] = [sub for sub in subfolders if not sub.startswith(".")]
         found += [Path(place, n) for n in names if not n.startswith(".") and n.lower() not in IGNORED_FILES]
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
-
-
-def listing_digest(files: Sequence[Path]) -> str:
-    """Return the SHA-256 of places, sizes and times of files, which changes when one of them is touched."""
-    digest = hashlib.sha256()
-    for file in files:
-        state = file.stat()
-        digest.update(f"{file.resolve().as_posix()}\t{state.st_size}\t{state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def decode_all(files: Sequence[Path], size: int) -> np.ndarray:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from imbal_core.data.downloads import open_or_download
 from imbal_core.data.image_folders import decode_all, visible_files
-from imbal_core.data.prepared import UNREADABLE, DatasetError
+from imbal_core.data.prepared import Arrays, DatasetError
 
 __all__ = ["INATURALIST_CLASSES", "PHOTOGRAPHS", "PLACES_CLASSES", "SIDE", "read_photographs"]
 
@@ -38,35 +39,21 @@ INATURALIST_CLASSES = {
     "mammal": ("class", "Mammalia"),
 }
 _MOST = {"train": 5000, "test": 1000}
-_PLACES_SPLIT = {"train": "train-standard", "test": "val"}
+#: Side -> what torchvision calls it, and its folder.
+_PLACES_SIDES = {"train": ("train-standard", "data_256_standard"), "test": ("val", "val_256")}
 _INATURALIST_VERSION = {"train": "2021_train_mini", "test": "2021_valid"}
 
 _FilesByClass = dict[str, list[Path]]
 
 
-def read_photographs(
-    name: str, split: str, root: Path, download: bool
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return images, uint8 (N, `SIDE`, `SIDE`, 3), labels, int64 (N,), and class names of one side.
+def read_photographs(name: str, split: str, root: Path, download: bool) -> Arrays:
+    """Return one side of a data set out of `PHOTOGRAPHS`, whose files lie in the data root below its name.
 
-    Parameters
-    ----------
-    name : {"scenes6", "places", "inaturalist"}
-        The files lie in the folder of that name below the data root: ``scenes6/SIDE/CLASS/``, and for the others
-        as `torchvision.datasets.Places365` (small images) and `torchvision.datasets.INaturalist` leave them.
-    split : {"train", "test"}
-        Of Places the standard training and the validation images; of iNaturalist 2021 the small training and
-        the validation images.
-    root : Path
-        The data root.
-    download : bool
-        Whether torchvision may download Places or iNaturalist, tens of gigabytes each.
-
-    Returns
-    -------
-    images, labels, class_names
-        By class, then in torchvision's order. Of Places and iNaturalist at most 5,000 training and 1,000 test
-        images of a class, spread evenly over that order, so over all species of an iNaturalist class.
+    ``scenes6/SIDE/CLASS/``, and the others as `torchvision.datasets.Places365` (small images; the standard training
+    and the validation images) and `torchvision.datasets.INaturalist` (2021; the small training and the validation
+    images) leave them, downloaded where that is asked for: tens of gigabytes each. Images come by class, then in
+    torchvision's order. Of Places and iNaturalist at most 5,000 training and 1,000 test images of a class are taken,
+    spread evenly over that order, so over all species of an iNaturalist class.
 
     Raises
     ------
@@ -82,7 +69,9 @@ def read_photographs(
     if empty:
         raise DatasetError(f"{root / name}: no {split} images of {empty[0]!r}; run `imbal data {name}` again")
     labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(found) for found in files.values()])
-    return decode_all([file for found in files.values() for file in found], SIDE), labels, tuple(files)
+    return Arrays(
+        decode_all([file for found in files.values() for file in found], SIDE), labels, tuple(files)
+    )
 
 
 def _scenes(split: str, root: Path) -> _FilesByClass:
@@ -99,11 +88,12 @@ def _scenes(split: str, root: Path) -> _FilesByClass:
 def _places(split: str, root: Path, download: bool) -> _FilesByClass:
     from torchvision.datasets import Places365
 
-    wanted = _PLACES_SPLIT[split]
-    try:
-        data = Places365(root / "places", split=wanted, small=True, download=download)
-    except (RuntimeError, *UNREADABLE) as error:
-        raise _not_there("places", f"{wanted} images (small)", root, download, error) from error
+    side, folder = _PLACES_SIDES[split]
+
+    def open_(download: bool) -> Places365:
+        return Places365(root / "places", split=side, small=True, download=download)
+
+    data = open_or_download("places", f"places/{split}.npz", root, f"places/{folder}", open_, download)
     by_category: dict[int, list[Path]] = {}
     for file, category in data.imgs:
         by_category.setdefault(category, []).append(Path(file))
@@ -117,11 +107,13 @@ def _inaturalist(split: str, root: Path, download: bool) -> _FilesByClass:
     from torchvision.datasets import INaturalist
 
     version = _INATURALIST_VERSION[split]
-    try:
-        ranks = sorted({rank for rank, _ in INATURALIST_CLASSES.values()})
-        data = INaturalist(root / "inaturalist", version=version, target_type=ranks, download=download)
-    except (RuntimeError, *UNREADABLE) as error:
-        raise _not_there("inaturalist", f"version {version}", root, download, error) from error
+    ranks = sorted({rank for rank, _ in INATURALIST_CLASSES.values()})
+
+    def open_(download: bool) -> INaturalist:
+        return INaturalist(root / "inaturalist", version=version, target_type=ranks, download=download)
+
+    npz, folder = f"inaturalist/{split}.npz", f"inaturalist/{version}"
+    data = open_or_download("inaturalist", npz, root, folder, open_, download)
     # torchvision lists the files of a species in the order of the disk
     index = sorted(data.index)
     return {
@@ -134,21 +126,7 @@ def _inaturalist(split: str, root: Path, download: bool) -> _FilesByClass:
     }
 
 
-def _not_there(name: str, what: str, root: Path, download: bool, error: Exception) -> DatasetError:
-    if download:
-        return DatasetError(
-            f"could not download {name} ({error}). Without a network, copy {name}/train.npz and {name}/test.npz "
-            f"from a machine that has them into the data root {root}"
-        )
-    return DatasetError(
-        f"no images of {name} in the data root {root} ({error}): `imbal data {name}` downloads them, or set "
-        f"IMBAL_DATA to the folder that holds {name}/train.npz and {name}/test.npz, or torchvision's files, "
-        f"{what}, in {name}/"
-    )
-
-
 def _spread(files: Sequence[Path], most: int) -> list[Path]:
     """Return at most that many of the files, evenly over their order."""
-    if len(files) <= most:
-        return list(files)
+    most = min(most, len(files))
     return [files[i * len(files) // most] for i in range(most)]

@@ -17,10 +17,8 @@ Plant Science 7:1419, 2016.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from imbal_core._checks.names import unknown_name
-from imbal_core.data.image_folders import decode_all, listing_digest, visible_files
+from imbal_core.data.image_folders import decode_all, visible_files
 from imbal_core.data.plantvillage_leaves import file_tail, leaf_from_name, read_leaves
-from imbal_core.data.prepared import DatasetError, check_arrays, read_prepared, write_npz
+from imbal_core.data.prepared import Arrays, DatasetError, checked, prepared_once
 
 __all__ = [
     "CLASS_NAMES",
@@ -42,6 +40,7 @@ __all__ = [
     "Survey",
     "describe",
     "is_plantvillage",
+    "known_groups",
     "load_plantvillage",
     "prepared_name",
     "survey",
@@ -124,62 +123,29 @@ def _parsed(name: str) -> tuple[str, str | None]:
     return plant, disease if colon else None
 
 
-def load_plantvillage(
-    name: str, path: Path, size: int, root: Path, *, trusted: bool
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray | None]:
-    """Return images, labels, class names and groups of a pool; groups are None where no leaf is known.
+def load_plantvillage(name: str, path: Path, size: int, root: Path) -> Arrays:
+    """Return the pool of one of `PLANTVILLAGE_NAMES`; ``:`` and one of `DISEASES` leave the others out.
 
-    Parameters
-    ----------
-    name : str
-        Out of `PLANTVILLAGE_NAMES`; ``:`` and one of `DISEASES` restrict the diseased class to that disease.
-    path : Path
-        The decoded pool; written when missing, and anew when a file below ``color/`` or ``leaves.csv`` changed.
-    size : int
-        Side of the decoded images in pixels.
-    root : Path
-        The data root.
-    trusted : bool
-        Take `path` as it is: in the data of a bundle the files themselves are absent.
+    It is kept decoded at `path`, and decoded anew when a file below ``color/`` or ``leaves.csv`` changed.
 
     Raises
     ------
     DatasetError
         If images are missing or damaged.
     """
-    if trusted and path.exists():
-        return _read(path, "unpack the bundle again")
-    folders = _class_folders(name, root)
     leaves = root / "plantvillage" / "leaves.csv"
-    listed = [file for folder in folders.values() for file in visible_files(folder)]
-    listing = listing_digest([*listed, *([leaves] if leaves.exists() else [])])
-    if path.exists():
-        # A damaged or old cache is no error: the images themselves are at hand.
-        with contextlib.suppress(DatasetError):
-            return _read(path, "", listing=listing)
-    found = survey(name, root)
-    images = decode_all(found.files, size)
-    check_arrays(root / "plantvillage" / "color", images, found.labels, CLASS_NAMES, "add images of it")
-    arrays = {"images": images, "labels": found.labels, "class_names": np.array(CLASS_NAMES)}
-    try:
-        write_npz(path, **arrays, groups=found.groups, listing=np.array(listing))
-    except OSError as error:
-        warnings.warn(f"{path}: could not be written ({error}), so {name} is decoded each time", stacklevel=3)
-    return images, found.labels, CLASS_NAMES, _known_groups(found.groups)
+    files = [file for folder in _class_folders(name, root).values() for file in visible_files(folder)]
+
+    def decoded() -> Arrays:
+        found = survey(name, root)
+        arrays = Arrays(decode_all(found.files, size), found.labels, CLASS_NAMES, found.groups)
+        return checked(root / "plantvillage" / "color", arrays, "add images of it")
+
+    return prepared_once(path, name, decoded, files=[*files, *([leaves] if leaves.exists() else [])])
 
 
-def _read(
-    path: Path, remedy: str, *, listing: str | None = None
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray | None]:
-    images, labels, class_names = read_prepared(path, remedy, listing=listing)
-    with np.load(path, allow_pickle=False) as stored:
-        groups = stored["groups"] if "groups" in stored.files else None
-    if groups is not None and groups.shape != labels.shape:
-        raise DatasetError(f"{path}: expected {len(labels)} groups, found {groups.shape}; {remedy}")
-    return images, labels, class_names, None if groups is None else _known_groups(groups)
-
-
-def _known_groups(groups: np.ndarray) -> np.ndarray | None:
+def known_groups(groups: np.ndarray) -> np.ndarray | None:
+    """Return the groups, or None where no leaf is known."""
     return None if all(group.startswith(_UNKNOWN) for group in groups) else groups
 
 
@@ -222,27 +188,23 @@ def survey(name: str, root: Path) -> Survey:
             if content.startswith(_PNG) and file.suffix.lower() != ".png":
                 misnamed.append(_short(file))
             by_content[hashlib.sha256(content).hexdigest()].append((kind, file))
-    kept: list[tuple[str, Path]] = []
-    duplicates, contradictions = [], []
-    for copies in by_content.values():
-        if len({kind for kind, _ in copies}) > 1:
-            contradictions.append([_short(file) for _, file in copies])
-            continue
-        if len(copies) > 1:
-            duplicates.append([_short(file) for _, file in copies])
-        if copies[0][0] in ("healthy", disease) or disease is None:
-            kept.append(copies[0])
+    copied = [copies for copies in by_content.values() if len(copies) > 1]
+    torn = [copies for copies in copied if len({kind for kind, _ in copies}) > 1]
+    whole = (copies[0] for copies in by_content.values() if copies not in torn)
+    kept = [(kind, file) for kind, file in whole if disease is None or kind in ("healthy", disease)]
     leaves = read_leaves(root / "plantvillage" / "leaves.csv")
     known = [leaves.get(_short(file)) or leaf_from_name(file.parent.name, file.name) for _, file in kept]
+    # an image whose leaf is unknown is a group with other cuts of the same photograph
+    alone = [f"{_UNKNOWN}{file.parent.name}/{file_tail(file.name)}" for _, file in kept]
     return Survey(
         files=[file for _, file in kept],
         labels=np.array([kind != "healthy" for kind, _ in kept], dtype=np.int64),
-        groups=np.array([leaf or _photograph(f) for leaf, (_, f) in zip(known, kept, strict=True)]),
+        groups=np.array([leaf or own for leaf, own in zip(known, alone, strict=True)]),
         leaf_known=np.array([leaf is not None for leaf in known], dtype=bool),
         empty=empty,
         misnamed_png=misnamed,
-        duplicates=duplicates,
-        contradictions=contradictions,
+        duplicates=[[_short(file) for _, file in copies] for copies in copied if copies not in torn],
+        contradictions=[[_short(file) for _, file in copies] for copies in torn],
     )
 
 
@@ -253,10 +215,8 @@ def describe(name: str, root: Path) -> list[str]:
     for label, kind in enumerate(CLASS_NAMES):
         of_class = found.labels == label
         known = of_class & found.leaf_known
-        diseases = Counter(
-            f.parent.name.split("___")[1] for f, k in zip(found.files, of_class, strict=True) if k
-        )
-        parts = ", ".join(f"{disease} {number:,}" for disease, number in diseases.items())
+        shown = [found.files[i].parent.name.split("___")[1] for i in np.flatnonzero(of_class)]
+        parts = ", ".join(f"{disease} {number:,}" for disease, number in Counter(shown).items())
         lines.append(
             f"{kind}: {of_class.sum():,} images{f' ({parts})' if label else ''}, {known.sum():,} of them with a "
             f"known leaf ({len(set(found.groups[known])):,} leaves)"
@@ -264,20 +224,12 @@ def describe(name: str, root: Path) -> list[str]:
     oddities = {
         "empty, left out": found.empty,
         "PNG under another name, kept": found.misnamed_png,
-        "the same bytes, the first kept": [" = ".join(copies) for copies in found.duplicates],
-        "the same bytes in two classes, all left out": [
-            " = ".join(copies) for copies in found.contradictions
-        ],
+        "the same bytes, the first kept": map(" = ".join, found.duplicates),
+        "the same bytes in two classes, all left out": map(" = ".join, found.contradictions),
     }
-    for what, files in oddities.items():
-        if files:
-            lines += [f"{what} ({len(files)}):", *(f"  {file}" for file in files)]
-    return lines if any(oddities.values()) else [*lines, "no file is empty, misnamed or there twice"]
-
-
-def _photograph(file: Path) -> str:
-    """Return the group of an image whose leaf is unknown: itself, with other cuts of the same photograph."""
-    return f"{_UNKNOWN}{file.parent.name}/{file_tail(file.name)}"
+    listed = {what: [f"  {file}" for file in files] for what, files in oddities.items()}
+    odd = [line for what, files in listed.items() if files for line in (f"{what} ({len(files)}):", *files)]
+    return [*lines, *(odd or ["no file is empty, misnamed or there twice"])]
 
 
 def _short(file: Path) -> str:

@@ -6,8 +6,6 @@ Only the class folders of the plants in `imbal_core.data.plantvillage` are kept,
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import shutil
@@ -46,14 +44,8 @@ MINIMUM = {"healthy": 1300, "diseased": 167}
 def download_plantvillage(root: Path, *, sha256: str | None = None) -> None:
     """Download the data set's archive and leaf map into the data root and keep what is needed of them.
 
-    The archive needs 2.2 GB, and as much again while it is unpacked; both are removed in the end.
-
-    Parameters
-    ----------
-    root : Path
-        The data root.
-    sha256 : str, optional
-        Of the archive, instead of the recorded one.
+    The archive, whose recorded hash `sha256` replaces, needs 2.2 GB, and as much again while it is unpacked; both are
+    removed in the end.
 
     Raises
     ------
@@ -74,19 +66,17 @@ def install_plantvillage(
 ) -> None:
     """Take PlantVillage's colour images and leaves from a folder or an archive into the data root.
 
+    Files of the same name in the root's ``plantvillage/color`` are replaced, others stay.
+
     Parameters
     ----------
     source : Path
-        A folder that holds, at any depth, the class folders (``Apple___healthy`` ...), or a zip or tar file of
-        one. Where they occur several times, those in a folder called ``color`` are taken. A folder stays as it
-        is. Leaves are looked for beside ``color/`` and one level up: ``leaves.csv``, ``leaf-map.json``,
-        ``leaf_grouping/leaf-map.json``.
-    root : Path
-        The data root. Files of the same name in ``plantvillage/color`` are replaced, others stay.
-    sha256 : str, optional
-        What an archive must have.
+        A folder, which stays as it is, that holds, at any depth, the class folders (``Apple___healthy`` ...), or a zip
+        or tar file of one, with the hash `sha256` where one is given. Where the class folders occur several times,
+        those in a folder called ``color`` are taken.
     leaf_map : Path, optional
-        A leaf map, instead of looking for one.
+        Of the leaves. Else it is looked for beside ``color/`` and one level up: ``leaves.csv``, ``leaf-map.json``,
+        ``leaf_grouping/leaf-map.json``.
 
     Raises
     ------
@@ -132,9 +122,7 @@ def _find_color(place: Path, source: Path) -> Path:
     chosen = [folder for folder in found if folder.name == "color"] or found
     if len(chosen) == 1:
         return chosen[0]
-    what = (
-        "no class folder such as Apple___healthy" if not chosen else f"class folders in {len(chosen)} places"
-    )
+    what = f"class folders in {len(chosen)} places" if chosen else "no class folder such as Apple___healthy"
     raise DatasetError(f"{source}: {what}; give the folder that holds PlantVillage's colour images")
 
 
@@ -150,8 +138,8 @@ def _checked_classes(color: Path, source: Path) -> list[str]:
             raise DatasetError(
                 f"{source}: {plant} lacks the class folder {prefix}___{missing[0]}; copy it anew"
             )
-        counts = {kind: len(visible_files(color / f"{prefix}___{kind}")) for kind in kinds}
-        totals = {"healthy": counts["healthy"], "diseased": sum(counts.values()) - counts["healthy"]}
+        healthy, *diseased = (len(visible_files(color / f"{prefix}___{kind}")) for kind in kinds)
+        totals = {"healthy": healthy, "diseased": sum(diseased)}
         for kind, least in MINIMUM.items():
             if totals[kind] < least:
                 raise DatasetError(
@@ -189,15 +177,12 @@ def _leaves_csv(color: Path, leaf_map: Path | None, target: Path, classes: list[
         known = json.loads(leaf_map.read_text(encoding="utf-8"))
     if not isinstance(known, dict) or not all(isinstance(leaves, list) for leaves in known.values()):
         raise DatasetError(f"{leaf_map}: not a leaf map (JSON, the tail of a file name to a list of leaves)")
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("file", "leaf"))
-    for name in classes:
-        for file in visible_files(target / name):
-            leaf = _mapped_leaf(known, name, file.name)
-            if leaf is not None:
-                writer.writerow((f"{name}/{file.name}", leaf))
-    return text.getvalue().encode()
+    import pandas as pd
+
+    files = [(name, file.name) for name in classes for file in visible_files(target / name)]
+    rows = [(f"{name}/{file}", _mapped_leaf(known, name, file)) for name, file in files]
+    table = pd.DataFrame(rows, columns=["file", "leaf"]).dropna()
+    return table.to_csv(index=False, lineterminator="\r\n").encode()
 
 
 def _mapped_leaf(leaf_map: Mapping[str, list[str]], class_folder: str, file_name: str) -> str | None:

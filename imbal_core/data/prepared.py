@@ -1,20 +1,24 @@
-"""The prepared form of images: one npz per side with images, labels and class names.
+"""The prepared form of images: one npz per side with images, labels, class names and, where known, groups.
 
 It is written all or nothing, and checked whenever it is read.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import warnings
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imbal_core._checks.files import write_atomically
 
-__all__ = ["UNREADABLE", "DatasetError", "check_arrays", "read_prepared", "write_npz"]
+__all__ = ["UNREADABLE", "Arrays", "DatasetError", "checked", "prepared_once", "read_prepared"]
 
 # What reading a damaged or foreign file raises.
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
@@ -24,40 +28,75 @@ class DatasetError(ValueError):
     """Images that cannot be used: missing, corrupt, of the wrong shape; the message names file and remedy."""
 
 
-def read_prepared(
-    path: Path, remedy: str, *, listing: str | None = None
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+class Arrays(NamedTuple):
+    """Images, uint8 (N, H, W, 3), labels, int64 (N,), the K class names, and groups, str (N,), or None."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    groups: np.ndarray | None = None
+
+
+def read_prepared(path: Path, remedy: str, *, listing: str | None = None) -> Arrays:
     """Read a prepared npz and check it; with `listing`, it must have been made from exactly those files."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if listing is not None and str(stored["listing"]) != listing:
                 raise DatasetError(f"{path}: made from other files")
             images, labels, class_names = stored["images"], stored["labels"], stored["class_names"]
+            groups = stored["groups"] if "groups" in stored.files else None
     except DatasetError:
         raise
     except (*UNREADABLE, TypeError, AttributeError) as error:
         raise DatasetError(
             f"{path}: not a complete npz of images, labels and class_names ({error}); {remedy}"
         ) from error
-    names = tuple(str(name) for name in class_names.ravel())
-    check_arrays(path, images, labels, names, remedy)
-    return images, labels.astype(np.int64), names
+    return checked(path, Arrays(images, labels, tuple(map(str, class_names.ravel())), groups), remedy)
 
 
-def check_arrays(
-    path: Path,
-    images: np.ndarray,
-    labels: np.ndarray,
-    class_names: tuple[str, ...],
-    remedy: str = "replace the file",
-) -> None:
-    """Raise unless the arrays are those of an image data set in which every class occurs."""
+def prepared_once(
+    path: Path, name: str, make: Callable[[], Arrays], *, files: Sequence[Path] | None = None
+) -> Arrays:
+    """Return what `make` returns, and leave it at `path`: a root that cannot be written is warned of.
+
+    With `files`, what is there is read instead as long as their places, sizes and times are the same.
+    """
+    listing = {} if files is None else {"listing": _listing_digest(files)}
+    if listing and path.exists():
+        # A damaged or old cache is no error: the images themselves are at hand.
+        with contextlib.suppress(DatasetError):
+            return read_prepared(path, "", **listing)
+    made = make()
+    kept: dict[str, Any] = {key: part for key, part in made._asdict().items() if part is not None}
+    try:
+        write_atomically(path, lambda file: np.savez(file, **kept, **listing))  # type: ignore[arg-type]
+    except OSError as error:
+        warnings.warn(
+            f"{path}: could not be written ({error}), so {name} is prepared anew each time", stacklevel=3
+        )
+    return made
+
+
+def _listing_digest(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of places, sizes and times of files, which changes when one of them is touched."""
+    digest = hashlib.sha256()
+    for file in files:
+        state = file.stat()
+        digest.update(f"{file.resolve().as_posix()}\t{state.st_size}\t{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def checked(path: Path, arrays: Arrays, remedy: str) -> Arrays:
+    """Return the arrays with labels as int64; raise unless they are of images in which every class occurs."""
+    images, labels, class_names, groups = arrays
     problem = None
     num_classes = len(class_names)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         problem = f"expected images uint8 (N, H, W, 3), found {images.dtype} {images.shape}"
     elif labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         problem = f"expected {len(images)} integer labels, found {labels.dtype} {labels.shape}"
+    elif groups is not None and groups.shape != labels.shape:
+        problem = f"expected {len(labels)} groups, found {groups.shape}"
     elif num_classes < 2:
         problem = f"expected at least 2 classes, found {num_classes}"
     elif len(labels) == 0:
@@ -70,8 +109,4 @@ def check_arrays(
             problem = f"no images of class {empty[0]} ({class_names[empty[0]]!r})"
     if problem:
         raise DatasetError(f"{path}: {problem}; {remedy}")
-
-
-def write_npz(path: Path, **arrays: Any) -> None:
-    """Write an npz all or nothing: other processes may read, or write the same, meanwhile."""
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    return arrays._replace(labels=labels.astype(np.int64))

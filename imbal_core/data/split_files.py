@@ -6,11 +6,19 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from imbal_core.data.datasets import ImageDataset
 from imbal_core.data.splits import dataset_groups, draw_split, split_counts
 
 __all__ = ["export_splits"]
+
+_TORCHVISION = {
+    "cifar10": "CIFAR10(root, train=True)",
+    "cifar100": "CIFAR100(root, train=True)",
+    "fashion_mnist": "FashionMNIST(root, train=True)",
+    "svhn": "SVHN(root, split='train')",
+}
 
 
 def export_splits(
@@ -44,10 +52,6 @@ def export_splits(
     by_group : bool, default=False
         Keep the images of one group on one side.
 
-    Returns
-    -------
-    list of Path
-
     Raises
     ------
     ValueError
@@ -57,31 +61,18 @@ def export_splits(
     folder.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^\w.-]+", "_", name) + ("-grouped" if by_group else "")
     groups = dataset_groups(dataset) if by_group else None
-    torchvision_class = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}.get(
-        dataset.name
-    )
-    if torchvision_class:
-        images = f"torchvision.datasets.{torchvision_class}(root, train=True)"
-    elif dataset.name == "svhn":
-        images = "torchvision.datasets.SVHN(root, split='train')"
-    else:
-        images = "the images of imbal_core.data.datasets.load_dataset(dataset, 'train')"
-    tested = "the test set is used whole"
-    if dataset.test_per_class is not None:
-        tested = "split['test']; all three index the same images"
     written = []
     for imbalance in imbalances:
         train_counts, valid_counts, test_counts = split_counts(dataset, imbalance, scale=scale)
+        options: dict[str, Any] = {"num_test": num_test, "test_counts": test_counts, "groups": groups}
         for seed in seeds:
             split = draw_split(
                 dataset.labels,
                 train_counts,
                 valid_counts,
                 seed=seed,
-                num_test=num_test,
-                test_counts=test_counts,
-                groups=groups,
                 num_classes=dataset.num_classes,
+                **options,
             )
             content = {
                 "dataset": name,
@@ -95,8 +86,7 @@ def export_splits(
                 "valid_counts": valid_counts.tolist(),
                 "num_test": num_test,
                 "sha256": split.sha256,
-                "use": f"torch.utils.data.Subset({images}, split['train']), and the same with "
-                f"split['valid']; {tested}",
+                "use": _use(dataset),
                 "train": split.train.tolist(),
                 "valid": split.valid.tolist(),
             }
@@ -107,3 +97,13 @@ def export_splits(
             path.write_text(json.dumps(content) + "\n", encoding="utf-8")
             written.append(path)
     return written
+
+
+def _use(dataset: ImageDataset) -> str:
+    known = _TORCHVISION.get(dataset.name)
+    images = "the images of imbal_core.data.datasets.load_dataset(dataset, 'train')"
+    images = f"torchvision.datasets.{known}" if known else images
+    tested = "the test set is used whole"
+    if dataset.test_per_class is not None:
+        tested = "split['test']; all three index the same images"
+    return f"torch.utils.data.Subset({images}, split['train']), and the same with split['valid']; {tested}"

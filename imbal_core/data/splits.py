@@ -84,10 +84,6 @@ def draw_split(
     num_classes : int, optional
         K; ``labels.max() + 1`` if not given.
 
-    Returns
-    -------
-    Split
-
     Raises
     ------
     ValueError
@@ -100,11 +96,8 @@ def draw_split(
     validation the last. So for one seed, smaller counts are nested in larger ones, and the training images of
     one split are never validation images of another as long as both together fit into the pool. With groups
     the rank is that of the group, then of the image, and validation chooses its groups first; nesting then
-    holds if each group lies in one class.
-
-    Test images drawn from the pool take the very last ranks, and with groups they choose before the others.
-    They depend on the seed, `test_counts` and the groups alone: the splits of one seed share their test
-    images, whatever the training and validation counts, and stay nested as above.
+    holds if each group lies in one class. Test images drawn from the pool take the very last ranks, and with groups
+    they choose before the others: they depend on the seed, `test_counts` and the groups alone.
 
     Examples
     --------
@@ -118,22 +111,21 @@ def draw_split(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise ValueError(f"seed must be an integer, got {seed!r}")
     num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
+    nothing = np.zeros(num_classes, np.int64)
     train_wanted = _checked_counts("train_counts", train_counts, num_classes)
     valid_wanted = _checked_counts(
-        "valid_counts", np.zeros(num_classes, np.int64) if valid_counts is None else valid_counts, num_classes
+        "valid_counts", nothing if valid_counts is None else valid_counts, num_classes
     )
-    test_wanted = None
-    if test_counts is not None:
-        test_wanted = _checked_counts("test_counts", test_counts, num_classes)
-        if num_test:
-            raise ValueError(f"num_test={num_test} and test_counts exclude each other; give one of them")
+    test_wanted = None if test_counts is None else _checked_counts("test_counts", test_counts, num_classes)
+    if test_counts is not None and num_test:
+        raise ValueError(f"num_test={num_test} and test_counts exclude each other; give one of them")
     if labels.max() >= num_classes:
         raise ValueError(f"labels go up to {labels.max()}, but num_classes={num_classes}")
     pool = np.bincount(labels, minlength=num_classes)
     check_pool(pool, train_wanted, valid_wanted, "", test=test_wanted)
     group_of = _checked_groups(groups, len(labels))
-    ranks_of = None if groups is None else group_of
-    ranked = [_ranked(np.flatnonzero(labels == k), ranks_of, seed) for k in range(num_classes)]
+    grouped = groups is not None
+    ranked = [_ranked(np.flatnonzero(labels == k), group_of, grouped, seed) for k in range(num_classes)]
     taken: set[str] = set()
     before: list[str] = []
 
@@ -164,21 +156,11 @@ def draw_split(
 def split_counts(
     dataset: ImageDataset, imbalance: str, *, scale: float = 1.0, valid_share: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return how many images of each class train, validate and test, for `draw_split`.
+    """Return how many images of each class train, validate and test, int64 of shape (K,), for `draw_split`.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        The training pool. Of one that sets ``test_per_class``, so many images of each class are put aside for
-        testing before the imbalance is applied to the rest.
-    imbalance, scale, valid_share
-        See `imbal_core.data.class_counts.counts_from_name`.
-
-    Returns
-    -------
-    train_counts, valid_counts : ndarray of int64, shape (K,)
-    test_counts : ndarray of int64, shape (K,), or None
-        None for a data set with a test set of its own.
+    Of a data set with ``test_per_class``, so many images of each class are put aside for testing before the imbalance
+    is applied to the rest; else the test counts are None. `imbalance`, `scale` and `valid_share` are those of
+    `imbal_core.data.class_counts.counts_from_name`.
 
     Raises
     ------
@@ -209,20 +191,11 @@ def dataset_groups(dataset: ImageDataset) -> np.ndarray:
 def shared_groups(split: Split, groups: Sequence[Any] | np.ndarray) -> dict[str, float]:
     """Return how much of the test and validation sides shows a group that is also in training.
 
-    Parameters
-    ----------
-    split : Split
-        One whose test images are drawn from the pool.
-    groups : sequence of int or str, shape (N,)
-        The group of each image of the pool. An image whose group is unknown, and has a name of its own, counts
-        as not shared; so the shares are lower bounds where groups are missing.
-
-    Returns
-    -------
-    dict
-        ``"test"`` and ``"valid"``: share of that side's images whose group is also in training, from 0 to 1
-        (nan without images); ``"test_groups"`` and ``"test_groups_shared"``: number of groups on the test
-        side, and of those that are also in training.
+    The test images are drawn from the pool, and `groups` has the group of each image of the pool, shape (N,).
+    ``"test"`` and ``"valid"`` are the share of that side's images whose group is also in training, from 0 to 1, nan
+    without images; ``"test_groups"`` and ``"test_groups_shared"`` count the groups on the test side, and those of
+    them that are also in training. An image whose group is unknown, and has a name of its own, counts as not shared:
+    the shares are lower bounds where groups are missing.
     """
     group_of = _checked_groups(groups, len(groups))
     in_train = {group_of[i] for i in split.train}
@@ -258,12 +231,12 @@ def _checked_groups(groups: Sequence[Any] | np.ndarray | None, size: int) -> lis
     return [str(value) for value in values]
 
 
-def _ranked(members: np.ndarray, groups: list[str] | None, seed: int) -> list[int]:
+def _ranked(members: np.ndarray, group_of: list[str], grouped: bool, seed: int) -> list[int]:
     """Return the image indices of one class in the order in which they are drawn."""
 
     def rank(text: str) -> bytes:
         return hashlib.blake2b(f"{seed}:{text}".encode(), digest_size=16).digest()
 
-    if groups is None:
-        return sorted(members.tolist(), key=lambda i: rank(str(i)))
-    return sorted(members.tolist(), key=lambda i: (rank(f"group:{groups[i]}"), rank(str(i))))
+    return sorted(
+        members.tolist(), key=lambda i: (rank(f"group:{group_of[i]}") if grouped else b"", rank(str(i)))
+    )

@@ -46,6 +46,11 @@ def test_a_folder_is_read_by_class_and_file_name(photos, root):
     assert data.labels.tolist() == [0] * 3 + [1] * 4 + [2] * 5
 
 
+def test_the_fingerprint_of_a_folder_is_the_same_for_ever(photos, root):
+    data = load_dataset(f"folder:{photos}", "train", root=root, image_size=16)
+    assert data.fingerprint == "757771afe33569afaaff8af631ac1716318676c119bc8f43086d2747dc632076"
+
+
 def test_a_folders_images_have_64_pixels_unless_asked_otherwise(photos, root):
     assert load_dataset(f"folder:{photos}", "train", root=root).images.shape == (12, 64, 64, 3)
     for size in (4, 5000, 32.0, True):

@@ -227,7 +227,7 @@ def test_a_data_root_that_cannot_be_written_is_a_warning(apples, root, monkeypat
     def full(*_, **__):
         raise OSError("no space left")
 
-    monkeypatch.setattr("imbal_core.data.plantvillage.write_npz", full)
+    monkeypatch.setattr("imbal_core.data.prepared.write_atomically", full)
     with pytest.warns(UserWarning, match="no space left"):
         assert len(load(root).labels) == 15
 

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import hashlib
 import inspect
 import json
 import math
@@ -30,7 +31,7 @@ from imbal_core.training.fit import DivergedError, fit
 from imbal_core.training.prediction import default_device, device_label, iter_predict, predict
 from imbal_core.training.recipe import scored_epochs
 from imbal_core.training.schedules import augment_batch, epoch_indices, learning_rate
-from imbal_core.training.start import build_network, seeded_init
+from imbal_core.training.start import build_network, seeded_init, stream_seed
 
 BASE = {
     "study": "demo",
@@ -445,6 +446,30 @@ def test_augmentation_does_not_depend_on_the_memory_format():
     plain = augment_batch(images, "crop-flip", torch.Generator().manual_seed(3))
     last = images.contiguous(memory_format=torch.channels_last)
     assert torch.equal(plain, augment_batch(last, "crop-flip", torch.Generator().manual_seed(3)))
+
+
+def test_the_first_batch_and_weights_of_a_seed_are_the_same_for_ever():
+    """Committed records depend on each stream's seed, and on how the order and the shifts are drawn from it."""
+    order = torch.Generator().manual_seed(stream_seed(3, "order"))
+    first = {}
+    for sampler in ("shuffle", "over-sample", "class-balanced"):
+        drawn = epoch_indices(LABELS, config(sampler=sampler), order)
+        first[sampler] = drawn[:8].tolist(), int(drawn @ torch.arange(len(drawn)))
+    assert first == {
+        "shuffle": ([14, 30, 59, 0, 10, 15, 37, 35], 52326),
+        "over-sample": ([41, 40, 19, 31, 54, 47, 44, 46], 273347),
+        "class-balanced": ([57, 51, 52, 40, 46, 6, 41, 41], 66533),
+    }
+    augmentation = torch.Generator().manual_seed(stream_seed(3, "augmentation"))
+    images = torch.stack([distinct_image()] * 8)
+    content = b"".join(
+        augment_batch(images, how, augmentation).contiguous().numpy().tobytes()
+        for how in ("flip", "crop-flip")
+    )
+    assert hashlib.sha256(content).hexdigest()[:16] == "0b4c41b334f6d643"
+    assert (stream_seed(3, "weights"), stream_seed(3, "layers")) == (44782429508679028, 64936873189096275)
+    with seeded_init(3):
+        assert torch.randint(10**6, (3,)).tolist() == [698718, 914222, 489711]
 
 
 # --- fit

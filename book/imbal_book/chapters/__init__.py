@@ -150,7 +150,7 @@ def number(
 ) -> str:
     """Return a mean with its interval as text, such as ``"+1.2 (0.4 to 2.0)"``; a scale of 100 prints percent."""
     plus = "+" if sign else ""
-    if not math.isfinite(low + high):
+    if not math.isfinite(high - low):
         return f"{scale * mean:{plus}.{digits}f} (one seed, no interval)"
     return f"{scale * mean:{plus}.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 

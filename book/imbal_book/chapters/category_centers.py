@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import pandas as pd
 
 from imbal_book.chapters import number
+from imbal_book.chapters.readings import DATA
 from imbal_book.evidence.papers import Paper
-from imbal_book.evidence.verbs import PAIR, minus, summarise
+from imbal_book.evidence.verbs import minus, summarise
 
-__all__ = ["ablations", "available", "best_remedy", "comparison", "comparison_table", "gains", "recalls"]
+__all__ = ["ablations", "available", "best_remedy", "comparison", "comparison_table", "gains", "in_order"]
 
 #: From the nearest to the paper's protocol to the farthest.
 FORMS = ("fine-tuned", "from scratch", "frozen")
 _METHODS = ("D", "C", "F", "OD", "OC", "OF", "LA")
-_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist5k": "digits"}
-_RANK = {name: place for place, name in enumerate((*FORMS, *_DATA, *_METHODS))}
+_RANK = {name: place for place, name in enumerate((*FORMS, *DATA, *_METHODS))}
 _CELL = ["form", "dataset", "imbalance", "readout"]
 #: The two open choices that are tested, by the end of the readout's name.
 _CHOICES = {
@@ -25,7 +25,7 @@ _CHOICES = {
 }
 
 
-def _in_order(frame: pd.DataFrame, by: Sequence[str] = _CELL) -> pd.DataFrame:
+def in_order(frame: pd.DataFrame, by: Sequence[str] = _CELL) -> pd.DataFrame:
     """Return the rows in the order of the page; the letters of the types stand in their own."""
     return frame.sort_values(
         list(by),
@@ -35,7 +35,7 @@ def _in_order(frame: pd.DataFrame, by: Sequence[str] = _CELL) -> pd.DataFrame:
 
 
 def _accuracies(frame: pd.DataFrame) -> pd.DataFrame:
-    return _in_order(frame[frame["metric"] == "accuracy"])
+    return in_order(frame[frame["metric"] == "accuracy"])
 
 
 def _printed(paper: Paper) -> pd.DataFrame:
@@ -52,8 +52,8 @@ def _printed(paper: Paper) -> pd.DataFrame:
 
 def available(frame: pd.DataFrame) -> pd.DataFrame:
     """Return what has records, the nearest to the paper first: columns form, dataset and title (both in words)."""
-    found = _in_order(frame[["form", "dataset"]].drop_duplicates(), ["form", "dataset"])
-    return found.assign(title=[f"{_DATA.get(name, name)}, {form}" for form, name in found.to_numpy()])
+    found = in_order(frame[["form", "dataset"]].drop_duplicates(), ["form", "dataset"])
+    return found.assign(title=[f"{DATA.get(name, name)}, {form}" for form, name in found.to_numpy()])
 
 
 def comparison(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def comparison(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
     none), panel (the type), row and method.
     """
     here, there = summarise(_accuracies(frame), _CELL), _printed(paper).rename(columns={"value": "paper"})
-    cells = _in_order(here[here["readout"].isin(_METHODS)].merge(there, how="outer", on=_CELL))
+    cells = in_order(here[here["readout"].isin(_METHODS)].merge(there, how="outer", on=_CELL))
     method, panel = cells["readout"], "type " + cells["imbalance"]
     return cells.assign(n=cells["n"].fillna(0).astype(int), panel=panel, row=method, method=method)
 
@@ -115,7 +115,7 @@ def best_remedy(frame: pd.DataFrame) -> pd.DataFrame:
     adjusted = to_softmax[to_softmax["readout"] == "LA"].assign(adjusted=_points)
     centers = to_adjusted[to_adjusted["readout"].isin(["C", "F"])].assign(center=_points)
     best = centers.loc[centers.groupby(place, sort=False)["mean"].idxmax()]
-    both = best.merge(adjusted[[*place, "adjusted"]], on=place).replace({"dataset": _DATA})
+    both = best.merge(adjusted[[*place, "adjusted"]], on=place).replace({"dataset": DATA})
     names = ["form", "data", "type", "LA - D", "best center", "center - LA", "n"]
     return both[[*place, "adjusted", "readout", "center", "n"]].set_axis(names, axis=1)
 
@@ -137,19 +137,4 @@ def ablations(frame: pd.DataFrame) -> pd.DataFrame:
     found = found.assign(text=_points(found, digits=2), choice=found["readout"].str[3:].map(_CHOICES))
     table = found.pivot(index=row, columns="choice", values="text").rename_axis(columns=None)
     table = table.assign(seeds=found.groupby(row)["n"].first()).reset_index()
-    return _in_order(table, row).replace({"dataset": _DATA}).rename(columns={"dataset": "data"})
-
-
-def recalls(labels: pd.DataFrame) -> pd.DataFrame:
-    """Return each label's recall for `pictures.figures.recall_by_label`; labels of CIFAR-100 in tens, as in Table II.
-
-    ``labels`` is of :func:`imbal_book.studies.category_centers.label_frame`, of one form and data set.
-    """
-    width, by = (10 if labels["label"].max() > 9 else 1), ["imbalance", "readout", "first"]
-    labels = labels.assign(first=labels["label"] // width * width).rename(columns={"recall": "value"})
-    tens = labels.groupby([*by, *PAIR])[["value", "train_count"]].mean().reset_index()
-    found = summarise(_in_order(tens.astype({"train_count": int}), by[:2]), [*by, "train_count"])
-    names = [str(first) if width == 1 else f"{first}-{first + width - 1}" for first in found["first"]]
-    return found.assign(
-        method=found["readout"], label=names, low=found["low"].clip(0), high=found["high"].clip(upper=1)
-    )
+    return in_order(table, row).replace({"dataset": DATA}).rename(columns={"dataset": "data"})

@@ -1,30 +1,90 @@
-"""Tables and figures of the chapter on complement cross entropy, each from the long frames of its study."""
+"""Tables of the chapter on complement cross entropy, and the frames of its figures, from its study's long frame."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import Chapter, Html
-from imbal_book.chapters.complement_places import FIRST, METRICS, Place, at
-from imbal_book.chapters.readings import contrast, interval_text, level
-from imbal_book.evidence.statistics import Interval, mean_interval
-from imbal_book.studies.complement_cross_entropy import ARMS, POST_HOC
+from imbal_book.chapters import Chapter, Html, number
+from imbal_book.chapters.readings import DATA
+from imbal_book.evidence.claims import Verdict
+from imbal_book.evidence.judgement import gate_reason
+from imbal_book.evidence.papers.reference import published_values, reference_numbers
+from imbal_book.evidence.rules import load_rules
+from imbal_book.evidence.verbs import PAIR, minus, summarise
+from imbal_book.studies.complement_cross_entropy import ARMS, NETWORKS, POST_HOC
 from imbal_book.studies.complement_cross_entropy import arm as arm_of
 
 __all__ = [
+    "FIRST",
     "arm_table",
-    "contrasts",
-    "label_recalls",
-    "learning_curves",
+    "baseline",
+    "beside_published",
+    "differences",
+    "first_network",
+    "gains",
+    "in_order",
     "levels",
     "mechanism_table",
     "not_run",
+    "opening",
+    "published_table",
     "recorded_times",
     "selection_table",
 ]
+
+#: What the chapter's first picture compares.
+FIRST = ("CE", "CCE (paper)", "CCE (released)")
+#: Metric -> (what it is called, factor, unit, digits).
+_METRICS = {
+    "accuracy": ("accuracy", 100, "%", 1),
+    "recall_few": ("minority recall", 100, "%", 1),
+    "recall_many": ("majority recall", 100, "%", 1),
+    "p_true": ("p of the true class", 100, "%", 1),
+    "p_true_few": ("p of the true class, minority", 100, "%", 1),
+    "wrong_class_entropy": ("wrong-class entropy", 1, "nats", 2),
+}
+#: From the paper's network to the farthest from it; the arms and remedies as the study has them.
+_RANK = {name: place for place, name in enumerate((*reversed(NETWORKS.values()), *ARMS, *POST_HOC))}
+#: Readout -> what the published numbers call it.
+_PUBLISHED = {
+    "CE": "CE",
+    "Focal": "Focal",
+    "Class-balanced": "Class-balanced",
+    "LDAM-DRW": "LDAM-DRW",
+    "Balanced softmax": "Balanced softmax",
+    "Logit adjustment": "Logit adjustment",
+    "CE, logit adjusted": "Logit adjustment, post-hoc",
+    "CE, tau-normalised": "tau-normalisation",
+    "CE, classifier re-trained": "cRT",
+}
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows in the order of the page, with the column place: data, imbalance and network in words.
+
+    The network nearest to the paper stands first, CIFAR-10 before CIFAR-100, the strongest imbalance before the weaker.
+    """
+    kind = frame["imbalance"].str.extract(r"(?P<kind>\w+) (?P<ratio>\d+)")
+    keys = pd.DataFrame(
+        {
+            "form": frame["form"].map(_RANK),
+            "data": frame["dataset"].str.len(),
+            "kind": kind["kind"],
+            "ratio": -kind["ratio"].astype(int),
+            "readout": frame["readout"].map(_RANK),
+        }
+    ).reset_index(drop=True)
+    where = frame[["dataset", "imbalance", "form"]].replace({"dataset": DATA})
+    placed = frame.assign(place=where.agg(", ".join, axis=1) if len(where) else "")
+    return placed.iloc[keys.sort_values([*map(str, keys)], kind="stable").index.to_numpy()]
+
+
+def first_network(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the network that stands first."""
+    return frame[frame["form"].isin(frame["form"].head(1))]
 
 
 def not_run(profile: str) -> Html:
@@ -36,61 +96,58 @@ def not_run(profile: str) -> Html:
     )
 
 
+def _panel(rows: pd.DataFrame, metric: str, *, gain: bool = False) -> pd.DataFrame:
+    """Return one panel of an interval plot, in the unit of the metric: a row for each place, a dot for each readout."""
+    name, scale, unit, _ = _METRICS[metric]
+    cells = summarise(rows[rows["metric"] == metric], ["place", "readout"])
+    cells[["mean", "low", "high"]] *= scale
+    title = f"{name} minus CE ({'points' if unit == '%' else unit})" if gain else f"{name} ({unit})"
+    return cells.assign(panel=title, row=cells["place"], method=cells["readout"])
+
+
 def levels(
     frame: pd.DataFrame,
-    where: Sequence[Place],
-    readouts: Sequence[str] = FIRST,
+    readouts: Collection[str] = FIRST,
     metrics: Sequence[str] = ("accuracy", "recall_few"),
 ) -> pd.DataFrame:
-    """Return every readout's mean and its paired difference to CE, ready for `imbal_book.pictures.figures.intervals`.
-
-    Returns
-    -------
-    DataFrame
-        Columns panel, row, method, mean, low, high (in the panel's unit, 95 % intervals) and n.
-    """
-    rows = []
-    for metric in metrics:
-        name, scale, unit = METRICS[metric]
-        for place in where:
-            for readout in readouts:
-                here = level(at(frame, place), readout, metric)
-                rows.append((f"{name} ({unit})", place.title(), readout, here, scale))
-        points = "points" if unit == "%" else unit
-        for place in where:
-            for readout in readouts:
-                gain = contrast(at(frame, place), readout, "CE", metric)
-                if readout != "CE":
-                    rows.append((f"{name} minus CE ({points})", place.title(), readout, gain, scale))
-    return _dots(rows)
+    """Return each readout's mean and paired difference to CE, a panel for each, for `pictures.figures.intervals`."""
+    chosen = frame[frame["readout"].isin(readouts)]
+    change = minus(chosen, "CE")
+    both = [(_panel(chosen, metric), _panel(change, metric, gain=True)) for metric in metrics]
+    return pd.concat([panel for pair in both for panel in pair], ignore_index=True)
 
 
-def contrasts(
-    frame: pd.DataFrame, place: Place, metrics: Sequence[str] = ("accuracy", "recall_few", "recall_many")
+def gains(
+    frame: pd.DataFrame, metrics: Sequence[str] = ("accuracy", "recall_few", "recall_many")
 ) -> pd.DataFrame:
     """Return every readout's paired difference to CE in one place, a row each, for `pictures.figures.intervals`."""
-    cell = at(frame, place)
-    rows = []
-    for metric in metrics:
-        panel = f"{METRICS[metric][0]} minus CE (points)"
-        for readout in (*ARMS, *POST_HOC):
-            if readout != "CE":
-                rows.append((panel, readout, readout, contrast(cell, readout, "CE", metric), 100))
-    return _dots(rows)
+    change = minus(frame, "CE")
+    cells = pd.concat([_panel(change, metric, gain=True) for metric in metrics], ignore_index=True)
+    return cells.assign(row=cells["method"])
 
 
-def _dots(rows: Iterable[tuple[str, str, str, Interval, float]]) -> pd.DataFrame:
-    names = ["panel", "row", "method", "mean", "low", "high", "n"]
-    shown = [
-        (panel, row, method, scale * here.mean, scale * here.low, scale * here.high, here.n)
-        for panel, row, method, here, scale in rows
-        if here.n
-    ]
-    return pd.DataFrame(shown, columns=names)
+def _texts(rows: pd.DataFrame, *, sign: bool = False) -> pd.DataFrame:
+    """Return means with their intervals as text: a row for each place and readout, a column for each metric."""
+    cells = summarise(rows[rows["metric"].isin(_METRICS)], ["place", "readout", "metric"])
+    text = []
+    for cell in cells.to_dict("records"):
+        _, scale, _, digits = _METRICS[cell["metric"]]
+        ends = (cell[end] for end in ("mean", "low", "high"))
+        text.append(number(*ends, scale=scale, digits=digits, sign=sign))
+    wide = cells.assign(text=text).pivot(index=["place", "readout"], columns="metric", values="text")
+    order = pd.MultiIndex.from_frame(cells[["place", "readout"]].drop_duplicates())
+    return wide.reindex(index=order, columns=list(_METRICS)).astype(object)
 
 
-def arm_table(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
+def arm_table(cell: pd.DataFrame, impossible: Collection[str] = ()) -> pd.DataFrame:
     """Return accuracy and recall of every arm and readout in one place, with the paired difference to CE.
+
+    Parameters
+    ----------
+    cell : DataFrame
+        Of :func:`in_order`, of one place.
+    impossible : collection of str
+        Readouts that no run of this place can have, for it has no images for validation.
 
     Returns
     -------
@@ -98,171 +155,223 @@ def arm_table(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
         A row per arm of the grid, then per readout of the CE networks: percent with 95 % intervals, differences
         in percentage points, and the number of seeds; "not attempted" where there is no record.
     """
-    cell = at(frame, place)
-    rows = []
-    for readout in (*ARMS, *POST_HOC):
-        row: dict[str, object] = {"arm": readout}
-        for metric in ("accuracy", "recall_few", "recall_many"):
-            row[f"{METRICS[metric][0]} (%)"] = interval_text(level(cell, readout, metric))
-        for metric in ("accuracy", "recall_few"):
-            gain = contrast(cell, readout, "CE", metric)
-            row[f"{METRICS[metric][0]} minus CE"] = "" if readout == "CE" else interval_text(gain, sign=True)
-        row["n"] = level(cell, readout, "accuracy").n
-        rows.append(row)
-    return pd.DataFrame(rows)
+    level, gain = (texts.droplevel("place") for texts in (_texts(cell), _texts(minus(cell, "CE"), sign=True)))
+    columns = {
+        f"{_METRICS[name][0]} (%)": level[name] for name in ("accuracy", "recall_few", "recall_many")
+    } | {f"{_METRICS[name][0]} minus CE": gain[name] for name in ("accuracy", "recall_few")}
+    table = pd.DataFrame(columns, index=pd.Index([*ARMS, *POST_HOC], name="arm"))
+    table.loc["CE", table.columns[3:]] = ""
+    table.loc[table.index.isin(list(impossible))] = "no images for validation"
+    seeds = cell.loc[cell["metric"] == "accuracy", "readout"].value_counts()
+    return table.fillna("not attempted").assign(n=seeds.reindex(table.index, fill_value=0)).reset_index()
 
 
-def selection_table(frame: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
-    """Return what the choice of the best test epoch would have bought, for every arm and place that was run.
+def selection_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what the choice of the best test epoch would have bought, for every place and arm that was run.
 
-    Returns
-    -------
-    DataFrame
-        Accuracy of the last and of the best test epoch in percent, and the paired gap in points.
+    Accuracy of the last and of the best test epoch in percent, and the paired gap in points.
     """
-    rows = []
-    for place in where:
-        cell = at(frame, place)
-        for arm in ARMS:
-            gap = _selection(cell, arm)
-            if gap.n:
-                last, best = (level(cell, arm, metric).mean for metric in ("accuracy", "best_test_accuracy"))
-                rows.append(
-                    {
-                        "place": place.title(),
-                        "arm": arm,
-                        "last epoch (%)": f"{100 * last:.1f}",
-                        "best test epoch (%)": f"{100 * best:.1f}",
-                        "gap (points)": interval_text(gap, sign=True),
-                        "n": gap.n,
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
-def _selection(cell: pd.DataFrame, arm: str) -> Interval:
-    """Return the accuracy of the best test epoch minus that of the last, paired by seed."""
-    own = cell[cell["readout"] == arm]
-    # the two metrics of one arm stand beside each other as two readouts of one metric would
-    return contrast(
-        own.assign(readout=own["metric"], metric="value"), "best_test_accuracy", "accuracy", "value"
+    rows = frame[frame["metric"].isin(["accuracy", "best_test_accuracy"]) & frame["readout"].isin(ARMS)]
+    by_epoch = rows.assign(arm=rows["readout"], readout=rows["metric"], metric="value")
+    gap = summarise(minus(by_epoch, "accuracy", keep=["arm"]), ["place", "arm"])
+    mean = by_epoch.groupby(["readout", "place", "arm"])["value"].mean()
+    cells = pd.MultiIndex.from_frame(gap[["place", "arm"]])
+    last, best = (
+        [f"{100 * value:.1f}" for value in mean.reindex([(name, *cell) for cell in cells])]
+        for name in ("accuracy", "best_test_accuracy")
     )
+    points = [number(*ends, sign=True) for ends in gap[["mean", "low", "high"]].to_numpy()]
+    columns = {"last epoch (%)": last, "best test epoch (%)": best, "gap (points)": points, "n": gap["n"]}
+    return pd.concat([gap[["place", "arm"]], pd.DataFrame(columns)], axis=1)
 
 
-def mechanism_table(frame: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
+def mechanism_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return what each loss did to the probabilities of the test images, with the paired difference to CE.
 
-    Returns
-    -------
-    DataFrame
-        A row per place and arm that was run; for the mean probability of the true class (percent, all images and
-        those of the minority) and the entropy of the wrong classes (nats) the mean, and the difference to CE with
-        its 95 % interval.
+    A row per place and arm that was run; for the mean probability of the true class (percent, all images and those of
+    the minority) and the entropy of the wrong classes (nats) the mean, and the difference with its 95 % interval.
     """
-    rows = []
-    for place in where:
-        cell = at(frame, place)
-        for arm in ARMS:
-            if not level(cell, arm, "p_true").n:
-                continue
-            row: dict[str, object] = {"place": place.title(), "arm": arm}
-            for metric in ("p_true", "p_true_few", "wrong_class_entropy"):
-                name, scale, unit = METRICS[metric]
-                digits = 1 if unit == "%" else 2
-                row[f"{name} ({unit})"] = f"{scale * level(cell, arm, metric).mean:.{digits}f}"
-                gain = contrast(cell, arm, "CE", metric)
-                text = interval_text(gain, scale=scale, digits=digits, sign=True)
-                row[f"{name}, minus CE"] = "" if arm == "CE" else text
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def label_recalls(
-    labels: pd.DataFrame, where: Sequence[Place], readouts: Sequence[str], *, tens: int = 20
-) -> pd.DataFrame:
-    """Return the recall of each label, ready for `imbal_book.pictures.figures.recall_by_label`.
-
-    Parameters
-    ----------
-    labels : DataFrame
-        Of `imbal_book.studies.complement_cross_entropy.label_frame`.
-    where : sequence of Place
-        Of one network and data set.
-    readouts : sequence of str
-    tens : int, default=20
-        From how many labels on they are averaged in tens.
-    """
-    rows = []
-    for place in where:
-        cell = at(labels, place)
-        width = 10 if cell["label"].max() >= tens else 1
-        cell = cell.assign(group=cell["label"] // width * width)
-        for readout in readouts:
-            part = cell[cell["readout"] == readout]
-            by_seed = part.groupby(["group", "split_seed", "train_seed"])[["recall", "train_count"]].mean()
-            for group in sorted(cell["group"].unique()) if len(part) else ():
-                values = by_seed.loc[group]
-                here = mean_interval(values["recall"])
-                label = str(group) if width == 1 else f"{group}-{group + width - 1}"
-                low, high = np.clip([here.low, here.high], 0, 1)
-                count = int(values["train_count"].iloc[0])
-                rows.append((place.imbalance, label, count, readout, here.mean, low, high, here.n))
-    names = ["imbalance", "label", "train_count", "method", "mean", "low", "high", "n"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def learning_curves(
-    epochs: pd.DataFrame, where: Sequence[Place], arms: Sequence[str], metric: str = "test_accuracy"
-) -> pd.DataFrame:
-    """Return a metric after every epoch, ready for `imbal_book.pictures.figures.curves`.
-
-    Parameters
-    ----------
-    epochs : DataFrame
-        Of `imbal_book.studies.complement_cross_entropy.epoch_frame`.
-    where : sequence of Place
-    arms : sequence of str
-    metric : str, default="test_accuracy"
-    """
-    rows = []
-    for place in where:
-        cell = at(epochs, place)
-        for arm in arms:
-            part = cell[(cell["readout"] == arm) & (cell["metric"] == metric)]
-            for epoch, values in part.groupby("epoch"):
-                here = mean_interval(values["value"])
-                rows.append((place.title(), arm, epoch, here.mean, here.low, here.high, here.n))
-    return pd.DataFrame(rows, columns=["place", "method", "epoch", "mean", "low", "high", "n"])
+    chosen = frame[frame["readout"].isin(ARMS)]
+    level, gain = _texts(chosen), _texts(minus(chosen, "CE"), sign=True)
+    columns = {}
+    for metric in ("p_true", "p_true_few", "wrong_class_entropy"):
+        name, _, unit, _ = _METRICS[metric]
+        columns[f"{name} ({unit})"] = level[metric].str.split(" ").str[0]
+        columns[f"{name}, minus CE"] = gain[metric].reindex(level.index, fill_value="")
+    table = pd.DataFrame(columns).reset_index().rename(columns={"readout": "arm"})
+    return table.dropna(subset=table.columns[2])
 
 
 def recorded_times(opened: Chapter) -> pd.DataFrame:
     """Return how long a recorded run took with each loss, as a multiple of the paper's form, paired by seed.
 
     The median over pairs; CE is left out, for its runs include the remedies that are read from them.
-
-    Parameters
-    ----------
-    opened : Chapter
     """
     rows = [
         {
-            "arm": arm_of(record.run_config()),
-            "place": (record.config["model"], record.config["dataset"], record.config["imbalance"]),
-            "seeds": (record.config["split_seed"], record.config["train_seed"]),
+            "readout": arm_of(record.run_config()),
+            **{name: record.config[name] for name in ("model", "dataset", "imbalance", *PAIR)},
             "seconds": float(record.provenance["seconds"]),
         }
         for record in opened.records
     ]
-    frame = pd.DataFrame(rows, columns=["arm", "place", "seeds", "seconds"])
-    wide = frame.pivot_table(index=["place", "seeds"], columns="arm", values="seconds")
+    names, base = ["arm", "recorded run, × CCE (paper)", "pairs"], "CCE (paper)"
+    if base not in {row["readout"] for row in rows}:
+        return pd.DataFrame(columns=names)
+    wide = pd.DataFrame(rows).pivot_table(
+        index=["model", "dataset", "imbalance", *PAIR], columns="readout", values="seconds"
+    )
     shown = [name for name in ARMS if name in wide and name != "CE"]
-    if "CCE (paper)" not in shown:
-        return pd.DataFrame(columns=["arm", "recorded run, × CCE (paper)", "pairs"])
-    ratios = wide[shown].div(wide["CCE (paper)"], axis=0)
+    ratios = wide[shown].div(wide[base], axis=0)
+    found = pd.DataFrame({"text": ratios.median().map("{:.2f}".format), "pairs": ratios.count()})
+    return found.reset_index().set_axis(names, axis=1)
+
+
+def beside_published(frame: pd.DataFrame, cells: Sequence[tuple[str, int]]) -> pd.DataFrame:
+    """Return the published accuracies of ResNet-32, and where ours of profile paper falls among them.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    cells : sequence of (dataset, ratio)
+        Of the exponential imbalance.
+
+    Returns
+    -------
+    DataFrame
+        A row per place and method with published numbers, for `pictures.figures.intervals`: values are the published
+        ones, mean with low and high is our last epoch, paper the mean of our best test epoch; also lies, where the last
+        epoch stands: "inside", "below", "above" or "not run".
+    """
+    reference, rows = reference_numbers(), []
+    for dataset, ratio in cells:
+        for readout, method in _PUBLISHED.items():
+            if values := published_values(reference, method, dataset, ratio):
+                rows.append((dataset, f"exponential {ratio}", readout, method, tuple(sorted(values))))
+    on = ["dataset", "imbalance", "readout"]
+    published = pd.DataFrame(rows, columns=[*on, "row", "values"])
+    ours = summarise(frame[(frame["profile"] == "paper") & (frame["form"] == "ResNet-32")], [*on, "metric"])
+    last = ours[ours["metric"] == "accuracy"].drop(columns="metric")
+    best = ours.loc[ours["metric"] == "best_test_accuracy", [*on, "mean"]].rename(columns={"mean": "paper"})
+    both = published.merge(last, how="left", on=on).merge(best, how="left", on=on)
+    lies = [_side(m, min(v), max(v)) for m, v in zip(both["mean"], both["values"], strict=True)]
+    panel = both["dataset"].replace(DATA) + ", " + both["imbalance"]
+    return both.assign(n=both["n"].fillna(0).astype(int), panel=panel, method="here", lies=lies)
+
+
+def _side(mean: float, low: float, high: float) -> str:
+    if np.isnan(mean):
+        return "not run"
+    return "below" if mean < low else "above" if mean > high else "inside"
+
+
+def published_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of :func:`beside_published` as text, in percent."""
+    ends = [f"{100 * min(values):.1f} to {100 * max(values):.1f}" for values in cells["values"]]
+    here = [
+        number(*cell) if np.isfinite(cell[0]) else "not run"
+        for cell in cells[["mean", "low", "high"]].to_numpy()
+    ]
     return pd.DataFrame(
         {
-            "arm": shown,
-            "recorded run, × CCE (paper)": [f"{ratios[name].median():.2f}" for name in shown],
-            "pairs": [int(ratios[name].notna().sum()) for name in shown],
+            "place": cells["panel"],
+            "method": cells["row"],
+            "published (%)": ends,
+            "results": cells["values"].map(len),
+            "here, last epoch (%)": here,
+            "it lies": cells["lies"],
+            "here, best test epoch (%)": (100 * cells["paper"])
+            .map("{:.1f}".format, na_action="ignore")
+            .fillna(""),
+            "n": cells["n"],
         }
     )
+
+
+def baseline(frame: pd.DataFrame) -> dict[str, str]:
+    """Return how cross entropy at the paper's scale stands beside the published level, in words for the page.
+
+    The gate of ``rules.yml`` has the place, the published level and how far from it the mean of the last epoch may be.
+
+    Returns
+    -------
+    dict
+        network, place, published, allowed (points); here, the mean of the last epoch with its interval; lies, where it
+        stands; gate, what follows for the claims.
+    """
+    (gate,) = (gate for gate in load_rules().gates if gate.study == "complement_cross_entropy")
+    where = {name: getattr(gate, name) for name in ("form", "dataset", "imbalance", "readout", "metric")}
+    rows = frame[(frame[list(where)] == pd.Series(where)).all(axis=1) & (frame["profile"] == "paper")]
+    low, high = float(gate.low), float(gate.high)
+    words = {
+        "network": gate.form,
+        "place": f"{DATA[str(gate.dataset)]}, {gate.imbalance}",
+        "published": f"{100 * low:.1f} to {100 * high:.1f} %",
+        "allowed": f"{100 * gate.distance:g}",
+    }
+    if rows.empty:
+        none = {
+            "here": "not run",
+            "lies": "no such run is recorded",
+            "gate": "no claim is judged at that scale",
+        }
+        return words | none
+    (found,) = summarise(rows, ["readout"]).to_dict("records")
+    here = number(*(found[end] for end in ("mean", "low", "high")))
+    closed = gate_reason(gate, rows, lambda dataset, imbalance: None)
+    return words | {
+        "here": f"{here} %, n = {found['n']}",
+        "lies": f"{_side(found['mean'], low, high)} the published span",
+        "gate": "every claim about that network stays undecided"
+        if closed
+        else "claims about that network are judged",
+    }
+
+
+def opening(frame: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
+    """Return the words of the first sentence: what both forms of the loss changed in accuracy.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of one network.
+    verdict : Verdict
+        On the claim that accuracy rises.
+
+    Returns
+    -------
+    dict
+        network, data, pairs, cells; gain and released, the smallest and the largest change of any cell in points; above
+        and below, in how many cells the whole interval of the gain lies on that side of 0; label, grade.
+    """
+    change = minus(frame[frame["metric"] == "accuracy"], "CE")
+    cells = summarise(change[change["readout"].isin(FIRST)], ["readout", "place"])
+    gain, released = (cells[cells["readout"] == name] for name in FIRST[1:])
+    words = {
+        "network": " and ".join(frame["form"].unique()) or "no network",
+        "data": " and ".join(frame["dataset"].replace(DATA).unique()) or "no data",
+        "pairs": str(gain["n"].min() if len(gain) else 0),
+        "cells": str(len(gain)),
+        "above": str((gain["low"] > 0).sum()),
+        "below": str((gain["high"] < 0).sum()),
+        "label": verdict.word,
+        "grade": verdict.grade or "none",
+    }
+    for name, found in {"gain": gain, "released": released}.items():
+        ends = dict.fromkeys(f"{100 * end:+.1f}" for end in (found["mean"].min(), found["mean"].max()))
+        words[name] = " to ".join(ends) if len(found) else "not run"
+    return words
+
+
+def differences(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what stands beside the claims, a row for each place and difference, as text with 95 % intervals."""
+    paper, released, counting = "CCE (paper)", "CCE (released)", "Balanced softmax"
+    rows = [
+        found[found["readout"] == a].assign(readout=f"{a} - {b}")
+        for a, b in ((paper, "CE"), (released, "CE"), (paper, released), (counting, "CE"))
+        for found in (minus(frame, b),)
+    ]
+    metrics = ["accuracy", "recall_few", "wrong_class_entropy"]
+    names = [f"{_METRICS[name][0]} ({_METRICS[name][2].replace('%', 'points')})" for name in metrics]
+    table = _texts(pd.concat(rows), sign=True)[metrics].set_axis(names, axis=1).fillna("not attempted")
+    return table.reset_index(names=["place", "difference"])

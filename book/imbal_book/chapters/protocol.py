@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters.complement_places import DATA
+from imbal_book.chapters.readings import DATA
 from imbal_book.evidence.papers import Paper
 from imbal_book.run.config import RunConfig
 from imbal_book.studies import cnn_fragility, final_batch_norm

@@ -6,38 +6,46 @@ A long frame has one row per run, readout and metric, with columns form, profile
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from imbal_book.chapters import judged_on, number
-from imbal_book.evidence.claims import Verdict, judge
+from imbal_book.evidence.claims import Verdict, judge, settle
 from imbal_book.evidence.papers import Claim, Paper
+from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.statistics import (
     Interval,
     detectable_difference,
+    deviation_interval,
     mean_interval,
     seeds_for_power,
     variance_components,
 )
-from imbal_book.evidence.verbs import PAIR, minus
+from imbal_book.evidence.verbs import PAIR, minus, summarise
 from imbal_book.studies import PROFILES
 
 __all__ = [
+    "DATA",
     "NOTHING",
     "ambiguity_table",
     "contrast",
     "glue_verdicts",
     "headline",
+    "headline_table",
     "interval_text",
     "judge_forms",
     "level",
     "power_table",
     "prefer",
+    "recalls",
     "verdict_line",
+    "verdicts",
 ]
 
+#: Data set -> how it is called in print.
+DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist5k": "digits"}
 #: The interval of something that was not run.
 NOTHING = Interval(np.nan, np.nan, np.nan, 0, np.nan)
 
@@ -85,6 +93,26 @@ def judge_forms(claim: Claim, frame: pd.DataFrame, forms: Iterable[str]) -> list
     return found
 
 
+def verdicts(paper: Paper, frame: pd.DataFrame, deviation: float | None = None) -> list[Verdict]:
+    """Return the verdict on every claim of a paper in every form, the form nearest to the paper first.
+
+    Parameters
+    ----------
+    paper : Paper
+    frame : DataFrame
+        Long form, see :func:`judge_forms`.
+    deviation : float, optional
+        What a computation found for a claim that is an identity; such a claim is not attempted without.
+    """
+    found = []
+    for claim in paper.claims.values():
+        if isinstance(load_rules().claims[claim.id], float):
+            found.append(settle(claim, deviation))
+        else:
+            found += judge_forms(claim, frame, claim.forms)
+    return found
+
+
 def headline(found: Sequence[Verdict]) -> dict[str, Verdict]:
     """Return one verdict per claim: that of the form nearest to the paper which was attempted."""
     best: dict[str, Verdict] = {}
@@ -92,6 +120,19 @@ def headline(found: Sequence[Verdict]) -> dict[str, Verdict]:
         if verdict.claim not in best or best[verdict.claim].label == "not attempted":
             best[verdict.claim] = verdict
     return best
+
+
+def headline_table(found: Sequence[Verdict], claims: Mapping[str, Claim]) -> pd.DataFrame:
+    """Return the headline as a table: a row per claim, what was found, the grade of its evidence and the pairs."""
+    best = headline(found)
+    return pd.DataFrame(
+        {
+            "claim": [f"{name}. {claims[name].statement}" for name in best],
+            "here": [verdict.word for verdict in best.values()],
+            "evidence": [verdict.grade for verdict in best.values()],
+            "pairs": [verdict.n or "" for verdict in best.values()],
+        }
+    )
 
 
 def verdict_line(found: Sequence[Verdict]) -> str:
@@ -114,7 +155,9 @@ def glue_verdicts(found: Sequence[Verdict]) -> None:
     glue("judged_on", judged_on(best.values()), display=False)
 
 
-def power_table(frame: pd.DataFrame, a: str, b: str, metric: str) -> pd.DataFrame:
+def power_table(
+    frame: pd.DataFrame, a: str, b: str, metric: str, differences: Sequence[float] = (0.05, 0.02)
+) -> pd.DataFrame:
     """Return what the pairs of a difference could have shown, and where its variance lies.
 
     Parameters
@@ -123,36 +166,65 @@ def power_table(frame: pd.DataFrame, a: str, b: str, metric: str) -> pd.DataFram
         Long form of one form.
     a, b, metric : str
         Readout a minus readout b, in fractions.
+    differences : sequence of float
+        For which the pairs that they need are given, fractions.
 
     Returns
     -------
     DataFrame
         A row per data set and imbalance with two pairs or more: pairs, draws, standard deviation of the paired
-        differences and the difference that so many pairs show with 80 % power (percentage points), the share of the
-        variance that lies between draws, and the pairs that 5 and 2 points need.
+        differences (with its 95 % interval where no two pairs share a draw) and the difference that so many pairs show
+        with 80 % power (percentage points), the share of the variance that lies between draws, and the pairs that each
+        of ``differences`` needs.
     """
     rows = []
-    differences = minus(frame[(frame["metric"] == metric) & frame["readout"].isin([a, b])], b)
-    for (dataset, imbalance), cell in differences.groupby(["dataset", "imbalance"], sort=False):
-        values = cell.set_index(["split_seed", "train_seed"])["value"].astype(float)
+    found = minus(frame[(frame["metric"] == metric) & frame["readout"].isin([a, b])], b)
+    for (dataset, imbalance), cell in found.groupby(["dataset", "imbalance"], sort=False):
+        values = cell.set_index(list(PAIR))["value"].astype(float)
         sd = float(values.std())
         if not sd > 0:
             continue
-        parts = variance_components(values)
+        parts, spread = variance_components(values), f"{100 * sd:.1f}"
+        if parts.draws == parts.pairs:
+            low, high = deviation_interval(sd, parts.pairs)
+            spread += f" ({100 * low:.1f} to {100 * high:.1f})"
         rows.append(
             {
                 "data": dataset,
                 "imbalance": imbalance,
-                "pairs": len(values),
+                "pairs": parts.pairs,
                 "draws": parts.draws,
-                "standard deviation": f"{100 * sd:.1f}",
-                "seen with 80 % power": f"{100 * detectable_difference(sd, len(values)):.1f}",
+                "standard deviation": spread,
+                "seen with 80 % power": f"{100 * detectable_difference(sd, parts.pairs):.1f}",
                 "share between draws": "unknown" if np.isnan(parts.share) else f"{100 * parts.share:.0f} %",
-                "pairs for 5 points": seeds_for_power(sd, 0.05),
-                "pairs for 2 points": seeds_for_power(sd, 0.02),
+                **{f"pairs for {100 * size:g} points": seeds_for_power(sd, size) for size in differences},
             }
         )
     return pd.DataFrame(rows)
+
+
+def recalls(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return each label's recall for `pictures.figures.recall_by_label`; labels of CIFAR-100 in tens.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Columns imbalance, readout, label, train_count, recall and the seeds, of one form and data set; imbalances and
+        readouts keep their order.
+
+    Returns
+    -------
+    DataFrame
+        Columns imbalance, method, label (as printed), train_count, mean, low, high (within 0 to 1) and n.
+    """
+    width, by = (10 if labels["label"].max() > 9 else 1), ["imbalance", "readout", "first"]
+    tens = labels.assign(first=labels["label"] // width * width, value=labels["recall"])
+    tens = tens.groupby([*by, *PAIR], sort=False)[["value", "train_count"]].mean().reset_index()
+    found = summarise(tens.astype({"train_count": int}), [*by, "train_count"])
+    names = [str(first) if width == 1 else f"{first}-{first + width - 1}" for first in found["first"]]
+    return found.assign(
+        method=found["readout"], label=names, low=found["low"].clip(0), high=found["high"].clip(upper=1)
+    )
 
 
 def ambiguity_table(paper: Paper) -> pd.DataFrame:

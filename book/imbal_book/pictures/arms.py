@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+from imbal_core._checks.names import unknown_name
 
 __all__ = ["METHODS", "OTHER", "Arm", "legend_name"]
 
@@ -24,42 +26,54 @@ class Arm(NamedTuple):
     line: str
 
 
+class _Marks(dict[str, Arm]):
+    """Arms by name; a name that has none is an error which says where it gets one."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        error = unknown_name("arm", name, self)
+        raise ValueError(
+            f"{error} A new arm gets its name, colour, marker and line in imbal_book/pictures/arms.py."
+        )
+
+
 #: Name to arm. The colours are those of Okabe and Ito and of Tol: a remedy keeps its own, arms of a kind share one.
-METHODS = {
-    "D": Arm("softmax layer", "#4d4d4d", "o", "-"),
-    "C": Arm("centers, last convolution", "#0072B2", "s", "-"),
-    "F": Arm("centers, fully connected", "#009E73", "^", "-"),
-    "OD": Arm("over-sampling, softmax layer", "#4d4d4d", "o", ":"),
-    "OC": Arm("over-sampling, centers, last convolution", "#0072B2", "s", ":"),
-    "OF": Arm("over-sampling, centers, fully connected", "#009E73", "^", ":"),
-    "LA": Arm("softmax layer, logits adjusted", "#D55E00", "D", "--"),
-    "CE": Arm("cross entropy", "#4d4d4d", "o", "-"),
-    "CCE (paper)": Arm("levels the wrong classes", "#AA4499", "s", "-"),
-    "CCE (released)": Arm("sharpens the wrong classes", "#E69F00", "^", "-"),
-    "COT": Arm("two updates per batch", "#56B4E9", "v", "-"),
-    "Focal": Arm("hard images count more", "#7A5C1E", "P", ":"),
-    "Class-balanced": Arm("rare classes count more", "#7A5C1E", "X", "-."),
-    "LDAM-DRW": Arm("margins, late weights", "#7A5C1E", "p", "-"),
-    "Balanced softmax": Arm("class counts in the loss", "#D55E00", "h", "-"),
-    "Logit adjustment": Arm("class shares in the loss", "#D55E00", "d", "-."),
-    "CE, logit adjusted": Arm("after training", "#D55E00", "D", "--"),
-    "CE, tau-normalised": Arm("after training", "#332288", "<", ":"),
-    "CE, classifier re-trained": Arm("after training", "#332288", ">", "--"),
-    "CE, category centers": Arm("after training", "#009E73", "^", "-"),
-    "plain": Arm("cross entropy", "#4d4d4d", "o", "-"),
-    "final BN": Arm("batch norm on the logits", "#882255", "s", "-"),
-    "weighted loss": Arm("rare class counts more", "#7A5C1E", "^", "--"),
-    "final BN + weighted loss": Arm("both", "#882255", "P", "--"),
-    "final BN, removed at inference": Arm("trained with the layer", "#882255", "v", ":"),
-    "final BN, no affine": Arm("without scale and shift", "#882255", "<", "-."),
-    "final BN, momentum 0.1": Arm("faster running statistics", "#882255", ">", "-."),
-    "plain, logit adjusted": Arm("after training", "#D55E00", "D", "--"),
-    "plain, threshold moved": Arm("after training", "#D55E00", "X", ":"),
-    "plain, balanced threshold": Arm("after training", "#D55E00", "*", "-."),
-    "logit adjustment": Arm("class shares in the loss", "#D55E00", "d", "-."),
-    "plain, temperature": Arm("after training", "#999933", "p", "--"),
-    "label smoothing": Arm("soft targets", "#999933", "h", "-"),
-}
+METHODS = _Marks(
+    {
+        "D": Arm("softmax layer", "#4d4d4d", "o", "-"),
+        "C": Arm("centers, last convolution", "#0072B2", "s", "-"),
+        "F": Arm("centers, fully connected", "#009E73", "^", "-"),
+        "OD": Arm("over-sampling, softmax layer", "#4d4d4d", "o", ":"),
+        "OC": Arm("over-sampling, centers, last convolution", "#0072B2", "s", ":"),
+        "OF": Arm("over-sampling, centers, fully connected", "#009E73", "^", ":"),
+        "LA": Arm("softmax layer, logits adjusted", "#D55E00", "D", "--"),
+        "CE": Arm("cross entropy", "#4d4d4d", "o", "-"),
+        "CCE (paper)": Arm("levels the wrong classes", "#AA4499", "s", "-"),
+        "CCE (released)": Arm("sharpens the wrong classes", "#E69F00", "^", "-"),
+        "COT": Arm("two updates per batch", "#56B4E9", "v", "-"),
+        "Focal": Arm("hard images count more", "#7A5C1E", "P", ":"),
+        "Class-balanced": Arm("rare classes count more", "#7A5C1E", "X", "-."),
+        "LDAM-DRW": Arm("margins, late weights", "#7A5C1E", "p", "-"),
+        "Balanced softmax": Arm("class counts in the loss", "#D55E00", "h", "-"),
+        "Logit adjustment": Arm("class shares in the loss", "#D55E00", "d", "-."),
+        "CE, logit adjusted": Arm("after training", "#D55E00", "D", "--"),
+        "CE, tau-normalised": Arm("after training", "#332288", "<", ":"),
+        "CE, classifier re-trained": Arm("after training", "#332288", ">", "--"),
+        "CE, category centers": Arm("after training", "#009E73", "^", "-"),
+        "plain": Arm("cross entropy", "#4d4d4d", "o", "-"),
+        "final BN": Arm("batch norm on the logits", "#882255", "s", "-"),
+        "weighted loss": Arm("rare class counts more", "#7A5C1E", "^", "--"),
+        "final BN + weighted loss": Arm("both", "#882255", "P", "--"),
+        "final BN, removed at inference": Arm("trained with the layer", "#882255", "v", ":"),
+        "final BN, no affine": Arm("without scale and shift", "#882255", "<", "-."),
+        "final BN, momentum 0.1": Arm("faster running statistics", "#882255", ">", "-."),
+        "plain, logit adjusted": Arm("after training", "#D55E00", "D", "--"),
+        "plain, threshold moved": Arm("after training", "#D55E00", "X", ":"),
+        "plain, balanced threshold": Arm("after training", "#D55E00", "*", "-."),
+        "logit adjustment": Arm("class shares in the loss", "#D55E00", "d", "-."),
+        "plain, temperature": Arm("after training", "#999933", "p", "--"),
+        "label smoothing": Arm("soft targets", "#999933", "h", "-"),
+    }
+)
 #: A remedy that has no arm here, such as one that only others published.
 OTHER = Arm("", "#1a1a1a", "o", "-")
 

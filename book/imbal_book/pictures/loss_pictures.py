@@ -7,12 +7,14 @@ image: what a network, which shares its weights among all images, makes of these
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.patches import Polygon
+from scipy.special import softmax
 from torch import Tensor
 
 from imbal_book.pictures.figures import METHODS, Drawing, legend_below, panels
@@ -34,6 +36,7 @@ OBJECTIVES: dict[str, _Objective] = {
     ),
 }
 _NAMES = {"COT": "COT, second update"}
+_DARK = "#4d4d4d"
 _CORNERS = np.array([[0.5, np.sqrt(0.75)], [0.0, 0.0], [1.0, 0.0]])
 
 
@@ -47,33 +50,20 @@ def values(objective: str, probabilities: np.ndarray) -> np.ndarray:
     probabilities : ndarray of shape (N, K)
         Positive, the true class first.
     """
-    logits, targets = _tensors(np.log(probabilities))
-    return OBJECTIVES[objective](logits, targets).detach().numpy()
+    return _evaluate(objective, np.log(probabilities))[0]
 
 
 def logit_gradient(objective: str, probabilities: np.ndarray) -> np.ndarray:
-    """Return the derivative of the loss of each prediction by its logits, float64 (N, K).
-
-    Parameters
-    ----------
-    objective : str
-        A key of :data:`OBJECTIVES`.
-    probabilities : ndarray of shape (N, K)
-        Positive, the true class first.
-    """
-    return _gradient(objective, np.log(probabilities))
+    """Return the derivative of the loss of each prediction by its logits, float64 (N, K), as :func:`values`."""
+    return _evaluate(objective, np.log(probabilities))[1]
 
 
-def _gradient(objective: str, logits: np.ndarray) -> np.ndarray:
-    tensor, targets = _tensors(logits)
-    OBJECTIVES[objective](tensor, targets).sum().backward()
-    assert tensor.grad is not None
-    return tensor.grad.numpy()
-
-
-def _tensors(logits: np.ndarray) -> tuple[Tensor, Tensor]:
+def _evaluate(objective: str, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loss of each row of logits and its gradient."""
     tensor = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
-    return tensor, torch.zeros(len(logits), dtype=torch.int64)
+    loss = OBJECTIVES[objective](tensor, torch.zeros(len(logits), dtype=torch.int64))
+    (gradient,) = torch.autograd.grad(loss.sum(), tensor)
+    return loss.detach().numpy(), gradient.numpy()
 
 
 def _predictions(true: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -86,11 +76,6 @@ def simplex(*, steps: int = 400, caption: str = "") -> Drawing:
     """Return the level lines of every objective on the predictions for three classes, with ways downhill.
 
     A way is what gradient descent on the logits makes of a prediction, ``steps`` steps of length 0.2.
-
-    Parameters
-    ----------
-    steps : int, default=400
-    caption : str
     """
     figure, axes = panels(3, rows=2, width=11.4, height=7.4)
     grid = _predictions(np.linspace(0.015, 0.985, 60), np.linspace(0.01, 0.99, 61))
@@ -99,11 +84,9 @@ def simplex(*, steps: int = 400, caption: str = "") -> Drawing:
     for ax, objective in zip(axes, OBJECTIVES, strict=False):
         loss = values(objective, grid)
         levels = np.unique(np.quantile(loss, np.linspace(0, 1, 12)))
-        x, y = _flat(grid)
-        ax.tricontourf(x, y, loss, levels=levels, cmap="Greys", alpha=0.5)
-        ax.tricontour(x, y, loss, levels=levels, colors="#8c8c8c", linewidths=0.6, linestyles="-")
-        ways = _descend(objective, starts, steps)
-        color = METHODS[objective][1]
+        ax.tricontourf(*_flat(grid), loss, levels=levels, cmap="Greys", alpha=0.5)
+        ax.tricontour(*_flat(grid), loss, levels=levels, colors="#8c8c8c", linewidths=0.6, linestyles="-")
+        ways, color = _descend(objective, starts, steps), METHODS[objective].color
         ax.plot(*_flat(ways), color=color, linewidth=1.8)
         ax.scatter(*_flat(ways[0]), s=20, color=color, zorder=3)
         _triangle(ax, _NAMES.get(objective, objective))
@@ -137,44 +120,34 @@ def _descend(objective: str, starts: np.ndarray, steps: int, length: float = 0.2
     logits = np.log(starts)
     ways = [logits]
     for _ in range(steps):
-        logits = logits - length * _gradient(objective, logits)
+        logits = logits - length * _evaluate(objective, logits)[1]
         ways.append(logits)
-    odds = np.exp(np.array(ways) - np.max(ways, axis=2, keepdims=True))
-    return odds / odds.sum(2, keepdims=True)
+    return softmax(np.array(ways), axis=2)
 
 
 def _triangle(ax: Axes, title: str) -> None:
-    ax.add_patch(matplotlib.patches.Polygon(_CORNERS, fill=False, edgecolor="#4d4d4d", linewidth=1.2))
-    for corner, text, offset in zip(
-        _CORNERS, ("true class", "wrong 1", "wrong 2"), ((0, 3), (0, -11), (0, -11)), strict=True
+    ax.add_patch(Polygon(_CORNERS, fill=False, edgecolor=_DARK, linewidth=1.2))
+    for corner, text, above in zip(
+        _CORNERS, ("true class", "wrong 1", "wrong 2"), (3, -11, -11), strict=True
     ):
         ax.annotate(
-            text, corner, offset, textcoords="offset points", ha="center", fontsize=9, color="#4d4d4d"
+            text, corner, (0, above), textcoords="offset points", ha="center", fontsize=9, color=_DARK
         )
     ax.set_title(title, pad=13)
-    ax.set_xlim(-0.12, 1.12)
-    ax.set_ylim(-0.1, 0.95)
-    ax.set_aspect("equal")
+    ax.set(xlim=(-0.12, 1.12), ylim=(-0.1, 0.95), aspect="equal")
     ax.axis("off")
 
 
 def _key(ax: Axes) -> None:
     """Draw how to read the other panels."""
     _triangle(ax, "How to read")
+    below = "lines of equal loss, grey where it is high\ndot: a prediction; coloured: its way downhill"
     for height, text in (
         (0.44, "the higher,\nthe likelier\nthe true class"),
         (0.1, "middle: wrong classes level"),
+        (-0.2, below),
     ):
         ax.text(0.5, height, text, ha="center", va="center", fontsize=9)
-    ax.text(
-        0.5,
-        -0.2,
-        "lines of equal loss, grey where it is high\ndot: a prediction; coloured: its way downhill",
-        ha="center",
-        va="center",
-        fontsize=9,
-        color="#4d4d4d",
-    )
 
 
 def levelling(true: Sequence[float] = (0.1, 0.5, 0.95), *, caption: str = "") -> Drawing:
@@ -182,18 +155,12 @@ def levelling(true: Sequence[float] = (0.1, 0.5, 0.95), *, caption: str = "") ->
 
     Drawn is the derivative by the logit of the likelier wrong class minus that by the other one: above 0 a step
     brings them together, below 0 it drives them apart.
-
-    Parameters
-    ----------
-    true : sequence of float
-        Probabilities of the true class.
-    caption : str
     """
     figure, axes = panels(len(true), width=4.1 * len(true), height=4.2)
     share = np.linspace(0.5, 0.995, 100)
     rows = []
     for ax, p_true in zip(axes, true, strict=True):
-        ax.axhline(0, color="#4d4d4d", linewidth=1)
+        ax.axhline(0, color=_DARK, linewidth=1)
         for objective in OBJECTIVES:
             gradient = logit_gradient(objective, _predictions(np.array([p_true]), share))
             pull = gradient[:, 1] - gradient[:, 2]
@@ -203,18 +170,16 @@ def levelling(true: Sequence[float] = (0.1, 0.5, 0.95), *, caption: str = "") ->
                 color=color, label=_NAMES.get(objective, objective),
             )  # fmt: skip
             rows += [(p_true, objective, share[i], pull[i]) for i in (20, 40, 60, 80, 98)]
-        ax.set_title(f"true class at {100 * p_true:.0f} %")
-        ax.set_xlabel("share of the likelier wrong class (%)")
+        ax.set(title=f"true class at {100 * p_true:.0f} %", xlabel="share of the likelier wrong class (%)")
     axes[0].set_ylabel("levelling pull on the wrong logits")
     legend_below(figure, axes, columns=5)
     columns = ["p true", "objective", "share of the likelier wrong class", "levelling pull"]
-    table = pd.DataFrame(rows, columns=columns)
     alt = "Lines: the pull that levels two wrong classes."
     for p_true in true:
         part = [row for row in rows if row[0] == p_true and row[2] == share[60]]
         pulls = ", ".join(f"{objective} {pull:+.2f}" for _, objective, _, pull in part)
         alt += f" True class at {p_true:.0%}, likelier wrong class at {share[60]:.0%} of the rest: {pulls}."
-    return Drawing(figure, alt, table, caption)
+    return Drawing(figure, alt, pd.DataFrame(rows, columns=columns), caption)
 
 
 def unrolled(
@@ -238,33 +203,27 @@ def unrolled(
     figure, axes = panels(
         len(steps), rows=len(objectives), width=2.9 * len(steps), height=1.9 * len(objectives)
     )
+    start = np.exp([[0.6, *np.linspace(1.0, -1.0, classes - 1)]])
+    ways = {objective: _descend(objective, start, max(steps), length=1.0) for objective in objectives}
     rows = []
-    for index, objective in enumerate(objectives):
-        logits = np.concatenate([[0.6], np.linspace(1.0, -1.0, classes - 1)])[None]
-        ways = _descend(objective, np.exp(logits), max(steps), length=1.0)
-        for ax, wanted in zip(axes[index * len(steps) :], steps, strict=False):
-            p = ways[wanted, 0]
-            wrong = p[1:] / p[1:].sum()
-            p_true, entropy = p[0], -(wrong * np.log(wrong)).sum()
-            ax.bar(range(1, classes), 100 * wrong, color=METHODS[objective][1], width=0.8)
-            ax.text(
-                0.96, 0.9, f"true class {100 * p_true:.1f} %", transform=ax.transAxes, ha="right", fontsize=9
-            )
-            ax.set_xticks([])
-            ax.grid(axis="x", visible=False)
-            rows.append((objective, wanted, p_true, entropy, wrong.max()))
-            if index == 0:
-                ax.set_title(f"{wanted:,} steps" if wanted else "start")
-        axes[index * len(steps)].set_ylabel(f"{objective}\nshare (%)")
+    for ax, (objective, wanted) in zip(axes, product(objectives, steps), strict=True):
+        p = ways[objective][wanted, 0]
+        wrong = p[1:] / p[1:].sum()
+        rows.append((objective, wanted, p[0], -(wrong * np.log(wrong)).sum(), wrong.max()))
+        ax.bar(range(1, classes), 100 * wrong, color=METHODS[objective].color, width=0.8)
+        ax.text(0.96, 0.9, f"true class {p[0]:.1%}", transform=ax.transAxes, ha="right", fontsize=9)
+        ax.set(
+            xticks=[],
+            title=(f"{wanted:,} steps" if wanted else "start") if objective == objectives[0] else "",
+        )
+        ax.grid(axis="x", visible=False)
+    for ax, objective in zip(axes[:: len(steps)], objectives, strict=True):
+        ax.set_ylabel(f"{objective}\nshare (%)")
     for ax in axes[-len(steps) :]:
         ax.set_xlabel("the wrong classes")
     columns = [
-        "objective",
-        "steps",
-        "p true",
-        "wrong-class entropy (nats)",
-        "share of the likeliest wrong class",
-    ]
+        "objective", "steps", "p true", "wrong-class entropy (nats)", "share of the likeliest wrong class",
+    ]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
     last = table.groupby("objective", sort=False).tail(1).to_dict("records")
     alt = f"Bars: how {classes - 1} wrong classes share what the true class leaves. " + " ".join(
@@ -281,43 +240,30 @@ def bound_of(classes: int) -> float:
 
 
 def bound(classes: Sequence[int] = (2, 5, 10, 19, 100, 200, 1000), *, caption: str = "") -> Drawing:
-    """Return the bound by the number of classes, beside what a guess costs, ln K.
+    """Return the bound by the number of classes; the marked ones stand in the table.
 
-    The table holds also the largest difference among 20,000 predictions with random logits.
-
-    Parameters
-    ----------
-    classes : sequence of int
-        Which numbers of classes are marked.
-    caption : str
+    The table holds also its share of what a guess costs, ln K, and the largest difference among 20,000 predictions
+    with random logits.
     """
     figure, (ax,) = panels(1, width=7.4, height=4.2)
     fine = np.unique(np.geomspace(2, max(classes), 200).astype(int))
-    color = METHODS["CCE (paper)"][1]
+    color = METHODS["CCE (paper)"].color
     ax.plot(fine, [bound_of(k) for k in fine], color=color, linewidth=2)
-    ax.scatter(classes, [bound_of(k) for k in classes], color=color, zorder=3)
-    for k in classes:
-        ax.annotate(
-            f"{k:,}: {bound_of(k):.3g}",
-            (k, bound_of(k)),
-            (5, 5),
-            textcoords="offset points",
-            fontsize=9,
-        )
-    ax.set_xscale("log")
-    ax.set_xticks(classes, [f"{k:,}" for k in classes])
-    ax.minorticks_off()
-    ax.set_xlim(right=2.2 * max(classes))
-    ax.set_xlabel("classes K")
-    ax.set_ylabel("largest |CCE - CE| (nats)")
     rng = np.random.default_rng(0)
     rows = []
     for k in classes:
+        ax.plot(k, bound_of(k), "o", color=color)
+        ax.annotate(
+            f"{k:,}: {bound_of(k):.3g}", (k, bound_of(k)), (5, 5), textcoords="offset points", fontsize=9
+        )
         logits = rng.normal(size=(20_000 // k + 1, k)) * rng.uniform(0, 8, (20_000 // k + 1, 1))
-        p = np.exp(logits - logits.max(1, keepdims=True))
-        p = np.maximum(p / p.sum(1, keepdims=True), 1e-300)
+        p = np.maximum(softmax(logits, axis=1), 1e-300)
         seen = np.abs(values("CCE (paper)", p) - values("CE", p)).max()
         rows.append((k, bound_of(k), bound_of(k) / np.log(k), seen))
+    ax.set(xscale="log", xlabel="classes K", ylabel="largest |CCE - CE| (nats)")
+    ax.set_xticks(classes, [f"{k:,}" for k in classes])
+    ax.minorticks_off()
+    ax.set_xlim(right=2.2 * max(classes))
     table = pd.DataFrame(rows, columns=["classes", "bound (nats)", "share of ln K", "largest seen"])
     alt = "Line: the most by which the paper's loss can differ from cross entropy. " + " ".join(
         f"{row['classes']:,} classes: {row['bound (nats)']:.4f} nats, {row['share of ln K']:.1%} of ln K."

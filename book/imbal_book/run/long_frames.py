@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,13 +11,17 @@ import pandas as pd
 from imbal_book.run.config import RunConfig
 from imbal_core.training.recipe import scored_epochs
 
-__all__ = ["IDENTITY", "Describe", "epoch_frame", "identified"]
+__all__ = ["IDENTITY", "Describe", "Readouts", "epoch_frame", "identified", "label_frame", "score_frame"]
 
 #: The columns that say which run a row is of.
 IDENTITY = ("key", "profile", "form", "model", "dataset", "imbalance", "split_seed", "train_seed")
 
 #: From a run to what its study calls it: "arm", "form" and "imbalance", the words of the book.
 Describe = Callable[[RunConfig], Mapping[str, str]]
+#: From the identity of a run, its arm and its measurements to its readouts: (name in the book, scores per class).
+Readouts = Callable[[Mapping[str, Any], str, Mapping[str, Any]], Iterable[tuple[str, Mapping[str, Any]]]]
+#: From a readout, its scores and the run's measurements to numbers by metric.
+Values = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Mapping[str, float]]
 
 
 def identified(
@@ -69,3 +73,43 @@ def epoch_frame(records: pd.DataFrame, describe: Describe) -> pd.DataFrame:
                 for epoch, value in zip(epochs, values, strict=True)
             ]
     return pd.DataFrame(rows, columns=[*IDENTITY, "readout", "epoch", "metric", "value"])
+
+
+def score_frame(
+    records: pd.DataFrame, describe: Describe, readouts: Readouts, values: Values
+) -> pd.DataFrame:
+    """Return the scores of every readout in long form: the columns of `IDENTITY`, readout, metric, value.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As `imbal_book.chapters.Chapter.frame` returns it.
+    describe, readouts, values : callable
+        Of the study.
+    """
+    rows = [
+        {**identity, "readout": readout, "metric": metric, "value": float(value)}
+        for identity, arm, measured in identified(records, describe)
+        for readout, scores in readouts(identity, arm, measured)
+        for metric, value in values(readout, scores, measured).items()
+    ]
+    return pd.DataFrame(rows, columns=[*IDENTITY, "readout", "metric", "value"])
+
+
+def label_frame(records: pd.DataFrame, describe: Describe, readouts: Readouts) -> pd.DataFrame:
+    """Return the recall of every label: the columns of `IDENTITY`, readout, label, train_count, recall.
+
+    Parameters
+    ----------
+    records : DataFrame
+        As `imbal_book.chapters.Chapter.frame` returns it.
+    describe, readouts : callable
+        Of the study.
+    """
+    rows = [
+        {**identity, "readout": readout, "label": label, "train_count": int(count), "recall": recall}
+        for identity, arm, measured in identified(records, describe)
+        for readout, scores in readouts(identity, arm, measured)
+        for label, (count, recall) in enumerate(zip(measured["train_counts"], scores["recall"], strict=True))
+    ]
+    return pd.DataFrame(rows, columns=[*IDENTITY, "readout", "label", "train_count", "recall"])

@@ -9,13 +9,14 @@ over-sampling. Three forms: *fine-tuned* ImageNet weights (Tables V and VI), *fr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
@@ -95,35 +96,21 @@ def _laptop() -> list[RunConfig]:
         augment="none",
         precision="bf16",
     )
+    sgd = dataclasses.replace(frozen, frozen=False, optimizer="sgd", weight_decay=5e-4, schedule="one-cycle")
     tuned = dataclasses.replace(
-        frozen,
-        frozen=False,
-        image_size=64,
-        epochs=3,
-        optimizer="sgd",
-        learning_rate=0.02,
-        weight_decay=5e-4,
-        schedule="one-cycle",
-        batch_size=64,
-        augment="flip",
-        precision="fp32",
+        sgd, image_size=64, epochs=3, learning_rate=0.02, batch_size=64, augment="flip", precision="fp32"
     )
     scratch = dataclasses.replace(
-        tuned,
-        model="all_cnn",
-        pretrained=False,
-        image_size=None,
-        epochs=8,
-        learning_rate=0.05,
-        batch_size=128,
-        augment="none",
-        precision="bf16",
+        sgd, model="all_cnn", pretrained=False, image_size=None, epochs=8, learning_rate=0.05, batch_size=128
     )
-    runs = _arms(frozen, _same(10)) + _arms(dataclasses.replace(frozen, dataset="cifar100"), _same(10))
     fair = dataclasses.replace(tuned, head_start="linear")
-    runs += [_as_many_steps(config) for config in _arms(tuned, _same(3))]
-    runs += _arms(scratch, _same(3), samplers=("shuffle",))
-    return runs + [_as_many_steps(config) for config in _arms(fair, _CROSSED)]
+    return [
+        *_arms(frozen, _same(10)),
+        *_arms(dataclasses.replace(frozen, dataset="cifar100"), _same(10)),
+        *map(_as_many_steps, _arms(tuned, _same(3))),
+        *_arms(scratch, _same(3), samplers=("shuffle",)),
+        *map(_as_many_steps, _arms(fair, _CROSSED)),
+    ]
 
 
 def _as_many_steps(config: RunConfig) -> RunConfig:
@@ -158,12 +145,7 @@ def _paper() -> list[RunConfig]:
 
 
 def grid(profile: str) -> list[RunConfig]:
-    """Return every run of the study at one scale, in the order in which they are worth having.
-
-    Parameters
-    ----------
-    profile : {"smoke", "laptop", "paper"}
-    """
+    """Return every run of the study at one scale ("smoke", "laptop", "paper"), the most wanted first."""
     return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
 
 
@@ -176,17 +158,10 @@ def form(config: RunConfig) -> str:
     return "from scratch"
 
 
-def few_labels(train_counts: np.ndarray) -> np.ndarray:
-    """Return which labels have few samples: fewer than half as many training images as the largest.
+def few_labels(train_counts: ArrayLike) -> np.ndarray:
+    """Return which labels have few samples, bool of shape (K,): fewer than half as many images as the largest.
 
-    Parameters
-    ----------
-    train_counts : ndarray of shape (K,), int
-
-    Returns
-    -------
-    ndarray of shape (K,), bool
-        For Zhang's tables: labels 0 to 4 of types A and C, 0 to 5 of type B (times ten for CIFAR-100).
+    For Zhang's tables: labels 0 to 4 of types A and C, 0 to 5 of type B (times ten for CIFAR-100).
     """
     return 2 * np.asarray(train_counts) < np.max(train_counts)
 
@@ -198,15 +173,7 @@ def measure(
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Return the measurements of one run: its history and every readout of its one network.
-
-    Parameters
-    ----------
-    prepared : PreparedRun
-    device : torch.device
-    checkpoint : Path, optional
-        Where training leaves its state after each epoch.
-    progress : bool, default=True
+    """Return the measurements of one run, see `imbal_book.studies.Study.measure`.
 
     Returns
     -------
@@ -230,42 +197,30 @@ def measure(
     return measurements
 
 
-def _fit_centers(run: TrainedRun, side: str) -> dict[str, CategoryCenters]:
-    """Return the category centers of each tap, fitted batch by batch."""
-    taps = run.network.taps
-    classes = np.arange(run.network.num_classes)
-    centers = {tap: CategoryCenters() for tap in taps}
-    labels, start = run.sides[side][1], 0
-    for batch in run.batches(side, taps):
-        stop = start + len(batch["logits"])
-        for tap, estimator in centers.items():
-            estimator.partial_fit(batch[tap].numpy(), labels[start:stop], classes=classes)
-        start = stop
-    return centers
-
-
 def _predictions(run: TrainedRun) -> dict[str, np.ndarray]:
     """Return the predicted labels of every readout of one trained network, each int64 of shape (N,)."""
-    only_train, only_valid = _fit_centers(run, "train"), _fit_centers(run, "valid")
-    readers: dict[str, tuple[str, CategoryCenters]] = {}
-    for tap in run.network.taps:
+    taps, classes = run.network.taps, np.arange(run.network.num_classes)
+    test, train, valid = (run.predict(side, taps) for side in ("test", "train", "valid"))
+    predicted = {"D": test["logits"].argmax(1)}
+    # over-sampling has already levelled the prior that is taken out here
+    if run.prepared.config.sampler == "shuffle":
+        counts = run.prepared.train_counts
+        log_prior = torch.log(torch.as_tensor(counts / counts.sum(), dtype=torch.float32))
+        predicted["LA"] = (test["logits"] - log_prior.numpy()).argmax(1)
+    for tap in taps:
+        only_train, only_valid = (
+            CategoryCenters().partial_fit(side[tap], run.sides[name][1], classes=classes)
+            for name, side in (("train", train), ("valid", valid))
+        )
+        both = CategoryCenters().merge(only_train).merge(only_valid)
         letter = READOUT_OF_TAP[tap]
-        both = CategoryCenters().merge(only_train[tap]).merge(only_valid[tap])
-        readers[letter] = (tap, both)
-        readers[f"{letter}, renormalized"] = (tap, CategoryCenters(renormalize=True).merge(both))
-        readers[f"{letter}, training images only"] = (tap, only_train[tap])
-    counts = run.prepared.train_counts
-    log_prior = torch.log(torch.as_tensor(counts / counts.sum(), dtype=torch.float32))
-    parts: dict[str, list[np.ndarray]] = {}
-    for batch in run.batches("test", run.network.taps):
-        logits = batch["logits"]
-        parts.setdefault("D", []).append(logits.argmax(1).numpy())
-        # over-sampling has already levelled the prior that is taken out here
-        if run.prepared.config.sampler == "shuffle":
-            parts.setdefault("LA", []).append((logits - log_prior).argmax(1).numpy())
-        for name, (tap, estimator) in readers.items():
-            parts.setdefault(name, []).append(np.asarray(estimator.predict(batch[tap].numpy())))
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        for name, centers in {
+            letter: both,
+            f"{letter}, renormalized": CategoryCenters(renormalize=True).merge(both),
+            f"{letter}, training images only": only_train,
+        }.items():
+            predicted[name] = np.asarray(centers.predict(test[tap]))
+    return predicted
 
 
 def _feature_sketch(features: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -293,63 +248,37 @@ def _feature_sketch(features: np.ndarray, labels: np.ndarray, class_names: tuple
 
 
 def frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores of all readouts in long form.
+    """Return the scores of all readouts in long form, see `imbal_book.run.long_frames.score_frame`.
 
-    Parameters
-    ----------
-    records : DataFrame
-        As :meth:`imbal_book.run.records.RecordStore.to_frame` returns it.
-
-    Returns
-    -------
-    DataFrame
-        Columns key, profile, form, model, dataset, imbalance ("A", "B", "C"), split_seed, train_seed, readout
-        (over-sampled runs with the prefix O), metric and value. Metrics: accuracy; recall_few and recall_many,
-        the mean recall of labels with few and with many samples; precision, the mean over labels.
+    Imbalance is "A", "B" or "C"; readouts of over-sampled runs have the prefix O. Metrics: accuracy; recall_few and
+    recall_many, the mean recall of labels with few and with many samples; precision, the mean over labels.
     """
-    rows = []
-    for record, readout, scores, counts in _readouts(records):
-        few = few_labels(counts)
-        recall = np.asarray(scores["recall"])
-        values = {
-            "accuracy": scores["accuracy"],
-            "recall_few": recall[few].mean(),
-            "recall_many": recall[~few].mean(),
-            "precision": np.mean(scores["precision"]),
-        }
-        rows += [{**record, "readout": readout, "metric": metric, "value": v} for metric, v in values.items()]
-    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
+    return long_frames.score_frame(records, _describe, _readouts, _scores)
+
+
+def _scores(readout: str, scores: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, float]:
+    few, recall = few_labels(measured["train_counts"]), np.asarray(scores["recall"])
+    return {
+        "accuracy": scores["accuracy"],
+        "recall_few": recall[few].mean(),
+        "recall_many": recall[~few].mean(),
+        "precision": np.mean(scores["precision"]),
+    }
 
 
 def label_frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the recall of every label, in long form.
-
-    Parameters
-    ----------
-    records : DataFrame
-        As :meth:`imbal_book.run.records.RecordStore.to_frame` returns it.
-
-    Returns
-    -------
-    DataFrame
-        The columns of :func:`frame` up to ``readout``, then label, train_count and recall.
-    """
-    rows = [
-        {**record, "readout": readout, "label": label, "train_count": int(counts[label]), "recall": recall}
-        for record, readout, scores, counts in _readouts(records)
-        for label, recall in enumerate(scores["recall"])
-    ]
-    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "label", "train_count", "recall"])
+    """Return the recall of every label, see `imbal_book.run.long_frames.label_frame`."""
+    return long_frames.label_frame(records, _describe, _readouts)
 
 
-def _readouts(records: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, dict[str, Any], np.ndarray]]:
-    """Yield (identity of the run, readout, scores, training counts) for every readout of every record."""
-    for identity, prefix, measured in long_frames.identified(records, _describe):
-        counts = np.asarray(measured["train_counts"])
-        for name, scores in measured["readouts"].items():
-            if identity["form"] == "frozen" and prefix and name != "D":
-                continue  # frozen features, so these centers are those of the plain run
-            yield identity, prefix + name, scores, counts
+def _readouts(
+    identity: Mapping[str, Any], prefix: str, measured: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, scores in measured["readouts"].items():
+        if not (
+            identity["form"] == "frozen" and prefix and name != "D"
+        ):  # else the centers are those of the plain run
+            yield prefix + name, scores
 
 
 def _describe(config: RunConfig) -> dict[str, str]:

@@ -8,7 +8,7 @@ classifier, a classifier that is trained anew, and category centers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +32,16 @@ __all__ = [
     "ARMS",
     "NETWORKS",
     "POST_HOC",
+    "TAU",
     "arm",
     "epoch_frame",
     "frame",
     "grid",
+    "has_tau",
     "label_frame",
     "measure",
     "minority",
+    "network",
 ]
 
 #: Arm -> (loss, its options). The focal loss has the CCE repository's gamma and alpha.
@@ -53,13 +56,10 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "Balanced softmax": ("balanced-softmax", {}),
     "Logit adjustment": ("logit-adjustment", {}),
 }
+#: The readout that needs images for validation.
+TAU = "CE, tau-normalised"
 #: Readouts of the network trained with cross entropy.
-POST_HOC = (
-    "CE, logit adjusted",
-    "CE, tau-normalised",
-    "CE, classifier re-trained",
-    "CE, category centers",
-)
+POST_HOC = ("CE, logit adjusted", TAU, "CE, classifier re-trained", "CE, category centers")
 #: What the book calls the networks.
 NETWORKS = {"small_cnn": "small network", "resnet32": "ResNet-32", "resnet34_small": "ResNet-34"}
 #: The arms of the paper's question, then those that the field would ask for; of profile paper.
@@ -71,19 +71,19 @@ PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (1, 0))
 _SOFTMAX = "softmax"
 
 
-def _with_arm(base: RunConfig, name: str) -> RunConfig:
-    """Return the run with an arm's loss; deferred weights begin after four fifths of the epochs (160 of 200)."""
+def _loss(name: str, epochs: int) -> dict[str, Any]:
+    """Return the fields of an arm's loss; deferred weights begin after four fifths of the epochs (160 of 200)."""
     loss, options = ARMS[name]
     if "reweight_from" in options:
-        options = {**options, "reweight_from": base.epochs * 4 // 5}
-    return dataclasses.replace(base, loss=loss, loss_options=tuple(options.items()))
+        options = {**options, "reweight_from": epochs * 4 // 5}
+    return {"loss": loss, "loss_options": tuple(options.items())}
 
 
-def _seeds(base: RunConfig, arms: Iterable[str], seeds: Iterable[tuple[int, int]]) -> list[RunConfig]:
+def _arms(base: RunConfig, arms: Iterable[str], pairs: Iterable[tuple[int, int]]) -> list[RunConfig]:
     """Return every arm for each pair of split and training seed, whole pairs first."""
     return [
-        _with_arm(dataclasses.replace(base, split_seed=split_seed, train_seed=train_seed), name)
-        for split_seed, train_seed in seeds
+        dataclasses.replace(base, split_seed=split, train_seed=training, **_loss(name, base.epochs))
+        for split, training in pairs
         for name in arms
     ]
 
@@ -103,7 +103,7 @@ def _smoke() -> list[RunConfig]:
         batch_size=64,
         weight_decay=2e-4,
     )
-    return _seeds(base, ARMS, [(0, 0), (1, 1)])
+    return _arms(base, ARMS, PAIRS[:2])
 
 
 def _laptop() -> list[RunConfig]:
@@ -124,14 +124,14 @@ def _laptop() -> list[RunConfig]:
         precision="bf16",
     )
     step = dataclasses.replace(long_tail, imbalance="step-10", imbalance_scale=0.4)
-    first = [name for name in ARMS if name.startswith(("CE", "CCE"))]
-    rest = [name for name in ARMS if name not in first]
-    runs = []
-    for arms in (first, rest):
-        for seed in range(5):
-            for base in (long_tail, step):
-                runs += _seeds(base, arms, [(seed, seed)])
-    return runs
+    rest = [name for name in ARMS if name not in _FIRST]
+    return [
+        run
+        for arms in (_FIRST, rest)
+        for seed in range(5)
+        for base in (long_tail, step)
+        for run in _arms(base, arms, [(seed, seed)])
+    ]
 
 
 def _paper() -> list[RunConfig]:
@@ -154,42 +154,28 @@ def _paper() -> list[RunConfig]:
         float32_head=True,
         score_every=5,
     )
-    rest = [name for name in ARMS if name not in (*_FIRST, *_SECOND)]
-    first_cells = [
-        ("cifar10", "exponential-100"),
-        ("cifar10", "exponential-10"),
-        ("cifar100", "exponential-100"),
-    ]
     cells = [
         (dataset, f"{kind}-{ratio}")
         for kind in ("exponential", "step")
         for dataset in ("cifar10", "cifar100")
         for ratio in (100, 10, 50)
     ]
+    first = [("cifar10", "exponential-100"), ("cifar10", "exponential-10"), ("cifar100", "exponential-100")]
+    both = (*_FIRST, *_SECOND)
+    rest = [name for name in ARMS if name not in both]
+    in_turn = ((_FIRST, PAIRS[:3]), (_SECOND, PAIRS[:3]), (both, PAIRS[3:]), (rest, PAIRS))
     runs = []
     for model in ("resnet32", "resnet34_small"):
-        of_cell = {c: dataclasses.replace(base, model=model, dataset=c[0], imbalance=c[1]) for c in cells}
-        for cell in first_cells:
-            for arms, pairs in (
-                (_FIRST, PAIRS[:3]),
-                (_SECOND, PAIRS[:3]),
-                ((*_FIRST, *_SECOND), PAIRS[3:]),
-                (rest, PAIRS),
-            ):
-                runs += _seeds(of_cell[cell], arms, pairs)
-        for cell in cells:
-            if cell not in first_cells:
-                runs += _seeds(of_cell[cell], ARMS, PAIRS)
+        for dataset, imbalance in first + [cell for cell in cells if cell not in first]:
+            here = dataclasses.replace(base, model=model, dataset=dataset, imbalance=imbalance)
+            blocks = in_turn if (dataset, imbalance) in first else ((tuple(ARMS), PAIRS),)
+            for arms, pairs in blocks:
+                runs += _arms(here, arms, pairs)
     return runs
 
 
 def grid(profile: str) -> list[RunConfig]:
-    """Return every run of the study at one scale, in the order in which they are worth having.
-
-    Parameters
-    ----------
-    profile : {"smoke", "laptop", "paper"}
-    """
+    """Return every run of the study at one scale ("smoke", "laptop", "paper"), the most wanted first."""
     return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
 
 
@@ -202,12 +188,21 @@ def arm(config: RunConfig) -> str:
         If no arm has this loss with these options.
     """
     for name in ARMS:
-        twin = _with_arm(config, name)
-        if (twin.loss, twin.loss_options) == (config.loss, config.loss_options):
+        if dataclasses.replace(config, **_loss(name, config.epochs)) == config:
             return name
     raise ValueError(
         f"no arm of complement_cross_entropy has loss={config.loss!r} with {dict(config.loss_options)}"
     )
+
+
+def network(config: RunConfig) -> str:
+    """Return what the book calls a run's network."""
+    return NETWORKS.get(config.model, config.model)
+
+
+def has_tau(config: RunConfig) -> bool:
+    """Return whether a network of this run can be read with tau-normalisation: tau is chosen on validation images."""
+    return config.valid_share > 0
 
 
 def minority(num_classes: int) -> np.ndarray:
@@ -225,16 +220,7 @@ def measure(
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Return the measurements of one run.
-
-    Parameters
-    ----------
-    prepared : PreparedRun
-    device : torch.device
-    checkpoint : Path, optional
-        Where training leaves its state after each epoch.
-    progress : bool, default=True
-        Show a bar over the epochs.
+    """Return the measurements of one run, see `imbal_book.studies.Study.measure`.
 
     Returns
     -------
@@ -247,22 +233,22 @@ def measure(
     """
     run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress, score=_epoch_scores)
     labels, num_classes = run.sides["test"][1], prepared.train.num_classes
-    found = run.predict("test", _taps(run))
-    logits = found["logits"]
-    measurements = run.measurements()
+    plain = prepared.config.loss == "cross-entropy"
+    found = run.predict("test", _taps(run) if plain else ())
+    logits, measurements = found["logits"], run.measurements()
     readouts = {_SOFTMAX: logits.argmax(1)}
-    if prepared.config.loss == "cross-entropy":
-        tau, post_hoc = _post_hoc(run, found)
+    if plain:
+        measurements["tau"], post_hoc = _post_hoc(run, found)
         readouts |= post_hoc
-        measurements["tau"] = tau
     measurements["readouts"] = {
         name: metrics.class_scores(labels, predicted, num_classes) for name, predicted in readouts.items()
     }
-    targets = torch.from_numpy(labels)
-    wide = torch.from_numpy(logits).double()
-    p_true = wide.softmax(1).gather(1, targets[:, None]).squeeze(1).numpy()
-    entropy = complement_entropy(wide, targets, reduction="none").numpy()
-    for name, values in {"p_true": p_true, "wrong_class_entropy": entropy}.items():
+    targets, wide = torch.from_numpy(labels), torch.from_numpy(logits).double()
+    by_image = {
+        "p_true": wide.softmax(1).gather(1, targets[:, None]).squeeze(1).numpy(),
+        "wrong_class_entropy": complement_entropy(wide, targets, reduction="none").numpy(),
+    }
+    for name, values in by_image.items():
         measurements[name] = [float(values[labels == label].mean()) for label in range(num_classes)]
     return measurements
 
@@ -276,9 +262,8 @@ def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
 
 
 def _taps(run: TrainedRun) -> tuple[str, ...]:
-    """Return the tap that the classifier reads, for the readouts that need it."""
-    tap = run.network.embedding_tap
-    return () if tap is None or run.prepared.config.loss != "cross-entropy" else (tap,)
+    """Return the tap that the classifier reads, () where it is not one linear layer."""
+    return () if (tap := run.network.embedding_tap) is None else (tap,)
 
 
 def _post_hoc(run: TrainedRun, test: Mapping[str, np.ndarray]) -> tuple[float | None, dict[str, np.ndarray]]:
@@ -290,15 +275,10 @@ def _post_hoc(run: TrainedRun, test: Mapping[str, np.ndarray]) -> tuple[float | 
         weight = run.network.classifier().get_parameter("weight").detach().cpu().numpy()
         if len(run.sides["valid"][1]):
             tau = choose_tau(run.predict("valid", taps)[tap], weight, run.sides["valid"][1])
-            predicted[POST_HOC[1]] = tau_normalized_logits(test[tap], weight, tau).argmax(1)
+            predicted[TAU] = tau_normalized_logits(test[tap], weight, tau).argmax(1)
         features, labels = run.predict("train", taps)[tap], run.sides["train"][1]
-        classifier = retrain_classifier(
-            features,
-            labels,
-            run.network.num_classes,
-            seed=run.prepared.config.train_seed,
-            device=run.device,
-        )
+        seed, num_classes = run.prepared.config.train_seed, run.network.num_classes
+        classifier = retrain_classifier(features, labels, num_classes, seed=seed, device=run.device)
         with torch.no_grad():
             inputs = torch.from_numpy(test[tap]).to(run.device)
             predicted[POST_HOC[2]] = classifier(inputs).argmax(1).cpu().numpy()
@@ -307,62 +287,45 @@ def _post_hoc(run: TrainedRun, test: Mapping[str, np.ndarray]) -> tuple[float | 
 
 
 def frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores of all arms and readouts in long form.
+    """Return the scores of all arms and readouts in long form, see `imbal_book.run.long_frames.score_frame`.
 
-    Parameters
-    ----------
-    records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
-
-    Returns
-    -------
-    DataFrame
-        Columns key, profile, form (the network), model, dataset, imbalance ("exponential 100"), split_seed,
-        train_seed, readout (an arm, or one of `POST_HOC`), metric and value, fractions. Metrics of every
-        readout: accuracy; recall_few and recall_many, the mean recall of the minority and of the other
-        classes; recall_gap, the former minus the latter; precision. Of an arm's own softmax also p_true,
-        p_true_few, wrong_class_entropy (nats) and best_test_accuracy, the largest of any epoch.
+    Readouts are arms and those of `POST_HOC`. Metrics of each: accuracy; recall_few and recall_many, the mean recall of
+    the minority and of the other classes; recall_gap, the former minus the latter; precision. Of an arm's own softmax
+    also p_true, p_true_few, wrong_class_entropy (nats) and best_test_accuracy, the largest of any epoch.
     """
-    rows = []
-    for identity, arm_name, measured in long_frames.identified(records, _describe):
-        few = minority(len(measured["train_counts"]))
-        for name, scores in measured["readouts"].items():
-            recall = np.asarray(scores["recall"])
-            values = {
-                "accuracy": scores["accuracy"],
-                "recall_few": recall[few].mean(),
-                "recall_many": recall[~few].mean(),
-                "recall_gap": recall[few].mean() - recall[~few].mean(),
-                "precision": np.mean(scores["precision"]),
-            }
-            if name == _SOFTMAX:
-                p_true = np.asarray(measured["p_true"])
-                values |= {
-                    "p_true": p_true.mean(),
-                    "p_true_few": p_true[few].mean(),
-                    "wrong_class_entropy": np.mean(measured["wrong_class_entropy"]),
-                    "best_test_accuracy": max(measured["history"]["test_accuracy"]),
-                }
-            readout = arm_name if name == _SOFTMAX else name
-            rows += [
-                {**identity, "readout": readout, "metric": metric, "value": float(value)}
-                for metric, value in values.items()
-            ]
-    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
+    return long_frames.score_frame(records, _describe, _readouts, _scores)
+
+
+def _readouts(
+    identity: Mapping[str, Any], arm_name: str, measured: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, scores in measured["readouts"].items():
+        yield arm_name if name == _SOFTMAX else name, scores
+
+
+def _scores(readout: str, scores: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, float]:
+    recall, few = np.asarray(scores["recall"]), minority(len(measured["train_counts"]))
+    values = {
+        "accuracy": scores["accuracy"],
+        "recall_few": recall[few].mean(),
+        "recall_many": recall[~few].mean(),
+        "recall_gap": recall[few].mean() - recall[~few].mean(),
+        "precision": np.mean(scores["precision"]),
+    }
+    if readout in ARMS:
+        p_true = np.asarray(measured["p_true"])
+        values |= {
+            "p_true": p_true.mean(),
+            "p_true_few": p_true[few].mean(),
+            "wrong_class_entropy": np.mean(measured["wrong_class_entropy"]),
+            "best_test_accuracy": max(measured["history"]["test_accuracy"]),
+        }
+    return values
 
 
 def label_frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the recall of every label: the first columns of `frame`, readout, label, train_count, recall."""
-    rows = []
-    for identity, name, measured in long_frames.identified(records, _describe):
-        counts = measured["train_counts"]
-        for readout, scores in measured["readouts"].items():
-            full = name if readout == _SOFTMAX else readout
-            rows += [
-                {**identity, "readout": full, "label": label, "train_count": counts[label], "recall": recall}
-                for label, recall in enumerate(scores["recall"])
-            ]
-    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "label", "train_count", "recall"])
+    """Return the recall of every label, see `imbal_book.run.long_frames.label_frame`."""
+    return long_frames.label_frame(records, _describe, _readouts)
 
 
 def epoch_frame(records: pd.DataFrame) -> pd.DataFrame:
@@ -371,5 +334,4 @@ def epoch_frame(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _describe(config: RunConfig) -> dict[str, str]:
-    network = NETWORKS.get(config.model, config.model)
-    return {"arm": arm(config), "form": network, "imbalance": config.imbalance.replace("-", " ")}
+    return {"arm": arm(config), "form": network(config), "imbalance": config.imbalance.replace("-", " ")}

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from imbal_book.chapters import category_centers as tables
-from imbal_book.chapters.readings import judge_forms
+from imbal_book.chapters.readings import judge_forms, recalls
 from imbal_book.evidence.papers import load_paper
 
 
@@ -195,7 +195,7 @@ def test_labels_of_cifar10_stand_alone_with_an_interval_inside_0_to_1():
     rows = label_rows(
         "cifar10", 10, lambda seed, label: [0.9, 1.0, 0.98][seed] if label == 9 else 0.1 * label
     )
-    found = tables.recalls(rows).set_index("label")
+    found = recalls(rows).set_index("label")
     assert list(found.index) == [str(label) for label in range(10)]
     assert found.loc["3", "mean"] == pytest.approx(0.3) and found.loc["3", "train_count"] == 40
     low, high = t_interval([0.9, 1.0, 0.98])
@@ -205,7 +205,7 @@ def test_labels_of_cifar10_stand_alone_with_an_interval_inside_0_to_1():
 
 def test_labels_of_cifar100_are_averaged_in_tens_before_the_interval():
     rows = label_rows("cifar100", 100, lambda seed, label: (label % 10) / 10 + 0.01 * seed)
-    found = tables.recalls(rows)
+    found = recalls(rows)
     assert found["label"].tolist() == [f"{start}-{start + 9}" for start in range(0, 100, 10)]
     low, high = t_interval([0.45, 0.46, 0.47])
     assert found["mean"].tolist() == pytest.approx([0.46] * 10)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from imbal_book import chapters
 from imbal_book.chapters import Chapter, judged_on, number, open_chapter, table, verdict_table
@@ -324,3 +325,21 @@ def test_pairs_are_aligned_by_both_seeds_and_two_values_for_one_are_refused():
         twice = pd.concat([frame, frame[frame["readout"] == readout]])
         with pytest.raises(ValueError, match=f"{readout!r} has two values for metric accuracy, split_seed"):
             contrast(twice, "C", "D", "accuracy")
+
+
+def test_pairs_that_share_no_draw_give_their_spread_an_interval_and_any_difference_may_be_asked():
+    values = [0.01, 0.03, 0.02, 0.05]
+    frame = pd.DataFrame(
+        [
+            {"dataset": "d", "imbalance": "i", "readout": readout, "metric": "f1", "split_seed": seed,
+             "train_seed": seed, "value": value}
+            for seed, gain in enumerate(values)
+            for readout, value in (("plain", 0.5), ("new", 0.5 + gain))
+        ]
+    )  # fmt: skip
+    (found,) = power_table(frame, "new", "plain", "f1", (0.01,)).to_dict("records")
+    sd = np.std(values, ddof=1)
+    low, high = (100 * sd * math.sqrt(3 / stats.chi2.ppf(end, 3)) for end in (0.975, 0.025))
+    assert found["standard deviation"] == f"{100 * sd:.1f} ({low:.1f} to {high:.1f})"
+    assert found["pairs for 1 points"] == seeds_for_power(sd, 0.01) and "pairs for 5 points" not in found
+    assert found["share between draws"] == "unknown"

@@ -178,3 +178,15 @@ def test_curves_are_in_percent_with_bands_from_three_seeds_on(seeds, bands):
     assert len(ax.collections) == bands
     assert (ax.get_title(), ax.get_ylabel()) == ("here", "test accuracy (%)")
     assert drawing.alt.startswith("Lines, test accuracy after every epoch. here, CE, epoch 3: 53.0 %.")
+
+
+def test_an_arm_without_a_mark_is_named_with_where_it_gets_one():
+    history = pd.DataFrame(
+        [("here", "CCE (papre)", 1, 0.5, 0.4, 0.6, 3)],
+        columns=["place", "method", "epoch", "mean", "low", "high", "n"],
+    )
+    with pytest.raises(
+        ValueError, match=r"unknown arm 'CCE \(papre\)': did you mean 'CCE \(paper\)'.*arms\.py"
+    ):
+        curves(history, quantity="accuracy")
+    assert METHODS.get("CCE (papre)") is None

@@ -31,63 +31,48 @@ TAPS = {"C": "last convolution", "F": "fully connected"}
 TOTALS = {"zhang-a": 22_000, "zhang-b": 11_800, "zhang-c": 20_300}
 
 
-def sizes(profile):
-    """Count the runs of a profile by form, data set, type and sampler, with the seeds of each cell."""
-    seeds = {}
-    for config in build_grid("category_centers", profile):
-        cell = (study.form(config), config.dataset, config.imbalance, config.sampler)
-        if config.head_start == "own":
-            assert config.split_seed == config.train_seed, "arms are paired by one seed"
-            seeds.setdefault(cell, []).append(config.split_seed)
-        else:
-            seeds.setdefault(cell, []).append((config.split_seed, config.train_seed))
-    return seeds
-
-
-def expected_sizes(*blocks):
-    return {
-        (form, dataset, f"zhang-{kind}", sampler): list(range(count)) if isinstance(count, int) else count
-        for form, dataset, count, samplers in blocks
-        for kind in "abc"
-        for sampler in samplers
-    }
-
-
 BOTH = ("shuffle", "over-sample")
 
 
-def test_the_smoke_grid_is_two_seeds_of_every_arm_on_the_digits():
-    assert sizes("smoke") == expected_sizes(("from scratch", "mnist5k", 2, BOTH))
+def cells(profile):
+    """Return (form, data set, type, sampler) -> the pairs of seeds."""
+    found = {}
+    for config in build_grid("category_centers", profile):
+        cell = (study.form(config), config.dataset, config.imbalance, config.sampler)
+        found.setdefault(cell, []).append((config.split_seed, config.train_seed))
+    return found
 
 
-def test_the_laptop_grid_has_ten_seeds_of_frozen_features_and_three_of_what_is_trained():
-    assert sizes("laptop") == expected_sizes(
-        ("frozen", "cifar10", 10, BOTH),
-        ("frozen", "cifar100", 10, BOTH),
-        ("fine-tuned", "cifar10", 3, BOTH),
-        ("from scratch", "cifar10", 3, ("shuffle",)),
-        ("fine-tuned, fair head", "cifar10", [(0, 0), (1, 1), (2, 0), (0, 1), (1, 0), (2, 1)], BOTH),
-    )
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_form_has_all_three_types_with_the_same_pairs_of_seeds(profile):
+    by_form = {}
+    for (form, dataset, kind, sampler), pairs in cells(profile).items():
+        by_form.setdefault((form, dataset, sampler), {})[kind] = pairs
+    for kinds in by_form.values():
+        assert set(kinds) == {"zhang-a", "zhang-b", "zhang-c"}
+        assert len({tuple(pairs) for pairs in kinds.values()}) == 1
+        assert len(kinds["zhang-a"]) >= (2 if profile == "smoke" else 3), "an interval needs several pairs"
 
 
-def test_the_laptop_grid_uses_the_networks_and_sizes_of_the_plan():
-    found = {
-        (study.form(c), c.model, c.image_size, c.pretrained) for c in build_grid("category_centers", "laptop")
-    }
-    assert found == {
-        ("frozen", "timm:tf_efficientnet_lite0", 96, True),
-        ("fine-tuned", "timm:tf_efficientnet_lite0", 64, True),
-        ("fine-tuned, fair head", "timm:tf_efficientnet_lite0", 64, True),
-        ("from scratch", "all_cnn", None, False),
-    }
+def test_over_sampling_stands_beside_every_form_that_claims_are_made_of():
+    for profile in PROFILES:
+        for form, dataset, kind, _ in cells(profile):
+            samplers = {cell[3] for cell in cells(profile) if cell[:3] == (form, dataset, kind)}
+            all_cnn = form == "from scratch" and profile != "smoke"
+            assert samplers == ({"shuffle"} if all_cnn else set(BOTH)), "Table VII has no over-sampling"
+
+
+def test_a_fair_head_is_trained_on_crossed_pairs_so_that_draws_and_trainings_can_be_told_apart():
+    pairs = cells("laptop")["fine-tuned, fair head", "cifar10", "zhang-a", "shuffle"]
+    by_draw = Counter(split for split, _ in pairs)
+    assert len(by_draw) >= 3 and set(by_draw.values()) == {2}
+    plain = {c.digest() for c in build_grid("category_centers", "laptop") if study.form(c) == "fine-tuned"}
+    fair = [c for c in build_grid("category_centers", "laptop") if c.head_start == "linear"]
+    same = [c for c in fair if dataclasses.replace(c, head_start="own").digest() in plain]
+    assert {(c.split_seed, c.train_seed) for c in same} == {(0, 0), (1, 1)}, "both starts on the same draws"
 
 
 def test_the_paper_grid_has_the_papers_networks_rates_and_batches():
-    assert sizes("paper") == expected_sizes(
-        ("from scratch", "cifar10", 3, ("shuffle",)),
-        ("fine-tuned", "cifar10", 3, BOTH),
-        ("fine-tuned", "cifar100", 3, BOTH),
-    )
     found = {
         (c.model, c.pretrained, c.image_size, c.learning_rate, c.batch_size, c.schedule, c.optimizer)
         for c in build_grid("category_centers", "paper")
@@ -95,6 +80,11 @@ def test_the_paper_grid_has_the_papers_networks_rates_and_batches():
     assert found == {
         ("all_cnn", False, None, 0.005, 256, "plateau-zhang", "sgd"),
         ("vgg16", True, 224, 0.001, 50, "plateau-zhang", "sgd"),
+    }
+    assert {(form, dataset) for form, dataset, _, _ in cells("paper")} == {
+        ("from scratch", "cifar10"),
+        ("fine-tuned", "cifar10"),
+        ("fine-tuned", "cifar100"),
     }
 
 

@@ -32,26 +32,57 @@ def test_every_arm_of_a_pair_of_seeds_shares_all_but_its_loss(profile):
     assert all(sorted(arms) == sorted(study.ARMS) for arms in cells.values())
 
 
-def test_the_paper_profile_has_the_recipe_of_the_literature_and_the_order_of_worth():
+def test_the_paper_profile_has_the_recipe_of_the_literature():
     grid = build_grid(NAME, "paper")
-    assert len(grid) == 2 * 12 * 9 * 5
-    first = grid[0]
-    assert (first.dataset, first.imbalance, first.model) == ("cifar10", "exponential-100", "resnet32")
-    assert (first.epochs, first.learning_rate, first.warmup_epochs) == (200, 0.1, 5)
-    assert (first.milestones, first.decay, first.weight_decay) == ((160, 180), 0.01, 2e-4)
-    assert (first.batch_size, first.augment) == (128, "crop-flip")
-    cells = list(dict.fromkeys((c.dataset, c.imbalance) for c in grid))[:3]
-    assert cells == [
-        ("cifar10", "exponential-100"),
-        ("cifar10", "exponential-10"),
-        ("cifar100", "exponential-100"),
-    ]
-    assert [study.arm(c) for c in grid[:9]] == ["CE", "CCE (paper)", "CCE (released)"] * 3
-    assert [study.arm(c) for c in grid[9:15]] == ["Balanced softmax", "LDAM-DRW"] * 3
-    assert [(c.split_seed, c.train_seed) for c in grid[:9:3]] == [(0, 0), (1, 1), (2, 2)]
+    assert {c.model for c in grid} == {"resnet32", "resnet34_small"}
+    recipe = {
+        (
+            c.epochs,
+            c.learning_rate,
+            c.warmup_epochs,
+            c.milestones,
+            c.decay,
+            c.weight_decay,
+            c.batch_size,
+            c.augment,
+        )
+        for c in grid
+    }
+    assert recipe == {(200, 0.1, 5, (160, 180), 0.01, 2e-4, 128, "crop-flip")}
     assert {(c.float32_head, c.score_every) for c in grid} == {(True, 5)}
-    deferred = next(c for c in grid if study.arm(c) == "LDAM-DRW")
-    assert dict(deferred.loss_options) == {"reweight_from": 160}
+    deferred = {dict(c.loss_options)["reweight_from"] for c in grid if study.arm(c) == "LDAM-DRW"}
+    assert deferred == {160}
+
+
+def test_every_cell_of_the_paper_profile_has_independent_pairs_and_a_square_of_draws_and_trainings():
+    cells = {}
+    for config in build_grid(NAME, "paper"):
+        cell = cells.setdefault((config.model, config.dataset, config.imbalance, study.arm(config)), [])
+        cell.append((config.split_seed, config.train_seed))
+    for pairs in cells.values():
+        assert len(set(pairs)) == len(pairs)
+        free = [pair for pair in pairs if pair[0] == pair[1]]
+        assert len(free) >= 3, "three pairs share nothing"
+        assert {(0, 0), (0, 1), (1, 0), (1, 1)} <= set(pairs), "the two variances can be told apart"
+
+
+def test_the_paper_profile_begins_with_what_the_claims_and_the_published_numbers_need():
+    grid = build_grid(NAME, "paper")
+    places = list(dict.fromkeys((c.model, c.dataset, c.imbalance) for c in grid))
+    assert places[0] == ("resnet32", "cifar10", "exponential-100")
+    blocks = list(dict.fromkeys(study.arm(c) for c in grid if (c.model, c.dataset, c.imbalance) == places[0]))
+    assert blocks[:5] == ["CE", "CCE (paper)", "CCE (released)", "Balanced softmax", "LDAM-DRW"]
+    first = grid[: 3 * 3]
+    assert {study.arm(c) for c in first} == set(blocks[:3])
+    assert len({(c.split_seed, c.train_seed) for c in first}) == 3 and all(
+        c.split_seed == c.train_seed for c in first
+    )
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_grid_without_validation_images_is_known_to_have_no_tau(profile):
+    for config in build_grid(NAME, profile):
+        assert study.has_tau(config) is (profile != "paper")
 
 
 def test_the_laptop_profile_gives_both_kinds_of_imbalance_as_many_images_and_five_seeds():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -14,19 +14,7 @@ from imbal_book.evidence.papers import Number, PaperError, build
 from imbal_book.evidence.papers.facts import status_label
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["Spread", "parse_reference", "published_spread", "published_values", "reference_numbers"]
-
-
-class Spread(NamedTuple):
-    """The lowest and the highest of ``n`` published numbers; NaN where there is none. Fractions."""
-
-    low: float
-    high: float
-    n: int
-
-    def holds(self, value: float) -> bool:
-        """Return whether a value lies between both ends."""
-        return self.low <= value <= self.high
+__all__ = ["parse_reference", "published_values", "reference_numbers"]
 
 
 @dataclass(frozen=True)
@@ -125,11 +113,3 @@ def published_values(
             raise unknown_name(column, value, table[column].unique())
     wanted |= {"ratio": ratio, "status": "read", "repeats": False}  # type: ignore[dict-item]
     return table.loc[(table[list(wanted)] == pd.Series(wanted)).all(axis=1), "value"].tolist()
-
-
-def published_spread(
-    table: pd.DataFrame, method: str, dataset: str, ratio: int, imbalance: str = "exponential"
-) -> Spread:
-    """Return the lowest and the highest of :func:`published_values`, and how many there are."""
-    values = published_values(table, method, dataset, ratio, imbalance)
-    return Spread(min(values, default=math.nan), max(values, default=math.nan), len(values))

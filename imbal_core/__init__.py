@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imbal_core.centers import CategoryCenters
+    from imbal_core.corrections import LogitAdjuster, TauNormalizer, TemperatureScaler, ThresholdShifter
     from imbal_core.data.class_counts import counts_from_name, exponential_counts, step_counts
     from imbal_core.data.datasets import ImageDataset, list_datasets, load_dataset
     from imbal_core.data.splits import Split, draw_split
@@ -48,12 +49,18 @@ if TYPE_CHECKING:
     from imbal_core.training.fit import fit
     from imbal_core.training.prediction import predict
     from imbal_core.training.recipe import Recipe
+    from imbal_core.training.sampling import ClassBalancedSampler
 
 __all__ = [
     "CategoryCenters",
+    "ClassBalancedSampler",
     "ImageDataset",
+    "LogitAdjuster",
     "Recipe",
     "Split",
+    "TauNormalizer",
+    "TemperatureScaler",
+    "ThresholdShifter",
     "add_final_batch_norm",
     "adjust_logits",
     "balanced_accuracy",
@@ -82,6 +89,7 @@ __all__ = [
 #: Module -> the public names that it defines.
 _HOMES = {
     "centers": ("CategoryCenters",),
+    "corrections": ("LogitAdjuster", "TauNormalizer", "TemperatureScaler", "ThresholdShifter"),
     "data.class_counts": ("counts_from_name", "exponential_counts", "step_counts"),
     "data.datasets": ("ImageDataset", "list_datasets", "load_dataset"),
     "data.splits": ("Split", "draw_split"),
@@ -100,6 +108,7 @@ _HOMES = {
     "training.fit": ("fit",),
     "training.prediction": ("predict",),
     "training.recipe": ("Recipe",),
+    "training.sampling": ("ClassBalancedSampler",),
 }
 
 

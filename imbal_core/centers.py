@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -12,18 +11,16 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 from imbal_core._checks.arrays import on_host
+from imbal_core._checks.rows import chunks_with_lengths
 
 __all__ = ["CategoryCenters"]
 
 Array: TypeAlias = np.ndarray | Tensor
 
-# Values in a chunk of rows: 4 MiB in float32, so that its second reading comes from the CPU's cache.
-_CHUNK_VALUES = 2**20
-_FEWEST_ROWS = 64
 # Rows carry about seven digits in float32: a mean shorter than this has no direction left.
 _SHORTEST_CENTER = 1e-6
 # Labels in a message, shortened after a few.
@@ -49,13 +46,17 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     renormalize : bool, default=False
         Scale each center to length 1 before distances are taken. The paper does not: there the center of
         scattered rows is shorter than that of similar ones. With True the nearest has the largest cosine.
+    temperature : float, default=1.0
+        Of `predict_proba`, above 0: the smaller, the surer. Labels do not depend on it.
 
     Attributes
     ----------
     classes_ : ndarray of shape (K,)
         The class labels, sorted.
     counts_ : ndarray of shape (K,), int64
-        Training rows seen of each class, the N_k of equation 1.
+        Training rows seen of each class, the N_k of equation 1; rows of weight 0 do not count.
+    weights_ : ndarray of shape (K,), float64
+        The sum of their weights, by which the center divides: `counts_` where none were given.
     centers_ : ndarray or Tensor of shape (K, D), float64
         The centers C_k, re-normalised if so asked; a tensor on the device of the features if those were one.
     n_features_in_, feature_names_in_
@@ -68,11 +69,8 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     subject to ``torch.set_float32_matmul_precision``); float16 and bfloat16 are widened to float32, integers to
     float64. Distances are float64 inside. On a GPU the last digit of a center may differ from run to run unless
     ``torch.use_deterministic_algorithms`` is on. `sklearn.neighbors.NearestCentroid` is the same rule after
-    ``sklearn.preprocessing.Normalizer``, up to ties.
-
-    References
-    ----------
-    Zhang, Y. et al. (2018). "Image Classification with Category Centers in Class Imbalance Situation".
+    ``sklearn.preprocessing.Normalizer``, up to ties. Zhang, Y. et al. (2018), "Image Classification with Category
+    Centers in Class Imbalance Situation".
 
     Examples
     --------
@@ -85,35 +83,47 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
            [0. , 1. ]])
     >>> model.predict([[3.0, 1.0], [1.0, 7.0]])
     array(['cat', 'dog'], dtype='<U3')
+    >>> model.predict_proba([[3.0, 1.0]]).round(2)
+    array([[0.8, 0.2]])
     """
 
     n_features_in_: int
     classes_: np.ndarray
     counts_: np.ndarray
+    weights_: np.ndarray
     _sums: Tensor
     _gives_tensors: bool
     _classes_declared: bool
 
-    def __init__(self, *, renormalize: bool = False) -> None:
+    def __init__(self, *, renormalize: bool = False, temperature: float = 1.0) -> None:
         self.renormalize = renormalize
+        self.temperature = temperature
 
-    def fit(self, X: ArrayLike | Tensor, y: ArrayLike | Tensor) -> CategoryCenters:
+    def fit(
+        self, X: ArrayLike | Tensor, y: ArrayLike | Tensor, sample_weight: ArrayLike | Tensor | None = None
+    ) -> CategoryCenters:
         """Compute the centers of all classes in `y`, forgetting any earlier data; return the estimator itself.
 
-        X is array-like or Tensor of shape (N, D), y of shape (N,), integers or text. A row that is all zeros (it has
-        no direction) or holds NaN or infinity is a ValueError, as are shapes that disagree.
+        X is array-like or Tensor of shape (N, D), y of shape (N,), integers or text. A row of weight w counts as w rows
+        do. A row that is all zeros (it has no direction) or holds NaN or infinity is a ValueError, as are shapes that
+        disagree and negative weights.
         """
-        return self._add_rows(X, y, classes=None, restart=True)
+        return self._add_rows(X, y, sample_weight, classes=None, restart=True)
 
     def partial_fit(
-        self, X: ArrayLike | Tensor, y: ArrayLike | Tensor, classes: ArrayLike | None = None
+        self,
+        X: ArrayLike | Tensor,
+        y: ArrayLike | Tensor,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | Tensor | None = None,
     ) -> CategoryCenters:
         """Add one batch of rows to the centers, as `fit`; any batching gives the centers of one `fit`.
 
         `classes` of shape (K,) names all labels that may come; any other is a ValueError then. If never given, the
         classes grow. A batch that is refused leaves the estimator as it was.
         """
-        return self._add_rows(X, y, classes=classes, restart=not self.__sklearn_is_fitted__())
+        restart = not self.__sklearn_is_fitted__()
+        return self._add_rows(X, y, sample_weight, classes=classes, restart=restart)
 
     def merge(self, other: CategoryCenters) -> CategoryCenters:
         """Add the rows that another estimator has seen; shards in any order give the centers of one `fit`.
@@ -135,7 +145,8 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         names, others = (getattr(each, "feature_names_in_", None) for each in (self, other))
         if names is not None and others is not None and not np.array_equal(names, others):
             raise ValueError("cannot merge: the feature names of the two estimators differ in name or order.")
-        self._absorb(_united(self.classes_, other.classes_), other.classes_, other.counts_, other._sums)
+        united = _united(self.classes_, other.classes_)
+        self._absorb(united, other.classes_, other.counts_, other.weights_, other._sums)
         self._classes_declared |= other._classes_declared
         return self
 
@@ -155,7 +166,7 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         centers = self._centers()
         nearest = []
         weights: Tensor | None = None
-        for _, rows, lengths in _chunks(features, len(centers)):
+        for _, rows, lengths in chunks_with_lengths(features, len(centers)):
             if weights is None:
                 half_squares = centers.square().sum(1).div(2).to(rows)
                 weights = centers.to(rows).T
@@ -167,23 +178,26 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             return torch.from_numpy(self.classes_).to(codes.device)[codes]
         return self.classes_[codes.numpy()]
 
-    @torch.no_grad()
     def transform(self, X: ArrayLike | Tensor) -> Array:
         """Return the Euclidean distance of each L2-normalised row of X (N, D) to each center, shape (N, K).
 
         Between 0 and 2, in the floating type of X (float64 for integers). Errors as `predict`.
         """
-        features = self._checked_features(X)
-        centers = self._centers()
-        squares = centers.square().sum(1)
-        parts = []
-        for _, rows, lengths in _chunks(features, len(centers), widen=True):
-            cosines = (rows / lengths[:, None]) @ centers.to(rows).T
-            parts.append((1 + squares.to(rows) - 2 * cosines).clamp_(min=0).sqrt_())
-        result = torch.cat(parts)
-        if isinstance(features, Tensor):
-            return result.to(features.dtype if features.is_floating_point() else torch.float64)
-        return result.numpy().astype(features.dtype if features.dtype.kind == "f" else np.float64, copy=False)
+        return self._distances(X)
+
+    def predict_proba(self, X: ArrayLike | Tensor) -> Array:
+        """Return softmax(-d^2 / temperature) over the distances d to the centers, shape (N, K).
+
+        Rows sum to 1 and the likeliest class is the nearest, but a value is no calibrated probability: the
+        temperature decides. On validation rows ``imbal_core.fit_temperature(-model.transform(X) ** 2, y)`` finds one.
+        """
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature!r}.")
+        distances = self._distances(X)
+        shares = torch.as_tensor(distances).double().square().div(-self.temperature).softmax(1)
+        if isinstance(distances, Tensor):
+            return shares.to(distances.dtype)
+        return shares.numpy().astype(distances.dtype, copy=False)
 
     @property
     def centers_(self) -> Array:
@@ -207,11 +221,27 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         return tags
 
     @torch.no_grad()
+    def _distances(self, X: ArrayLike | Tensor) -> Array:
+        """Return the (N, K) distances, which `set_output` leaves alone."""
+        features = self._checked_features(X)
+        centers = self._centers()
+        squares = centers.square().sum(1)
+        parts = []
+        for _, rows, lengths in chunks_with_lengths(features, len(centers), widen=True):
+            cosines = (rows / lengths[:, None]) @ centers.to(rows).T
+            parts.append((1 + squares.to(rows) - 2 * cosines).clamp_(min=0).sqrt_())
+        result = torch.cat(parts)
+        if isinstance(features, Tensor):
+            return result.to(features.dtype if features.is_floating_point() else torch.float64)
+        return result.numpy().astype(features.dtype if features.dtype.kind == "f" else np.float64, copy=False)
+
+    @torch.no_grad()
     def _add_rows(
-        self, X: ArrayLike | Tensor, y: ArrayLike | Tensor, *, classes: ArrayLike | None, restart: bool
+        self, X: Any, y: Any, sample_weight: Any, *, classes: ArrayLike | None, restart: bool
     ) -> CategoryCenters:
         """Add rows to the sums, all or none; `restart` forgets what came before."""
         features, labels = self._checked_rows(X, y, restart)
+        features, labels, weights = _weighed(features, labels, sample_weight)
         present = np.unique(labels)
         known = present[:0] if restart else self.classes_
         declared = False if restart else self._classes_declared
@@ -234,30 +264,39 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         codes = torch.from_numpy(np.searchsorted(known, labels)).to(device)
         added = torch.zeros(len(known), features.shape[1], dtype=torch.float64, device=device)
         buffer = None
-        for start, rows, lengths in _chunks(features, 1):
+        for start, rows, lengths in chunks_with_lengths(features, 1):
             # The first chunk is the largest. Fresh memory for each would cost more than the sums themselves.
             buffer = torch.empty_like(rows, dtype=torch.float64) if buffer is None else buffer
             units = buffer[: len(rows)].copy_(rows).div_(lengths.double()[:, None])
-            added.index_add_(0, codes[start : start + len(rows)], units)
-        counts = np.bincount(codes.cpu().numpy(), minlength=len(known)).astype(np.int64)
+            part = slice(start, start + len(rows))
+            if weights is not None:
+                units *= torch.from_numpy(weights[part]).to(device)[:, None]
+            added.index_add_(0, codes[part], units)
+        places = codes.cpu().numpy()
+        counts = np.bincount(places, minlength=len(known)).astype(np.int64)
+        totals = np.bincount(places, weights, minlength=len(known)).astype(np.float64)
 
         if restart:
             self._gives_tensors = isinstance(features, Tensor)
-            self.classes_, self.counts_, self._sums = known, counts, added
+            self.classes_, self.counts_, self.weights_, self._sums = known, counts, totals, added
         else:
-            self._absorb(known, known, counts, added)
+            self._absorb(known, known, counts, totals, added)
         self._classes_declared = declared
         return self
 
-    def _absorb(self, united: np.ndarray, classes: np.ndarray, counts: np.ndarray, sums: Tensor) -> None:
-        """Add counts and sums of `classes` to those here, all laid out for the `united` classes."""
+    def _absorb(
+        self, united: np.ndarray, classes: np.ndarray, counts: np.ndarray, weights: np.ndarray, sums: Tensor
+    ) -> None:
+        """Add what was seen of `classes` to what was seen here, all laid out for the `united` classes."""
+        all_counts, all_weights = np.zeros(len(united), np.int64), np.zeros(len(united))
         all_sums = self._sums.new_zeros(len(united), self._sums.shape[1])
-        all_counts = np.zeros(len(united), dtype=np.int64)
-        for own, n, vectors in ((self.classes_, self.counts_, self._sums), (classes, counts, sums)):
-            places = np.searchsorted(united, own)
-            all_sums[torch.from_numpy(places).to(all_sums.device)] += vectors.to(all_sums.device)
+        own = (self.classes_, self.counts_, self.weights_, self._sums)
+        for labels, n, w, vectors in (own, (classes, counts, weights, sums)):
+            places = np.searchsorted(united, labels)
             all_counts[places] += n
-        self.classes_, self.counts_, self._sums = united, all_counts, all_sums
+            all_weights[places] += w
+            all_sums[torch.from_numpy(places).to(all_sums.device)] += vectors.to(all_sums.device)
+        self.classes_, self.counts_, self.weights_, self._sums = united, all_counts, all_weights, all_sums
 
     def _centers(self) -> Tensor:
         """Return the centers as a float64 tensor on the device of the sums."""
@@ -266,7 +305,7 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             raise ValueError(
                 f"classes {_listed(empty)} have no center: no row of them was seen. Add some by partial_fit."
             )
-        centers = self._sums / torch.from_numpy(self.counts_).to(self._sums.device)[:, None]
+        centers = self._sums / torch.from_numpy(self.weights_).to(self._sums.device)[:, None]
         if self.renormalize:
             lengths = torch.linalg.vector_norm(centers, dim=1, keepdim=True)
             short = (lengths[:, 0] < _SHORTEST_CENTER).cpu().numpy()
@@ -312,48 +351,22 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         return validate_data(self, X, skip_check_array=True, reset=reset).detach()
 
 
-def _chunks(X: Array, num_scores: int, *, widen: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (index of first row, rows, their L2 lengths) as tensors; a row may come scaled by a factor."""
-    step = max(_FEWEST_ROWS, _CHUNK_VALUES // max(X.shape[1], num_scores))
-    for start in range(0, len(X), step):
-        if isinstance(X, Tensor):
-            rows = X[start : start + step]
-            if rows.dtype in (torch.float16, torch.bfloat16):
-                rows = rows.float()
-            elif rows.dtype != torch.float32:
-                rows = rows.double()
-        else:
-            dtype = np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64
-            # A tensor shares only writable memory; anything else is copied, one chunk at a time.
-            rows = torch.from_numpy(np.require(X[start : start + step], dtype, ["C", "W", "E"]))
-        if widen:
-            rows = rows.double()
-        yield start, *_with_lengths(rows, start)
-
-
-def _with_lengths(rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
-    """Return the rows and their lengths, rescaling rows whose squares leave the floating range."""
-    lengths = torch.linalg.vector_norm(rows, dim=1)
-    smallest = torch.finfo(rows.dtype).tiny ** (1 / 3)
-    doubtful = ~((lengths > smallest) & torch.isfinite(lengths))
-    if not doubtful.any():
-        return rows, lengths
-    where = doubtful.nonzero()[:, 0]
-    some = rows[where].double()
-    largest = some.abs().amax(1)
-    for bad, problem in (
-        (~torch.isfinite(largest), "contains NaN or infinity"),
-        (largest == 0, "is all zeros and has no direction (a dead ReLU layer gives such rows)"),
-    ):
-        if bad.any():
-            first = start + int(where[bad][0])
-            raise ValueError(
-                f"Input X {problem}: {int(bad.sum())} such row(s), the first is row {first}. Drop or repair."
-            )
-    rows = rows.clone()
-    rows[where] = (some / largest[:, None]).to(rows.dtype)
-    lengths[where] = torch.linalg.vector_norm(rows[where], dim=1)
-    return rows, lengths
+def _weighed(X: Any, labels: np.ndarray, sample_weight: Any) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    """Return the rows whose weight is not 0, their labels and their weights, float64."""
+    if sample_weight is None:
+        return X, labels, None
+    given = on_host(sample_weight) if isinstance(sample_weight, Tensor) else sample_weight
+    weights = _check_sample_weight(given, labels, dtype=np.float64, ensure_non_negative=True)
+    kept = np.flatnonzero(weights)
+    if not len(kept):
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    if len(kept) == len(labels):
+        return X, labels, weights
+    return (
+        X[torch.from_numpy(kept).to(X.device) if isinstance(X, Tensor) else kept],
+        labels[kept],
+        weights[kept],
+    )
 
 
 def _united(first: np.ndarray, second: np.ndarray) -> np.ndarray:

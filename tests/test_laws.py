@@ -17,6 +17,7 @@ CORE = {
     "training": {"_checks", "models", "losses", "metrics"},
     "centers": {"_checks"},
     "post_hoc": {"_checks", "losses", "models", "training", "metrics"},
+    "corrections": {"_checks", "losses", "post_hoc"},
     "embeddings": {"_checks", "data", "losses", "models", "training", "metrics"},
 }
 #: Rooms of the machinery, the lowest first; each may import those before it.

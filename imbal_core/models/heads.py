@@ -15,6 +15,8 @@ True
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,13 +25,17 @@ from imbal_core.models.networks import Network
 
 __all__ = [
     "FinalBatchNorm",
+    "LinearWithFinalBatchNorm",
     "NormedLinear",
     "add_final_batch_norm",
+    "last_linear",
     "remove_final_batch_norm",
     "restart_head",
     "use_float32_head",
     "use_normed_head",
 ]
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class FinalBatchNorm(nn.BatchNorm1d):
@@ -76,6 +82,30 @@ class NormedLinear(nn.Module):
             return F.linear(F.normalize(wide, dim=-1), F.normalize(self.weight, dim=1))
 
 
+class LinearWithFinalBatchNorm(nn.Linear):
+    """The last linear layer of any module, with a final batch norm; its parameters keep their names."""
+
+    final_batch_norm: FinalBatchNorm
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the normalised logits of features (N, D), shape (N, K)."""
+        return self.final_batch_norm(super().forward(features))
+
+
+def last_linear(module: nn.Module) -> nn.Linear:
+    """Return the linear layer that a module defines last, which gives the logits of torchvision's and timm's networks.
+
+    A module without one is a ValueError.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if not layers:
+        raise ValueError(
+            f"{type(module).__name__} has no linear layer, so where its logits come from is not known: "
+            "end it with a torch.nn.Linear, or build it by build_model"
+        )
+    return layers[-1]
+
+
 class _Float32:
     """A layer that computes in its weights' precision under autocast too."""
 
@@ -90,14 +120,15 @@ class _Float32Linear(_Float32, nn.Linear): ...
 class _Float32Conv2d(_Float32, nn.Conv2d): ...
 
 
-def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bool = True) -> Network:
+def add_final_batch_norm(network: Module, *, momentum: float = 0.01, affine: bool = True) -> Module:
     """Return the same network, changed in place: batch normalisation on the K logits, before the softmax.
 
     Parameters
     ----------
-    network : Network
-        Its `classifier` stays what it is; the logits as they were come from the same forward pass, as the tap
-        `imbal_core.models.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`.
+    network : Network or torch.nn.Module
+        Of a `Network` the `classifier` stays what it is; the logits as they were come from the same forward pass, as
+        the tap `imbal_core.models.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`. Of any other module the linear layer that
+        it defines last gets the batch norm as a part; the names of its parameters stay.
     momentum : float, default=0.01
         In (0, 1]: the weight of a batch in the running statistics, which evaluation normalises with. They start
         at mean 0 and variance 1, of which a share of ``(1 - momentum) ** steps`` is left after training: 20% after
@@ -107,9 +138,10 @@ def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bo
 
     Returns
     -------
-    Network
+    Network or torch.nn.Module
         No random number is drawn, so its other weights are those of the plain network of the same seed. Training
-        needs batches of at least 2 images. A second such layer, or another `momentum`, is a ValueError.
+        needs batches of at least 2 images. A second such layer, another `momentum`, or a module without a linear layer
+        is a ValueError.
 
     References
     ----------
@@ -123,22 +155,52 @@ def add_final_batch_norm(network: Network, *, momentum: float = 0.01, affine: bo
     >>> network = add_final_batch_norm(build_model("resnet20", num_classes=2))
     >>> network.final_batch_norm.num_features, network.final_batch_norm.momentum
     (2, 0.01)
+
+    A network of torchvision, or of your own:
+
+    >>> import torchvision
+    >>> network = add_final_batch_norm(torchvision.models.resnet18(num_classes=5))
+    >>> type(network.fc).__name__, sorted(network.fc.state_dict())[:3]
+    ('LinearWithFinalBatchNorm', ['bias', 'final_batch_norm.bias', 'final_batch_norm.num_batches_tracked'])
     """
-    if network.final_batch_norm is not None:
-        raise ValueError(f"{network.name} has a final batch norm already: add it once")
+    place, name = _place_of_final_batch_norm(network)
+    if getattr(place, "final_batch_norm", None) is not None:
+        raise ValueError(f"{name} has a final batch norm already: add it once")
     if not 0 < momentum <= 1:
         raise ValueError(f"momentum must lie in (0, 1], got {momentum}")
-    layer = FinalBatchNorm(network.num_classes, momentum=momentum, affine=affine)
-    network.final_batch_norm = layer.to(network.mean).train(network.training)
+    classes, like = (
+        (place.num_classes, place.mean) if isinstance(place, Network) else (place.out_features, place.weight)
+    )
+    layer = FinalBatchNorm(classes, momentum=momentum, affine=affine).to(like).train(network.training)
+    if not isinstance(place, Network):
+        place.__class__ = LinearWithFinalBatchNorm
+    place.final_batch_norm = layer
     return network
 
 
-def remove_final_batch_norm(network: Network) -> Network:
+def remove_final_batch_norm(network: Module) -> Module:
     """Return the same network, changed in place: without its final batch norm; a ValueError if it has none."""
-    if network.final_batch_norm is None:
-        raise ValueError(f"{network.name} has no final batch norm: there is nothing to remove")
-    network.final_batch_norm = None
+    place, name = _place_of_final_batch_norm(network)
+    if getattr(place, "final_batch_norm", None) is None:
+        raise ValueError(f"{name} has no final batch norm: there is nothing to remove")
+    if isinstance(place, Network):
+        place.final_batch_norm = None
+    else:
+        del place.final_batch_norm
+        place.__class__ = nn.Linear
     return network
+
+
+def _place_of_final_batch_norm(network: nn.Module) -> tuple[Any, str]:
+    """Return what has a final batch norm as its attribute, and the name of the network in a message."""
+    if isinstance(network, Network):
+        return network, network.name
+    name, layer = type(network).__name__, last_linear(network)
+    if type(layer) not in (nn.Linear, LinearWithFinalBatchNorm):
+        raise ValueError(
+            f"the last linear layer of {name} is of type {type(layer).__name__}: take a torch.nn.Linear"
+        )
+    return layer, name
 
 
 def use_normed_head(network: Network) -> Network:

@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbal_core._checks.names import unknown_name
+from imbal_core.models.heads import last_linear
+from imbal_core.models.networks import FULLY_CONNECTED
+
 __all__ = ["Inputs", "default_device", "device_label", "iter_predict", "predict"]
 
 Inputs = np.ndarray | Tensor
@@ -49,7 +53,7 @@ def iter_predict(
     device = default_device() if device is None else torch.device(device)
     network.to(device)
     for start in range(0, len(inputs), batch_size):
-        batch = as_tensor(inputs[start : start + batch_size]).to(device)
+        batch = as_tensor(inputs[start : start + batch_size], own=_is_own(network)).to(device)
         outputs = forward_batch(network, batch, taps, precision)
         yield {name: value.float().cpu() for name, value in outputs.items()}
 
@@ -67,12 +71,13 @@ def predict(
 
     Parameters
     ----------
-    network : Network
-        Moved to ``device``; its train or evaluation mode is left as it was.
+    network : Network or torch.nn.Module
+        Moved to ``device``; its train or evaluation mode is left as it was. Any module with logits (N, K) will do.
     inputs : array or Tensor
-        Images, uint8 (N, H, W, 3), or features, floating (N, D).
+        Images, uint8 (N, H, W, 3), or features, floating (N, D). A module that `imbal_core.build_model` did not make
+        knows no normalisation: give it what it reads, floating (N, ...).
     taps : sequence of str, default=()
-        Names from ``network.taps``.
+        Names from ``network.taps``; of any other module "fully connected", what its last `torch.nn.Linear` reads.
     batch_size : int, default=500
         Images at a time.
     precision : {"fp32", "bf16"}, default="fp32"
@@ -96,6 +101,13 @@ def predict(
     >>> network = build_model("small_cnn", num_classes=10, image_size=16)
     >>> predict(network, load_dataset("mnist5k", "test").images[:2])["logits"].shape
     torch.Size([2, 10])
+
+    A network of torchvision, and images as its own transform gives them:
+
+    >>> import torchvision
+    >>> out = predict(torchvision.models.resnet18(num_classes=5), torch.zeros(2, 3, 64, 64), taps=["fully connected"])
+    >>> {name: tuple(value.shape) for name, value in out.items()}
+    {'fully connected': (2, 512), 'logits': (2, 5)}
     """
     batches = list(
         iter_predict(network, inputs, taps=taps, batch_size=batch_size, precision=precision, device=device)
@@ -113,6 +125,9 @@ def forward_batch(
     training = network.training
     network.eval()
     try:
+        if not _is_own(network):
+            with autocast(batch.device, precision):
+                return _forward_any(network, batch, taps)
         images = input_pipeline(network, batch)(batch)
         with autocast(batch.device, precision):
             if taps:
@@ -122,15 +137,52 @@ def forward_batch(
         network.train(training)
 
 
+def _is_own(network: nn.Module) -> bool:
+    """Return whether the network knows the size and normalisation of its images, or its taps."""
+    return hasattr(network, "image_size") or hasattr(network, "taps")
+
+
+def _forward_any(network: nn.Module, batch: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+    """Return the logits of any module, and what its last linear layer reads if that is asked for."""
+    for name in taps:
+        if name not in (FULLY_CONNECTED, "logits"):
+            raise unknown_name(f"feature tap of {type(network).__name__}", name, [FULLY_CONNECTED])
+    found: dict[str, Tensor] = {}
+    watch = None
+    if FULLY_CONNECTED in taps:
+        watch = last_linear(network).register_forward_pre_hook(
+            lambda _, given: found.update({FULLY_CONNECTED: given[0].flatten(1)})
+        )
+    try:
+        logits = network(batch)
+    finally:
+        if watch is not None:
+            watch.remove()
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"{type(network).__name__} must give logits of shape (N, K), it gave {shape}.")
+    return {**found, "logits": logits}
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context in which a network computes in that precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def as_tensor(inputs: Inputs) -> Tensor:
-    """Return images as a channels-first view of their bytes, features as float32."""
+def as_tensor(inputs: Inputs, *, own: bool = True) -> Tensor:
+    """Return images as a channels-first view of their bytes, features as float32.
+
+    For a network that is not the library's `own`, anything floating as it is.
+    """
     # A copy, since a read-only array (a memory map) must not be shared with torch.
     tensor = torch.tensor(inputs) if isinstance(inputs, np.ndarray) else inputs.detach()
+    if not own:
+        if tensor.ndim < 2 or not tensor.is_floating_point():
+            raise ValueError(
+                "a network that build_model did not make reads what its own transform gives, floating of shape "
+                f"(N, ...): got {tensor.dtype} of shape {tuple(tensor.shape)}."
+            )
+        return tensor.float()
     if tensor.ndim == 4 and tensor.dtype == torch.uint8 and tensor.shape[-1] == 3:
         return tensor.permute(0, 3, 1, 2)
     if tensor.ndim == 2 and tensor.is_floating_point():

@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import imbal_core.centers
+from imbal_core._checks import rows
 from imbal_core.centers import CategoryCenters
+from imbal_core.post_hoc import fit_temperature
 
 ZERO_ROW = "truncates its data to integers, which makes row 15 all zeros: equation 1 divides by its length"
 
@@ -70,8 +72,8 @@ def slow_distances(values, centers):
 
 @pytest.fixture
 def short_chunks(monkeypatch):
-    monkeypatch.setattr(imbal_core.centers, "_CHUNK_VALUES", 1)
-    monkeypatch.setattr(imbal_core.centers, "_FEWEST_ROWS", 7)
+    monkeypatch.setattr(rows, "_CHUNK_VALUES", 1)
+    monkeypatch.setattr(rows, "_FEWEST_ROWS", 7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -192,17 +194,17 @@ def test_rows_whose_squares_overflow_or_vanish_keep_their_direction(dtype, scale
 
 
 def test_memory_beside_the_input_does_not_grow_with_the_rows():
-    def peak(rows):
-        values, labels = np.ones((rows, 256), np.float32), np.arange(rows) % 3
+    def peak(count):
+        values, labels = np.ones((count, 256), np.float32), np.arange(count) % 3
         sizes = []
-        chunks = imbal_core.centers._chunks
+        chunks = rows.chunks_with_lengths
         for _, part, lengths in chunks(values, 3):
             assert np.shares_memory(part.numpy(), values)
             sizes.append(part.numel() + lengths.numel())
         CategoryCenters().fit(values, labels).predict(values)
         return max(sizes)
 
-    assert peak(5_000) == peak(20_000) <= 1.01 * imbal_core.centers._CHUNK_VALUES
+    assert peak(5_000) == peak(20_000) <= 1.01 * rows._CHUNK_VALUES
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int16])
@@ -354,3 +356,54 @@ def test_a_tensor_of_another_shape_is_refused(shape):
 def test_labels_must_be_as_many_as_the_rows_of_a_tensor():
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         CategoryCenters().fit(torch.ones(3, 2), torch.zeros(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("kind", [as_array, torch.from_numpy])
+def test_a_row_of_weight_w_counts_as_w_rows(kind, short_chunks):
+    values, labels = draw(dtype=np.float32)
+    weights = np.random.default_rng(5).integers(0, 4, len(labels))
+    repeated = CategoryCenters().fit(values.repeat(weights, axis=0), labels.repeat(weights))
+    model = CategoryCenters().fit(kind(values), kind(labels), sample_weight=kind(weights))
+    assert_allclose(np.asarray(model.centers_), repeated.centers_, atol=1e-12)
+    assert_array_equal(model.weights_, repeated.weights_)
+    assert_array_equal(model.counts_, np.bincount(labels[weights > 0]))
+    parts = CategoryCenters()
+    for part in (slice(0, 90), slice(90, None)):
+        parts.partial_fit(kind(values[part]), labels[part], sample_weight=weights[part])
+    assert_allclose(np.asarray(parts.centers_), repeated.centers_, atol=1e-12)
+    merged = CategoryCenters().fit(values, labels, 0.5 * weights).merge(parts)
+    assert_allclose(merged.centers_, repeated.centers_, atol=1e-12)
+    assert_allclose(merged.weights_, 1.5 * repeated.weights_)
+
+
+def test_weights_that_weigh_nothing_are_refused():
+    values, labels = draw()
+    for weights, message in ((np.zeros(len(labels)), "non-zero"), (-np.ones(len(labels)), "[Nn]egative")):
+        with pytest.raises(ValueError, match=message):
+            CategoryCenters().fit(values, labels, weights)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+def test_probabilities_are_the_softmax_of_negative_squared_distances(temperature):
+    values, labels = draw(dtype=np.float32)
+    model = CategoryCenters(temperature=temperature).fit(values, labels)
+    powers = np.exp(-(slow_distances(values, slow_centers(values, labels)) ** 2) / temperature)
+    found = model.predict_proba(values)
+    assert found.dtype == np.float32
+    assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-6)
+    assert_array_equal(model.classes_[found.argmax(axis=1)], model.predict(values))
+    tensor = model.predict_proba(torch.from_numpy(values))
+    assert isinstance(tensor, torch.Tensor) and np.array_equal(tensor.numpy(), found)
+    with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
+        model.set_params(temperature=0).predict_proba(values)
+
+
+def test_the_temperature_that_fits_the_distances_has_the_smallest_log_loss():
+    values, labels = draw(rows=400)
+    model = CategoryCenters().fit(values, labels)
+    best = fit_temperature(-(model.transform(values) ** 2), labels)
+    losses = [
+        log_loss(labels, model.set_params(temperature=factor * best).predict_proba(values))
+        for factor in (1, 0.8, 1.25)
+    ]
+    assert losses[0] == min(losses)

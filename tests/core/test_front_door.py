@@ -16,6 +16,7 @@ NAMES = """
     build_model list_models add_final_batch_norm build_loss list_losses Recipe fit predict CategoryCenters
     adjust_logits choose_tau tau_normalized_logits retrain_classifier shifted_threshold fit_temperature
     confusion_counts per_class_recall balanced_accuracy expected_calibration_error
+    ClassBalancedSampler LogitAdjuster TauNormalizer TemperatureScaler ThresholdShifter
 """.split()
 
 

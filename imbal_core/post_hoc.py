@@ -52,7 +52,7 @@ def tau_normalized_logits(features: Values, weight: Values, tau: float) -> Any:
     features : array-like or Tensor of shape (N, D), floating
         f, what the classifier reads: the network's last tap as a rule.
     weight : array-like or Tensor of shape (K, D), floating
-        Rows w_c, as of `torch.nn.Linear`. Its bias is dropped, also for tau 0.
+        Rows w_c, as of `torch.nn.Linear`. Its bias is dropped, also for tau 0 (BagofTricks-LT keeps it).
     tau : float, at least 0
 
     Returns
@@ -64,8 +64,8 @@ def tau_normalized_logits(features: Values, weight: Values, tau: float) -> Any:
 
     References
     ----------
-    Kang, B. et al. (2020). "Decoupling Representation and Classifier for Long-Tailed Recognition"; its
-    repository classifier-balancing, ``tau_norm.py``. The repository BagofTricks-LT keeps the bias.
+    Kang, B. et al. (2020). "Decoupling Representation and Classifier for Long-Tailed Recognition"; its repository
+    classifier-balancing, ``tau_norm.py``.
 
     Examples
     --------
@@ -119,9 +119,8 @@ def retrain_classifier(
     """Return a new linear classifier, trained on fixed features with class-balanced sampling (cRT).
 
     The recipe is that of the repository BagofTricks-LT for CIFAR: SGD with Nesterov momentum 0.9, weight decay 5e-4
-    and batches of 128, the rate raised over 5 of 30 epochs and cut to a tenth after 10 and after 20, in these
-    proportions for other numbers of epochs. The repository crops and mirrors the images anew in each epoch; fixed
-    features are a deviation, which costs some variety and makes the training last seconds.
+    and batches of 128, the rate raised over 5 of 30 epochs and cut to a tenth after 10 and after 20, in proportion for
+    others. The repository crops and mirrors the images anew in each epoch; features stay as they are here.
 
     Parameters
     ----------
@@ -148,9 +147,8 @@ def retrain_classifier(
 
     References
     ----------
-    Kang, B. et al. (2020). "Decoupling Representation and Classifier for Long-Tailed Recognition".
-    Zhang, Y. et al. (2021). "Bag of Tricks for Long-Tailed Visual Recognition with Deep Convolutional Neural
-    Networks"; its repository BagofTricks-LT, ``configs/cao_cifar/two_stage/classifier_balance/cRT``.
+    Kang, B. et al. (2020), as for `tau_normalized_logits`. Zhang, Y. et al. (2021). "Bag of Tricks for Long-Tailed
+    Visual Recognition"; its repository BagofTricks-LT, ``configs/cao_cifar/two_stage/classifier_balance/cRT``.
 
     Examples
     --------

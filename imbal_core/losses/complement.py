@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from imbal_core._checks.names import unknown_name
-from imbal_core.losses.functional import MASKED, REDUCTIONS, checked, reduced
+from imbal_core.losses.functional import MASKED, REDUCTIONS, checked, reduced, undefined
 
 __all__ = ["FORMS", "complement_cross_entropy", "complement_entropy", "complement_objective"]
 
@@ -102,15 +102,10 @@ def _compiled(logits: Tensor, targets: Tensor, a: float, b: float) -> Tensor:
     wrong = logits.clamp(min=_LOWEST).scatter(1, chosen, MASKED)
     top, own = wrong.amax(1, keepdim=True), logits.gather(1, chosen)
     log_q = wrong.log_softmax(1)
-    values = _undefined(top.detach(), own.detach()) - b * (log_q.exp() * log_q).sum(1, keepdim=True)
+    values = undefined(top, own, _LOWEST) - b * (log_q.exp() * log_q).sum(1, keepdim=True)
     if a:
         values = values + a * F.softplus(wrong.logsumexp(1, keepdim=True) - own, threshold=40.0)
     return values.squeeze(1)
-
-
-def _undefined(top: Tensor, own: Tensor) -> Tensor:
-    """Return NaN where the logits are no distribution (+inf, NaN, -inf alone), else 0."""
-    return 0 * torch.maximum(own, torch.where(top > _LOWEST, top, -torch.inf))
 
 
 class _Mixture(torch.autograd.Function):
@@ -146,7 +141,7 @@ class _Mixture(torch.autograd.Function):
             log_total = share.amax(1, keepdim=True).log_().neg_()
             wrong *= share
             mean = wrong.sum(1, keepdim=True)
-            mean += _undefined(top, own)
+            mean += undefined(top, own, _LOWEST)
             torch.sub(log_total, mean, out=entropy[part])
             torch.add(log_total, top.sub_(own), out=odds[part])
             share *= torch.add(a * odds[part].sigmoid(), mean, alpha=b)

@@ -41,6 +41,7 @@ __all__ = [
     "ldam",
     "logit_adjustment",
     "reduced",
+    "undefined",
 ]
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -340,13 +341,20 @@ def _focused(odds: Tensor, gamma: float) -> Tensor:
     return (gamma * F.logsigmoid(odds)).exp() * -F.logsigmoid(-odds)
 
 
+def undefined(wrong: Tensor, own: Tensor, lowest: float) -> Tensor:
+    """Return NaN where logits are no distribution (+inf, NaN, -inf alone), as cross entropy is there, else 0.
+
+    `wrong` is the largest logit of the other classes, or the logarithm of their sum; at `lowest` they are all masked.
+    """
+    return 0 * torch.maximum(own, torch.where(wrong > lowest, wrong, -torch.inf)).detach()
+
+
 def _log_odds_against(logits: Tensor, targets: Tensor) -> Tensor:
     """Return log((1 - p) / p) of each target, (N,); for soft ones of every class, (N, K), 0 where that has no share."""
     soft = targets.ndim == 2
     chosen = (logits.argmax(1) if soft else targets).unsqueeze(1)
-    odds = logits.scatter(1, chosen, MASKED).logsumexp(1, keepdim=True) - logits.gather(1, chosen)
-    # NaN where cross entropy is: for +inf, NaN, and -inf alone.
-    odds = odds + 0 * logits.detach().amax(1, keepdim=True)
+    wrong, own = logits.scatter(1, chosen, MASKED).logsumexp(1, keepdim=True), logits.gather(1, chosen)
+    odds = wrong - own + undefined(wrong, own, MASKED)
     if not soft:
         return odds.squeeze(1)
     # 1 - p loses its digits for the likeliest class alone, whose odds are known.

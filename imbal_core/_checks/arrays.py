@@ -13,15 +13,7 @@ __all__ = ["checked_classes", "checked_scores", "on_host"]
 def on_host(values: ArrayLike | Tensor) -> np.ndarray:
     """Return the values as a NumPy array of their own type; bfloat16, which NumPy lacks, becomes float32.
 
-    Parameters
-    ----------
-    values : array-like or Tensor
-        On any device, with or without a gradient.
-
-    Returns
-    -------
-    ndarray
-        Shares its memory with `values` where it can: do not write to it.
+    It shares its memory with `values` where it can: do not write to it.
 
     Examples
     --------
@@ -35,19 +27,7 @@ def on_host(values: ArrayLike | Tensor) -> np.ndarray:
 
 
 def checked_classes(name: str, values: ArrayLike | Tensor, num_classes: int) -> np.ndarray:
-    """Return class indices as int64.
-
-    Parameters
-    ----------
-    name : str
-        What the message of an error calls them.
-    values : array-like or Tensor of shape (N,), integer
-    num_classes : int
-        K.
-
-    Returns
-    -------
-    ndarray of shape (N,), int64
+    """Return class indices, integers of shape (N,), as int64; `name` is what an error calls them.
 
     Raises
     ------
@@ -74,14 +54,9 @@ def checked_scores(labels: ArrayLike | Tensor, scores: ArrayLike | Tensor) -> tu
     Parameters
     ----------
     labels : array-like or Tensor of shape (N,), bool or integer
-        True or 1 for an image of the rare class, False or 0 for any other.
+        True or 1 for an image of the rare class, False or 0 for any other. Returned as bool.
     scores : array-like or Tensor of shape (N,), floating
         Larger for images that are more likely of the rare class.
-
-    Returns
-    -------
-    tuple of ndarray of shape (N,)
-        bool; and float of the type of `scores`.
 
     Raises
     ------

@@ -11,23 +11,9 @@ __all__ = ["unknown_name"]
 def unknown_name(
     kind: str, got: object, valid: Iterable[str], error: type[Exception] = ValueError
 ) -> Exception:
-    """Return the exception to raise for a name that is not among the valid ones.
+    """Return the exception for what a user gave in place of a valid name of a kind, such as ``"study"``.
 
-    Parameters
-    ----------
-    kind : str
-        What the name names, in the singular, such as ``"study"``.
-    got : object
-        What the user gave.
-    valid : iterable of str
-        Every valid name.
-    error : type of exception, default=ValueError
-        The class of the exception that is built.
-
-    Returns
-    -------
-    Exception
-        Not raised here, so that the caller's traceback ends in the caller.
+    It is not raised here, so that the caller's traceback ends in the caller.
 
     Examples
     --------

@@ -44,8 +44,17 @@ _NAMES = (
 def exponential_counts(n_max: int, num_classes: int, ratio: float) -> np.ndarray:
     """Return class counts that fall exponentially, the long tail of Cao et al. 2019.
 
-    Class k of K has ``int(n_max * ratio ** (-k / (K - 1)))`` images, int64 of shape (K,); K is at least 2, and
-    the ratio, the largest count over the smallest, at least 1.
+    Parameters
+    ----------
+    n_max, num_classes : int
+        Images of class 0, the largest; and K, at least 2.
+    ratio : float
+        Imbalance ratio r, the largest count over the smallest; at least 1.
+
+    Returns
+    -------
+    ndarray of int64, shape (K,)
+        Class k has ``int(n_max * ratio ** (-k / (K - 1)))`` images.
 
     Raises
     ------
@@ -69,8 +78,18 @@ def exponential_counts(n_max: int, num_classes: int, ratio: float) -> np.ndarray
 def step_counts(n_max: int, num_classes: int, ratio: float, *, minority_fraction: float = 0.5) -> np.ndarray:
     """Return class counts with one step: the last classes have ``int(n_max / ratio)`` images, others n_max.
 
-    The counts are int64 of shape (K,). `minority_fraction` of the K classes, between 0 and 1, is rare; a fraction of
-    a class counts as a rare class.
+    Parameters
+    ----------
+    n_max, num_classes : int
+        Images of each majority class; and K, at least 2.
+    ratio : float
+        Imbalance ratio r, at least 1.
+    minority_fraction : float, default=0.5
+        Part of the classes that is rare, between 0 and 1; a fraction of a class counts as a rare class.
+
+    Returns
+    -------
+    ndarray of int64, shape (K,)
 
     Raises
     ------
@@ -131,8 +150,6 @@ def counts_from_name(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the training and validation counts that a name asks of a pool of images.
 
-    Both are int64 of shape (K,).
-
     Parameters
     ----------
     name : str
@@ -147,6 +164,10 @@ def counts_from_name(
     valid_share : float, default=0.0
         Validation images of each class as a share of its training images and in addition to them, rounded
         (half up), at least 1. Only for an imbalance that sets none aside itself.
+
+    Returns
+    -------
+    train_counts, valid_counts : ndarray of int64, shape (K,)
 
     Raises
     ------

@@ -118,8 +118,6 @@ def load_dataset(
 ) -> ImageDataset:
     """Return one side of a data set, prepared on first use.
 
-    Images come in the source's own order, those of a folder by class, then by file name.
-
     Parameters
     ----------
     name : str
@@ -135,6 +133,11 @@ def load_dataset(
     image_size : int, optional
         Side in pixels to which a folder's images are cut (centred square) and scaled; 64 if not given, 128
         for PlantVillage. The other data sets have their own size, and any other is refused.
+
+    Returns
+    -------
+    ImageDataset
+        Images in the source's own order; those of a folder by class, then by file name.
 
     Raises
     ------

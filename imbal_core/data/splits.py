@@ -84,6 +84,10 @@ def draw_split(
     num_classes : int, optional
         K; ``labels.max() + 1`` if not given.
 
+    Returns
+    -------
+    Split
+
     Raises
     ------
     ValueError

@@ -18,13 +18,7 @@ __all__ = ["read_checkpoint", "write_checkpoint"]
 def write_checkpoint(path: Path, state: Mapping[str, Any], identity: str) -> None:
     """Write the state so that the file is always a whole one; a full disk costs only the checkpoint.
 
-    Parameters
-    ----------
-    path : Path
-    state : mapping of str to Any
-        Tensors, numbers, strings, and lists and dicts of them.
-    identity : str
-        Of the run; `read_checkpoint` asks for the same.
+    The state is tensors, numbers, strings, and lists and dicts of them; the identity is that of the run.
     """
     try:
         write_atomically(path, lambda file: torch.save({"identity": identity, **state}, file))

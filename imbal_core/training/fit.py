@@ -1,8 +1,8 @@
 """Training: the data is one uint8 tensor on the device, a batch is an index into it.
 
-Nothing waits for the device inside an epoch: losses are kept there and fetched once at its end. All
-randomness comes from streams derived from ``Recipe.train_seed``; the global random state is left
-as it was. On a CPU the same recipe and data give bit-equal weights, interrupted or not.
+Nothing waits for the device inside an epoch: losses are kept there and fetched once at its end. All randomness comes
+from streams derived from ``Recipe.train_seed``; the global random state is left as it was. On a CPU the same recipe
+and data give bit-equal weights, interrupted or not.
 """
 
 from __future__ import annotations
@@ -24,23 +24,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from imbal_core._checks.arrays import checked_classes
+from imbal_core.training import prediction, schedules
 from imbal_core.training.checkpoints import read_checkpoint, write_checkpoint
-from imbal_core.training.prediction import (
-    Inputs,
-    as_tensor,
-    autocast,
-    default_device,
-    forward_batch,
-    input_pipeline,
-)
+from imbal_core.training.prediction import Inputs
 from imbal_core.training.recipe import Recipe, scored_epochs
-from imbal_core.training.schedules import (
-    augment_batch,
-    count_recessions,
-    epoch_indices,
-    epoch_size,
-    learning_rate,
-)
 from imbal_core.training.start import loss_of, seeded_init, stream_seed
 
 __all__ = ["DivergedError", "FitResult", "ScoreEpoch", "fit"]
@@ -51,41 +38,27 @@ _SHOWN = {"train_loss": "loss", "valid_accuracy": "valid acc"}
 
 
 class DivergedError(RuntimeError):
-    """The loss became NaN or infinite.
-
-    Attributes
-    ----------
-    epoch, step : int
-        The first bad step, both counted from 1; the step counts inside its epoch.
-    recipe : Recipe
-        What was trained.
-    """
+    """The loss became NaN or infinite, first at ``epoch`` and ``step``, both from 1; steps count inside an epoch."""
 
     def __init__(self, epoch: int, step: int, recipe: Recipe) -> None:
         super().__init__(epoch, step, recipe)
         self.epoch, self.step, self.recipe = epoch, step, recipe
 
     def __str__(self) -> str:
-        return (
-            f"the loss is not finite at epoch {self.epoch}, step {self.step}: lower learning_rate "
-            f"({self.recipe.learning_rate:g}), add warmup_epochs or use precision='fp32'. "
-            f"Config: {self.recipe.canonical()}"
-        )
+        where, rate = f"epoch {self.epoch}, step {self.step}", f"{self.recipe.learning_rate:g}"
+        remedy = f"lower learning_rate ({rate}), add warmup_epochs or use precision='fp32'"
+        return f"the loss is not finite at {where}: {remedy}. Config: {self.recipe.canonical()}"
 
 
 @dataclass
 class FitResult:
     """What training leaves beside the weights.
 
-    Attributes
-    ----------
-    history : dict of str to list of float
-        One value per epoch: ``learning_rate`` (of the epoch's first step), ``train_loss`` (mean over
-        the images drawn; of the first objective where a loss has two) and, with validation images,
-        ``valid_loss`` (cross entropy), ``valid_accuracy`` and ``valid_balanced_accuracy`` (fractions in
-        [0, 1]), then what ``score_epoch`` returned, one value per scored epoch. Deterministic on a CPU.
-    seconds : list of float
-        Wall-clock seconds per epoch, validation included; kept apart because it differs each time.
+    ``history`` has one value per epoch of ``learning_rate`` (of the epoch's first step), ``train_loss`` (mean over the
+    images drawn; of the first objective where a loss has two) and, with validation images, ``valid_loss`` (cross
+    entropy), ``valid_accuracy`` and ``valid_balanced_accuracy`` (fractions in [0, 1]), then what ``score_epoch``
+    returned, one value per scored epoch; deterministic on a CPU. ``seconds`` are those of the clock per epoch,
+    validation included, kept apart because they differ each time.
     """
 
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -115,22 +88,16 @@ def fit(
     ----------
     network : Network
         From `build_network`. Its normalisation is set from the training images unless pretrained weights
-        fix it. It ends on ``device``.
+        fix it. It ends on ``device``, by default `default_device`.
     inputs : array or Tensor
         Images, uint8 (N, H, W, 3), or features, floating (N, D); features are neither normalised,
         augmented nor resized.
     labels : array or Tensor of int64, shape (N,)
         Classes from 0 to ``network.num_classes - 1``.
-    recipe : Recipe
-        What to do.
     valid : (inputs, labels), optional
         Images on which each epoch is scored; ``schedule="plateau-zhang"`` needs them.
-    device : torch.device or str, optional
-        Default: `default_device`.
     checkpoint : Path, optional
         Written after each epoch and read at the start when it belongs to this recipe and these labels.
-    progress : bool, default=True
-        Show a bar over the epochs.
     score_epoch : callable, optional
         Called with the network in evaluation mode after each ``recipe.score_every`` epochs and after the last; the
         numbers by name that it returns are added to the history. It reports and decides nothing: no epoch is
@@ -139,7 +106,7 @@ def fit(
     Returns
     -------
     FitResult
-        History and seconds of all epochs, those before a resumption included.
+        Of all epochs, those before a resumption included.
 
     Raises
     ------
@@ -158,7 +125,7 @@ def fit(
     >>> result.history["train_loss"][1] < result.history["train_loss"][0]
     True
     """
-    device = default_device() if device is None else torch.device(device)
+    device = prediction.default_device() if device is None else torch.device(device)
     if recipe.schedule == "plateau-zhang" and valid is None:
         raise ValueError("schedule='plateau-zhang' follows the validation accuracy: pass valid.")
     data, targets = _resident(network, inputs, labels, recipe, device, "training")
@@ -176,18 +143,16 @@ def fit(
     with seeded_init(recipe.train_seed, stream="layers", device=device), _tuned_kernels(device):
         if checkpoint is not None:
             run.resume(checkpoint)
-        bar = tqdm(total=recipe.epochs, initial=run.result.epochs, unit="epoch", disable=not progress)
-        bar.set_description(recipe.label())
-        with bar:
+        epochs: dict[str, Any] = {"total": recipe.epochs, "initial": run.result.epochs, "unit": "epoch"}
+        with tqdm(desc=recipe.label(), disable=not progress, **epochs) as bar:
             while run.result.epochs < recipe.epochs:
                 run.epoch()
                 if checkpoint is not None:
                     run.save(checkpoint)
                 bar.update()
-                latest = {name: values[-1] for name, values in run.result.history.items() if values}
-                bar.set_postfix(
-                    {short: f"{latest[name]:.3f}" for name, short in _SHOWN.items() if name in latest}
-                )
+                history = run.result.history
+                shown = {short: history[name][-1] for name, short in _SHOWN.items() if name in history}
+                bar.set_postfix({short: f"{value:.3f}" for short, value in shown.items()})
     network.eval()
     return run.result
 
@@ -209,27 +174,28 @@ class _Run:
         self.layout = _layout(self.data, recipe)
         counts = torch.bincount(self.labels, minlength=int(network.num_classes))  # type: ignore[arg-type]
         self.loss = loss_of(recipe, counts).to(device)
-        images = epoch_size(counts, recipe)
+        images = schedules.epoch_size(counts, recipe)
         # Batch normalisation cannot train on a single image; every other last batch is kept.
         self.images = images - 1 if images % recipe.batch_size == 1 else images
         self.steps = -(-self.images // recipe.batch_size)
-        self.prepare = input_pipeline(network, self.data)
+        self.prepare = prediction.input_pipeline(network, self.data)
         self.forward: Callable[..., Tensor] = _compiled(network, device) if recipe.compile else network
         # An objective of its own has a momentum of its own: complement objective training has two.
         self.optimizers = [_optimizer(network, recipe) for _ in self.loss.updates]
         self.order = torch.Generator().manual_seed(stream_seed(recipe.train_seed, "order"))
-        seed = stream_seed(recipe.train_seed, "augmentation")
-        self.augmentation = torch.Generator(device).manual_seed(seed)
-        self.result = FitResult({"learning_rate": [], "train_loss": []})
+        self.augmentation = torch.Generator(device).manual_seed(
+            stream_seed(recipe.train_seed, "augmentation")
+        )
+        self.result = FitResult()
 
     def epoch(self) -> None:
         """Train one epoch and append to the history."""
         started = time.perf_counter()
         recipe, history, done = self.recipe, self.result.history, self.result.epochs
-        order = epoch_indices(self.labels, recipe, self.order)[: self.images].to(self.data.device)
-        recessions = count_recessions(history.get("valid_accuracy", []))
+        order = schedules.epoch_indices(self.labels, recipe, self.order)[: self.images].to(self.data.device)
+        recessions = schedules.count_recessions(history.get("valid_accuracy", []))
         steps = range(done * self.steps, (done + 1) * self.steps)
-        rates = [learning_rate(recipe, step, self.steps, recessions) for step in steps]
+        rates = [schedules.learning_rate(recipe, step, self.steps, recessions) for step in steps]
         losses = torch.zeros(self.steps, device=self.data.device)
         self.loss.start_epoch(done)
         self.network.train()
@@ -241,26 +207,24 @@ class _Run:
         if len(bad):
             raise DivergedError(done + 1, int(bad[0]) + 1, recipe)
         sizes = torch.tensor([len(batch) for batch in order.split(recipe.batch_size)], dtype=torch.float64)
-        history["learning_rate"].append(rates[0])
-        history["train_loss"].append(float(per_step @ sizes / sizes.sum()))
+        scores = {"learning_rate": rates[0], "train_loss": float(per_step @ sizes / sizes.sum())}
         if self.held_out is not None:
-            scores = _score(self.network, *self.held_out, recipe.precision, self.loss.logit_scale)
+            scores |= _score(self.network, *self.held_out, recipe.precision, self.loss.logit_scale)
             if not math.isfinite(scores["valid_loss"]):
                 raise DivergedError(done + 1, self.steps, recipe)
-            for name, value in scores.items():
-                history.setdefault(name, []).append(value)
         if self.score_epoch is not None and done + 1 in scored_epochs(recipe.epochs, recipe.score_every):
             self.network.eval()
-            for name, value in self.score_epoch(self.network).items():
-                history.setdefault(name, []).append(float(value))
+            scores |= self.score_epoch(self.network)
+        for name, value in scores.items():
+            history.setdefault(name, []).append(float(value))
         self.result.seconds.append(time.perf_counter() - started)
 
     def _step(self, batch: Tensor, rate: float) -> Tensor:
-        images = augment_batch(self.data[batch], self.recipe.augment, self.augmentation)
+        images = schedules.augment_batch(self.data[batch], self.recipe.augment, self.augmentation)
         images = images.contiguous(memory_format=self.layout)
         targets, losses = self.targets[batch], []
         for objective, optimizer in zip(self.loss.updates, self.optimizers, strict=True):
-            with autocast(self.data.device, self.recipe.precision):
+            with prediction.autocast(self.data.device, self.recipe.precision):
                 logits = self.forward(self.prepare(images))
             loss = objective(logits.float(), targets)
             optimizer.zero_grad(set_to_none=True)
@@ -296,7 +260,7 @@ class _Run:
         if state is None:
             return
         self.network.load_state_dict(state["network"])
-        self.prepare = input_pipeline(self.network, self.data)
+        self.prepare = prediction.input_pipeline(self.network, self.data)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.order.set_state(state["order"])
@@ -337,7 +301,7 @@ def _resident(
     network: nn.Module, inputs: Inputs, labels: Inputs, recipe: Recipe, device: torch.device, role: str
 ) -> tuple[Tensor, Tensor]:
     """Return the checked inputs and targets on the device, converted once for the whole run."""
-    data = as_tensor(inputs)
+    data = prediction.as_tensor(inputs)
     targets = checked_classes(f"{role} labels", labels, int(network.num_classes))  # type: ignore[arg-type]
     if len(targets) != len(data):
         raise ValueError(
@@ -347,9 +311,8 @@ def _resident(
         raise ValueError(f"at least 2 training images are needed, got {len(data)}.")
     if data.is_floating_point() and not bool(data.isfinite().all()):
         raise ValueError(f"{role} features contain NaN or infinite values: drop or repair those rows.")
-    return data.to(device).contiguous(memory_format=_layout(data, recipe)), torch.from_numpy(targets).to(
-        device
-    )
+    data = data.to(device).contiguous(memory_format=_layout(data, recipe))
+    return data, torch.from_numpy(targets).to(device)
 
 
 def _layout(data: Tensor, recipe: Recipe) -> torch.memory_format:
@@ -372,8 +335,8 @@ def _score(
     network: nn.Module, data: Tensor, targets: Tensor, precision: str, logit_scale: float
 ) -> dict[str, float]:
     """Return validation loss, accuracy and the mean recall of the classes that are present."""
-    batches = [forward_batch(network, batch, (), precision)["logits"].float() for batch in data.split(500)]
-    logits = torch.cat(batches) * logit_scale
+    outputs = (prediction.forward_batch(network, batch, (), precision) for batch in data.split(500))
+    logits = torch.cat([batch["logits"].float() for batch in outputs]) * logit_scale
     classes = logits.shape[1]
     hits = torch.bincount(targets[logits.argmax(1) == targets], minlength=classes).double().cpu()
     counts = torch.bincount(targets, minlength=classes).double().cpu()

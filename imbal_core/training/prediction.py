@@ -72,18 +72,15 @@ def predict(
     Parameters
     ----------
     network : Network or torch.nn.Module
-        Moved to ``device``; its train or evaluation mode is left as it was. Any module with logits (N, K) will do.
+        Moved to ``device``, by default `default_device`; its train or evaluation mode is left as it was. Any module
+        with logits (N, K) will do.
     inputs : array or Tensor
         Images, uint8 (N, H, W, 3), or features, floating (N, D). A module that `imbal_core.build_model` did not make
         knows no normalisation: give it what it reads, floating (N, ...).
     taps : sequence of str, default=()
         Names from ``network.taps``; of any other module "fully connected", what its last `torch.nn.Linear` reads.
-    batch_size : int, default=500
-        Images at a time.
     precision : {"fp32", "bf16"}, default="fp32"
         bf16 is autocast.
-    device : torch.device or str, optional
-        Default: `default_device`.
 
     Returns
     -------

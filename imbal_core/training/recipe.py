@@ -34,43 +34,29 @@ class Recipe:
         A name for `imbal_core.build_model`; `fit`, which is given a network, does not read it.
     train_seed : int, default=0
         Weights, order, augmentation and dropout.
-    pretrained : bool, default=False
-        Start from ImageNet weights.
-    frozen : bool, default=False
-        Train a softmax head on fixed features of the pretrained network.
-    image_size : int, optional
-        Side in pixels at which the network sees images; None is the model's own.
-    dropout : float, optional
-        Dropout probability; None is the model's own.
+    pretrained, frozen : bool, default=False
+        Start from ImageNet weights; and train a softmax head on fixed features of that network.
+    image_size, dropout : int, float, optional
+        Side in pixels at which the network sees images, and dropout probability; None is the model's own.
     loss : str, default="cross-entropy"
         A name of `LOSSES`; the mean over the batch. The class counts are those of the training images.
     loss_options : mapping of str to number, str or None, default={}
         Options of that loss, such as ``{"form": "released"}`` for "cce" or ``{"reweight_from": 160}`` for
         "ldam". An option at the loss's own default is left out, so that equal runs share one digest.
     optimizer : {"sgd", "adamw"}, default="sgd"
-        SGD adds ``weight_decay`` as an L2 penalty, AdamW decouples it.
+        SGD adds ``weight_decay``, on every trained parameter, as an L2 penalty, AdamW decouples it.
     learning_rate : float, default=0.1
-        Its largest value during the run.
+        Its largest value during the run, after ``warmup_epochs`` in which it rises linearly, step by step.
     momentum : float, default=0.9
-        SGD's momentum; AdamW's first beta (the second is 0.999).
-    nesterov : bool, default=False
-        Only for SGD with momentum.
-    weight_decay : float, default=5e-4
-        On every trained parameter.
+        SGD's momentum, with ``nesterov`` Nesterov's; AdamW's first beta (the second is 0.999).
     schedule : {"cosine", "constant", "step", "one-cycle", "plateau-zhang"}, default="cosine"
         See `imbal_core.training.schedules.learning_rate`.
-    milestones : tuple of int, default=()
-        Finished epochs after which ``schedule="step"`` multiplies the rate by ``decay``.
-    decay : float, default=0.1
-        Factor at each milestone.
-    warmup_epochs : int, default=0
-        Epochs in which the rate rises linearly, step by step.
+    milestones, decay : tuple of int, float, default=(), 0.1
+        Finished epochs after which ``schedule="step"`` multiplies the rate, and the factor.
     batch_size : int, default=128
         Images per step.
     sampler : {"shuffle", "over-sample", "class-balanced"}, default="shuffle"
-        See `imbal_core.training.schedules.epoch_indices`.
-    epoch_images : int, optional
-        Images drawn per epoch; None is the sampler's whole epoch.
+        See `imbal_core.training.schedules.epoch_indices`; it draws ``epoch_images``, None for its whole epoch.
     augment : {"none", "flip", "crop-flip"}, default="none"
         See `imbal_core.training.schedules.augment_batch`.
     precision : {"fp32", "bf16"}, default="fp32"
@@ -80,11 +66,8 @@ class Recipe:
     compile : bool, default=False
         Pass the training forward through `torch.compile`.
     final_batch_norm : bool, default=False
-        Normalise the logits over the batch: `imbal_core.add_final_batch_norm`.
-    final_batch_norm_momentum : float, default=0.01
-        Weight of a batch in that layer's running statistics.
-    final_batch_norm_affine : bool, default=True
-        Let that layer learn a scale and a shift for each class.
+        Normalise the logits over the batch: `imbal_core.add_final_batch_norm`, which takes
+        ``final_batch_norm_momentum`` and ``final_batch_norm_affine`` as its ``momentum`` and ``affine``.
     head_start : {"own", "linear"}, default="own"
         How the weights of the last linear layer start: as the architecture's library draws them, or as
         `torch.nn.Linear` does. For two classes timm's own start has 25 times that deviation.
@@ -186,44 +169,37 @@ class Recipe:
         step, one_cycle = self.schedule == "step", self.schedule == "one-cycle"
         heavy_ball = self.optimizer == "sgd" and self.momentum > 0
         frozen, fold, restarted = self.frozen, self.fold_batch_norm, self.head_start != "own"
+        all_float32 = frozen or self.precision == "fp32"
         norm_options = self.final_batch_norm_momentum != 0.01 or not self.final_batch_norm_affine
-        reweight_from = dict(self.loss_options).get("reweight_from")
-        idle = (
-            (self.milestones and not step, "milestones: only schedule='step' reads them"),
-            (self.decay != 0.1 and not step, "decay: only schedule='step' reads it"),
-            (step and not self.milestones, "schedule='step' never steps without milestones: use 'constant'"),
-            (self.warmup_epochs and one_cycle, "warmup_epochs: schedule='one-cycle' warms up by itself"),
-            (self.warmup_epochs >= self.epochs, f"warmup_epochs fills all {self.epochs} epochs"),
-            (self.score_every > self.epochs, f"score_every is more than all {self.epochs} epochs"),
-            (self.nesterov and not heavy_ball, "nesterov: only optimizer='sgd' with momentum > 0 has it"),
-            (frozen and not self.pretrained, "frozen: features without pretrained=True would be random"),
-            (frozen and self.augment != "none", "augment: frozen features come from unchanged images"),
-            (frozen and self.dropout is not None, "dropout: frozen features are computed without it"),
-            (frozen and restarted, "head_start: a classifier of frozen features starts as nn.Linear anyway"),
-            (
-                restarted
-                and build_loss(self.loss, class_counts=(2, 1), **dict(self.loss_options)).needs_normed_head,
-                f"head_start: loss={self.loss!r} has a cosine classifier with a start of its own",
+        options = dict(self.loss_options)
+        last = options.get("reweight_from")
+        normed = restarted and build_loss(self.loss, class_counts=(2, 1), **options).needs_normed_head
+        idle = {
+            "milestones: only schedule='step' reads them": self.milestones and not step,
+            "decay: only schedule='step' reads it": self.decay != 0.1 and not step,
+            "schedule='step' never steps without milestones: use 'constant'": step and not self.milestones,
+            "warmup_epochs: schedule='one-cycle' warms up by itself": self.warmup_epochs and one_cycle,
+            f"warmup_epochs fills all {self.epochs} epochs": self.warmup_epochs >= self.epochs,
+            f"score_every is more than all {self.epochs} epochs": self.score_every > self.epochs,
+            "nesterov: only optimizer='sgd' with momentum > 0 has it": self.nesterov and not heavy_ball,
+            "frozen: features without pretrained=True would be random": frozen and not self.pretrained,
+            "augment: frozen features come from unchanged images": frozen and self.augment != "none",
+            "dropout: frozen features are computed without it": frozen and self.dropout is not None,
+            "head_start: a classifier of frozen features starts as nn.Linear anyway": frozen and restarted,
+            f"head_start: loss={self.loss!r} has a cosine classifier with a start of its own": normed,
+            "float32_head: precision='fp32' and frozen features compute every layer in float32": (
+                self.float32_head and all_float32
             ),
-            (
-                self.float32_head and (frozen or self.precision == "fp32"),
-                "float32_head: precision='fp32' and frozen features compute every layer in float32",
+            "fold_batch_norm: statistics without pretrained=True are arbitrary": fold and not self.pretrained,
+            "fold_batch_norm: frozen features are the same with and without": fold and frozen,
+            "final_batch_norm_momentum and final_batch_norm_affine: only final_batch_norm=True has them": (
+                norm_options and not self.final_batch_norm
             ),
-            (
-                fold and not self.pretrained,
-                "fold_batch_norm: statistics without pretrained=True are arbitrary",
+            f"loss_options: training ends after {self.epochs} epochs, before 'reweight_from'": (
+                isinstance(last, int) and last >= self.epochs
             ),
-            (fold and frozen, "fold_batch_norm: frozen features are the same with and without"),
-            (
-                norm_options and not self.final_batch_norm,
-                "final_batch_norm_momentum and final_batch_norm_affine: only final_batch_norm=True has them",
-            ),
-            (
-                isinstance(reweight_from, int) and reweight_from >= self.epochs,
-                f"loss_options: training ends after {self.epochs} epochs, before 'reweight_from'",
-            ),
-        )
-        for found, reason in idle:
+        }
+        for reason, found in idle.items():
             if found:
                 raise ValueError(f"Options that contradict each other: {reason}.")
 
@@ -234,12 +210,9 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the recipe with the given fields; absent ones take their default.
+        """Return the recipe with the given fields, the others at their default.
 
-        Raises
-        ------
-        ValueError
-            An unknown field (the nearest valid name is given) or a required one that is absent.
+        ValueError for an unknown field (the nearest valid name is given) or a required one that is absent.
         """
         required = {f.name: f.default is MISSING for f in fields(cls)}
         for name in values:

@@ -17,30 +17,16 @@ _CROP_PADDING = 4
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, recessions: int = 0) -> float:
-    r"""Return the learning rate of one step.
+    r"""Return the learning rate of one step :math:`t`, counted from 0 over the whole run of :math:`T` steps.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Its ``learning_rate`` is :math:`\eta`, its ``epochs`` times ``steps_per_epoch`` is :math:`T`.
-    step : int
-        Steps done before, over the whole run.
-    steps_per_epoch : int
-        Steps in one epoch.
-    recessions : int, default=0
-        :math:`s`, the earlier epochs whose validation accuracy was below the best so far.
-
-    Returns
-    -------
-    float
-        ``constant``: :math:`\eta`. ``cosine``: :math:`\eta (1 + \cos(\pi t / T)) / 2`, with :math:`t`
-        and :math:`T` counted from the end of the warm-up. ``step``: :math:`\eta` times ``decay`` for
-        each milestone passed. ``one-cycle`` (Smith and Topin 2018): along cosines from
-        :math:`\eta / 25` to :math:`\eta` in the first 30 % of the steps, then to
-        :math:`\eta / 250000`; momentum stays. ``plateau-zhang``: :math:`\eta` while :math:`s = 0`, then
-        :math:`0.5\,\eta\,e^{-0.1 s}`; Zhang (2018) prints :math:`0.5\,e^{0.1 s}`, says that it goes
-        down, and leaves "recession" undefined. During the warm-up the value is multiplied by the share
-        of the warm-up done, this step included.
+    ``constant``: the recipe's :math:`\eta`. ``cosine``: :math:`\eta (1 + \cos(\pi t / T)) / 2`, with :math:`t` and
+    :math:`T` counted from the end of the warm-up. ``step``: :math:`\eta` times ``decay`` for each milestone passed.
+    ``one-cycle`` (Smith and Topin 2018): along cosines from :math:`\eta / 25` to :math:`\eta` in the first 30 % of the
+    steps, then to :math:`\eta / 250000`; momentum stays. ``plateau-zhang``: :math:`\eta` while :math:`s = 0`, then
+    :math:`0.5\,\eta\,e^{-0.1 s}`, where :math:`s`, the recessions, is the number of earlier epochs whose validation
+    accuracy was below the best so far; Zhang (2018) prints :math:`0.5\,e^{0.1 s}`, says that it goes down, and leaves
+    "recession" undefined. During the warm-up the value is multiplied by the share of the warm-up done, this step
+    included.
     """
     epoch, total = step // steps_per_epoch, recipe.epochs * steps_per_epoch
     warmup = recipe.warmup_epochs * steps_per_epoch
@@ -73,39 +59,22 @@ def count_recessions(accuracies: Sequence[float]) -> int:
 
 
 def epoch_indices(labels: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Return one epoch's order: indices into the training images.
+    """Return one epoch's order by the recipe's sampler: M indices into the N training images, int64.
 
-    Parameters
-    ----------
-    labels : Tensor of int64, shape (N,)
-        Class of each training image, on the CPU.
-    recipe : Recipe
-        ``sampler`` and ``epoch_images`` are read.
-
-        - ``shuffle``: each image once. More ``epoch_images`` than that begin another permutation.
-        - ``over-sample``: every class as often as the largest. Each image appears ``max // n`` times,
-          a random choice without replacement fills the rest, so no image is left out.
-        - ``class-balanced``: with replacement, first a class, then one of its images, both uniformly;
-          as many draws as there are images.
-    generator : torch.Generator
-        On the CPU.
-
-    Returns
-    -------
-    Tensor of int64, shape (M,)
-        In the order of training, on the CPU.
+    ``shuffle``: each image once; more ``epoch_images`` than that begin another permutation. ``over-sample``: every
+    class as often as the largest; each image appears ``max // n`` times, a random choice without replacement fills the
+    rest, so no image is left out. ``class-balanced``: with replacement, first a class, then one of its images, both
+    uniformly; as many draws as there are images. Labels, int64 of shape (N,), generator and result are on the CPU.
     """
     counts = torch.bincount(labels)
     size = epoch_size(counts, recipe)
-    if recipe.sampler == "shuffle":
-        rounds = -(-size // len(labels))
-        return torch.cat([torch.randperm(len(labels), generator=generator) for _ in range(rounds)])[:size]
     by_class = labels.argsort(stable=True).split(counts.tolist())
-    if recipe.sampler == "over-sample":
-        drawn = torch.cat([_fill(m, int(counts.max()), generator) for m in by_class if len(m)])
-        rounds = -(-size // len(drawn))
-        shuffled = [drawn[torch.randperm(len(drawn), generator=generator)] for _ in range(rounds)]
-        return torch.cat(shuffled)[:size]
+    if recipe.sampler != "class-balanced":
+        drawn = torch.arange(len(labels))
+        if recipe.sampler == "over-sample":
+            drawn = torch.cat([_fill(m, int(counts.max()), generator) for m in by_class if len(m)])
+        rounds = range(-(-size // len(drawn)))
+        return torch.cat([drawn[torch.randperm(len(drawn), generator=generator)] for _ in rounds])[:size]
     present = counts.nonzero().flatten()
     classes = present[torch.randint(len(present), (size,), generator=generator)]
     first = counts.cumsum(0) - counts
@@ -134,19 +103,8 @@ def augment_batch(images: Tensor, how: str, generator: torch.Generator) -> Tenso
     The distribution is that of torchvision's ``RandomCrop(side, padding=4)`` followed by
     ``RandomHorizontalFlip()``: 81 shifts with black borders and 2 directions, all equally likely.
 
-    Parameters
-    ----------
-    images : Tensor of uint8, shape (N, C, H, W)
-        Any memory format.
-    how : {"none", "flip", "crop-flip"}
-        ``flip`` mirrors only.
-    generator : torch.Generator
-        On the device of the images.
-
-    Returns
-    -------
-    Tensor of uint8, shape (N, C, H, W)
-        Channels-last unless ``how`` is "none".
+    Images are uint8 (N, C, H, W), in any memory format, the generator is on their device. ``how`` is "none", "flip",
+    which mirrors only, or "crop-flip"; the result is channels-last unless it is "none".
     """
     if how == "none":
         return images

@@ -59,25 +59,10 @@ def build_network(
 ) -> Network:
     """Return the untrained network of a run: its model, the head that its loss needs, the final batch norm.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Weights that are not pretrained come from torch's global generator: call this inside
-        ``seeded_init(recipe.train_seed)``.
-    num_classes : int
-        K.
-    root : path, optional
-        Data root, where pretrained weights are looked for.
-    in_features : int, optional
-        Width D of given features: a linear classifier of them in place of the recipe's model, which has
-        computed them.
-
-    Raises
-    ------
-    ValueError
-        If an option does not fit the network.
-    WeightsError
-        If pretrained weights cannot be had.
+    Weights that are not pretrained, which are looked for in the data root, come from torch's global generator: call
+    this inside ``seeded_init(recipe.train_seed)``. With ``in_features``, the width D of given features, it is a linear
+    classifier of them in place of the recipe's model, which has computed them.
+    ValueError for an option that does not fit the network, WeightsError for pretrained weights that cannot be had.
     """
     if in_features is not None:
         network = build_model("linear", num_classes, in_features=in_features)

@@ -509,7 +509,7 @@ def test_fast_path_agrees_with_a_plain_loop(monkeypatch):
     images, labels = images_and_labels(36)
     orders = [torch.randperm(36, generator=torch.Generator().manual_seed(s)) for s in range(3)]
     waiting = iter(orders)
-    monkeypatch.setattr("imbal_core.training.fit.epoch_indices", lambda *_: next(waiting))
+    monkeypatch.setattr("imbal_core.training.schedules.epoch_indices", lambda *_: next(waiting))
     ours, plain = tiny(), tiny()
     result = fit(ours, images, labels, config(), device="cpu", progress=False)
     again = iter(orders)
@@ -540,7 +540,7 @@ def test_losses_with_two_updates_or_with_epochs_agree_with_a_plain_loop(monkeypa
     images, labels = images_and_labels(36)
     orders = [torch.randperm(36, generator=torch.Generator().manual_seed(s)) for s in range(3)]
     waiting, again = iter(orders), iter(orders)
-    monkeypatch.setattr("imbal_core.training.fit.epoch_indices", lambda *_: next(waiting))
+    monkeypatch.setattr("imbal_core.training.schedules.epoch_indices", lambda *_: next(waiting))
     ours, plain = tiny(), tiny()
     if name == "cot":
         options, objectives = {}, [lambda _: F.cross_entropy, lambda _: wrong_class_entropy]
@@ -648,7 +648,7 @@ def test_data_is_resident_as_bytes_in_the_chosen_layout(monkeypatch):
         kept.append((images.dtype, images.is_contiguous(memory_format=torch.channels_last)))
         return augment_batch(images, how, generator)
 
-    monkeypatch.setattr("imbal_core.training.fit.augment_batch", spy)
+    monkeypatch.setattr("imbal_core.training.schedules.augment_batch", spy)
     for channels_last in (True, False):
         network = tiny()
         train(network, config(epochs=1, channels_last=channels_last, augment="crop-flip"), valid=False)

@@ -41,8 +41,14 @@ def _inputs_digest(source: Path, values: Mapping[str, Any], repo: Path | None) -
 
 
 def _tidy(notebook: Any, defaults: Mapping[str, Any]) -> None:
-    """Remove from an executed copy what a page cannot show: widgets and finished progress bars."""
+    """Remove from an executed copy what a page cannot show, widgets and finished bars, and say what was not run."""
+    import nbformat
+
     notebook.metadata.pop("widgets", None)
+    skipped = [c for c in notebook.cells if "skip-execution" in c.metadata.get("tags", [])]
+    for cell in skipped[:1]:
+        said = {"text/markdown": "*Cells that train were not executed here: `LIVE = False`.*"}
+        cell.outputs = [nbformat.v4.new_output("display_data", data=said)]
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -120,18 +126,42 @@ def run_notebook(
     return destination
 
 
+def _without_live(notebook: Any) -> Any:
+    """Return the notebook with its cells tagged ``live`` marked as none to execute."""
+    for cell in notebook.cells:
+        if "live" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = [*cell.metadata["tags"], "skip-execution"]
+    return notebook
+
+
+def _own_kernel() -> type:
+    """Return what starts the interpreter that runs this, whatever kernels of the name python3 are installed."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(**get_kernel_dict())
+
+    return OwnKernel
+
+
 def _execute(source: Path, copy: Path, values: dict[str, Any], progress: bool) -> None:
     """Let papermill run a notebook; raise NotebookError where a cell fails or the kernel dies."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else the kernel warns about frozen modules
+    notebook = read_notebook(source)
     try:
         papermill.execute_notebook(
-            str(source),
+            notebook if values.get("LIVE", True) else _without_live(notebook),
             str(copy),
             parameters=values,
             kernel_name="python3",
+            kernel_manager_class=_own_kernel(),
             language="python",
             start_timeout=600,  # seconds; a busy machine starts a kernel slowly
             cwd=str(source.parent),

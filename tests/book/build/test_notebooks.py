@@ -1,3 +1,5 @@
+import json
+import sys
 from pathlib import Path
 
 import joblib
@@ -65,6 +67,34 @@ def test_the_copy_carries_papermills_metadata_and_the_machine(copies):
     assert {"numpy", "torch", "papermill"} <= set(metadata.imbal.versions)
     assert not copy.with_name("chapter.failed.ipynb").exists()
     assert "outputs" not in source.read_text() or texts(source) == ""
+
+
+def test_without_live_the_cells_tagged_so_are_left_out_and_the_page_says_so(tmp_path):
+    source = write(
+        tmp_path / "chapter.ipynb", "print('trained')", "print('trained again')", "print('replayed')"
+    )
+    notebook = nbformat.read(source, as_version=4)
+    for cell in notebook.cells[2:4]:
+        cell.metadata["tags"] = ["live"]
+    nbformat.write(notebook, source)
+    copy = run_notebook(source, tmp_path / "out.ipynb", {"LIVE": False}, progress=False)
+    cells = nbformat.read(copy, as_version=4).cells
+    assert texts(copy) == "replayed\n"
+    assert ["LIVE = False" in str(cell.get("outputs")) for cell in cells].count(True) == 1
+    assert "live" in nbformat.read(source, as_version=4).cells[2].metadata.tags
+    assert nbformat.read(source, as_version=4) == notebook, "the source stays as it was"
+
+
+def test_the_interpreter_that_runs_this_runs_the_notebook_whatever_python3_is_installed(
+    tmp_path, monkeypatch
+):
+    foreign = tmp_path / "jupyter" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "another", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    source = write(tmp_path / "chapter.ipynb", "import sys\nprint(sys.executable)")
+    assert texts(run_notebook(source, tmp_path / "out.ipynb", progress=False)) == f"{sys.executable}\n"
 
 
 def test_a_failing_cell_is_named_with_the_tail_of_its_error(tmp_path):

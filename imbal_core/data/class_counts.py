@@ -28,17 +28,9 @@ _ZHANG = {
         [50, 150, 250, 350, 450, 550, 650, 750, 870, 1000],
     ),
 }
-_NAMES = (
-    "balanced",
-    "natural",
-    "zhang-a",
-    "zhang-b",
-    "zhang-c",
-    "exponential-RATIO",
-    "step-RATIO",
-    "rare-MAJORITY-MINORITY",
-    "rare-MAJORITY-MINORITY-VALID_MAJORITY-VALID_MINORITY",
-)
+_RARE = "rare-MAJORITY-MINORITY"
+_NAMES = ["balanced", "natural", "zhang-a", "zhang-b", "zhang-c", "exponential-RATIO", "step-RATIO", _RARE]
+_NAMES += [f"{_RARE}-VALID_MAJORITY-VALID_MINORITY"]
 
 
 def exponential_counts(n_max: int, num_classes: int, ratio: float) -> np.ndarray:

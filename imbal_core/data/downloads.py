@@ -92,20 +92,10 @@ def check_sha256(path: Path, sha256: str) -> None:
 def open_or_download(
     name: str, npz: str, root: Path, files: str, open_: Callable[[bool], Any], download: bool
 ) -> Any:
-    """Return torchvision's data set of the files in the data root, downloaded where they are missing and may be.
+    """Return torchvision's data set, which `open_` opens, of the files in the data root.
 
-    Parameters
-    ----------
-    name, npz : str
-        The data set, and its prepared files, for messages.
-    root : Path
-        The data root.
-    files : str
-        Where torchvision's own files lie in the data root.
-    open_ : callable
-        Takes whether to download, and returns the data set.
-    download : bool
-        Whether that may be done.
+    They are downloaded where they are missing and may be: `open_` takes whether to. `npz` is what else the message
+    asks for.
 
     Raises
     ------

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +29,9 @@ from imbal_core.data.image_folders import decode_all, visible_files
 from imbal_core.data.plantvillage_leaves import file_tail, leaf_from_name, read_leaves
 from imbal_core.data.prepared import Arrays, DatasetError, checked, prepared_once
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "CLASS_NAMES",
     "DISEASES",
@@ -37,7 +39,6 @@ __all__ = [
     "PLANTVILLAGE_NAMES",
     "PLANT_FOLDERS",
     "TEST_PER_CLASS",
-    "Survey",
     "describe",
     "is_plantvillage",
     "known_groups",
@@ -71,35 +72,12 @@ PLANTVILLAGE_NAMES = tuple(f"plantvillage-{plant}" for plant in PLANT_FOLDERS)
 
 _UNKNOWN = "unknown:"
 _PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What the files of one plant are, after its oddities were sorted out.
-
-    Attributes
-    ----------
-    files : list of Path
-        The images of the pool: healthy first, then by class folder and name.
-    labels : ndarray of int64, shape (N,)
-        0 healthy, 1 diseased.
-    groups : ndarray of str, shape (N,)
-        The leaf, or a name of its own for an image whose leaf is unknown.
-    leaf_known : ndarray of bool, shape (N,)
-    empty, misnamed_png : list of str
-        ``<Class>/<file>`` of what is empty and left out, and of PNG files named otherwise, which are kept.
-    duplicates, contradictions : list of list of str
-        Files with the same bytes: in one class folder, of which the first is kept; in several, all left out.
-    """
-
-    files: list[Path]
-    labels: np.ndarray
-    groups: np.ndarray
-    leaf_known: np.ndarray
-    empty: list[str]
-    misnamed_png: list[str]
-    duplicates: list[list[str]]
-    contradictions: list[list[str]]
+_ODDITIES = {
+    "void": "empty, left out",
+    "misnamed": "PNG under another name, kept",
+    "copied": "the same bytes, the first kept",
+    "torn": "the same bytes in two classes, all left out",
+}
 
 
 def is_plantvillage(name: str) -> bool:
@@ -137,8 +115,9 @@ def load_plantvillage(name: str, path: Path, size: int, root: Path) -> Arrays:
     files = [file for folder in _class_folders(name, root).values() for file in visible_files(folder)]
 
     def decoded() -> Arrays:
-        found = survey(name, root)
-        arrays = Arrays(decode_all(found.files, size), found.labels, CLASS_NAMES, found.groups)
+        pool = survey(name, root).query("kept")
+        images, labels = decode_all(pool.file.tolist(), size), pool.label.to_numpy()
+        arrays = Arrays(images, labels, CLASS_NAMES, pool.group.to_numpy(str))
         return checked(root / "plantvillage" / "color", arrays, "add images of it")
 
     return prepared_once(path, name, decoded, files=[*files, *([leaves] if leaves.exists() else [])])
@@ -165,10 +144,14 @@ def _class_folders(name: str, root: Path) -> dict[str, Path]:
     return folders
 
 
-def survey(name: str, root: Path) -> Survey:
-    """Return which images the pool of a plant has, what their leaves are, and what was left out.
+def survey(name: str, root: Path) -> pd.DataFrame:
+    """Return one row per file of a plant, healthy first, then by class folder and name, and what becomes of it.
 
-    All class folders of the plant are read, also where `name` asks for one disease, because an image can lie in
+    ``file``, ``short`` (``<Class>/<file>``), ``kind`` (healthy or the disease), ``label`` (0 healthy, 1 diseased),
+    ``leaf`` (None where it is unknown), ``group`` (the leaf, or a name of its own), ``content`` (a hash); whether it is
+    ``kept``, ``void`` (without bytes, left out), ``misnamed`` (a PNG file named otherwise, kept), ``copied`` (with the
+    bytes of others, of which the first is kept) or ``torn`` (with the bytes of files in other class folders, all left
+    out). All class folders of the plant are read, also where `name` asks for one disease, because an image can lie in
     two of them.
 
     Raises
@@ -176,36 +159,30 @@ def survey(name: str, root: Path) -> Survey:
     DatasetError
         If a class folder is missing, or ``leaves.csv`` is not a table of file and leaf.
     """
-    _, disease = _parsed(name)
-    by_content: dict[str, list[tuple[str, Path]]] = defaultdict(list)
-    empty, misnamed = [], []
-    for kind, folder in _class_folders(name, root).items():
-        for file in visible_files(folder):
-            content = file.read_bytes()
-            if not content:
-                empty.append(_short(file))
-                continue
-            if content.startswith(_PNG) and file.suffix.lower() != ".png":
-                misnamed.append(_short(file))
-            by_content[hashlib.sha256(content).hexdigest()].append((kind, file))
-    copied = [copies for copies in by_content.values() if len(copies) > 1]
-    torn = [copies for copies in copied if len({kind for kind, _ in copies}) > 1]
-    whole = (copies[0] for copies in by_content.values() if copies not in torn)
-    kept = [(kind, file) for kind, file in whole if disease is None or kind in ("healthy", disease)]
+    import pandas as pd
+
     leaves = read_leaves(root / "plantvillage" / "leaves.csv")
-    known = [leaves.get(_short(file)) or leaf_from_name(file.parent.name, file.name) for _, file in kept]
-    # an image whose leaf is unknown is a group with other cuts of the same photograph
-    alone = [f"{_UNKNOWN}{file.parent.name}/{file_tail(file.name)}" for _, file in kept]
-    return Survey(
-        files=[file for _, file in kept],
-        labels=np.array([kind != "healthy" for kind, _ in kept], dtype=np.int64),
-        groups=np.array([leaf or own for leaf, own in zip(known, alone, strict=True)]),
-        leaf_known=np.array([leaf is not None for leaf in known], dtype=bool),
-        empty=empty,
-        misnamed_png=misnamed,
-        duplicates=[[_short(file) for _, file in copies] for copies in copied if copies not in torn],
-        contradictions=[[_short(file) for _, file in copies] for copies in torn],
-    )
+
+    def row(kind: str, file: Path) -> tuple[Any, ...]:
+        content, short = file.read_bytes(), f"{file.parent.name}/{file.name}"
+        misnamed = content.startswith(_PNG) and file.suffix.lower() != ".png"
+        leaf = leaves.get(short) or leaf_from_name(file.parent.name, file.name)
+        # an image whose leaf is unknown is a group with other cuts of the same photograph
+        group = leaf or f"{_UNKNOWN}{file.parent.name}/{file_tail(file.name)}"
+        digest = hashlib.sha256(content).hexdigest()
+        return file, short, kind, int(kind != "healthy"), leaf, group, digest, not content, misnamed
+
+    columns = ["file", "short", "kind", "label", "leaf", "group", "content", "void", "misnamed"]
+    folders = _class_folders(name, root).items()
+    rows = [row(kind, file) for kind, folder in folders for file in visible_files(folder)]
+    table = pd.DataFrame(rows, columns=columns).astype({"label": np.int64, "void": bool, "misnamed": bool})
+    kinds = table[~table.void].groupby("content").kind
+    several = kinds.transform("size").reindex(table.index) > 1
+    torn = kinds.transform("nunique").reindex(table.index) > 1
+    _, disease = _parsed(name)
+    asked = table.kind.isin(["healthy", disease]) | (disease is None)
+    kept = asked & ~table.void & ~torn & ~table.duplicated("content")
+    return table.assign(copied=several & ~torn, torn=torn, kept=kept)
 
 
 def describe(name: str, root: Path) -> list[str]:
@@ -213,24 +190,16 @@ def describe(name: str, root: Path) -> list[str]:
     found = survey(name, root)
     lines = []
     for label, kind in enumerate(CLASS_NAMES):
-        of_class = found.labels == label
-        known = of_class & found.leaf_known
-        shown = [found.files[i].parent.name.split("___")[1] for i in np.flatnonzero(of_class)]
-        parts = ", ".join(f"{disease} {number:,}" for disease, number in Counter(shown).items())
+        pool = found[found.kept & (found.label == label)]
+        parts = ", ".join(f"{disease} {number:,}" for disease, number in pool.groupby("kind", sort=False).size().items())
         lines.append(
-            f"{kind}: {of_class.sum():,} images{f' ({parts})' if label else ''}, {known.sum():,} of them with a "
-            f"known leaf ({len(set(found.groups[known])):,} leaves)"
+            f"{kind}: {len(pool):,} images{f' ({parts})' if label else ''}, {pool.leaf.count():,} of them with a "
+            f"known leaf ({pool.leaf.nunique():,} leaves)"
         )
-    oddities = {
-        "empty, left out": found.empty,
-        "PNG under another name, kept": found.misnamed_png,
-        "the same bytes, the first kept": map(" = ".join, found.duplicates),
-        "the same bytes in two classes, all left out": map(" = ".join, found.contradictions),
-    }
-    listed = {what: [f"  {file}" for file in files] for what, files in oddities.items()}
-    odd = [line for what, files in listed.items() if files for line in (f"{what} ({len(files)}):", *files)]
+    odd = []
+    for column, what in _ODDITIES.items():
+        by_content = column in ("copied", "torn")
+        files = found[found[column]].groupby("content" if by_content else "short", sort=False).short
+        listed = [f"  {' = '.join(same)}" for _, same in files]
+        odd += [f"{what} ({len(listed)}):", *listed] if listed else []
     return [*lines, *(odd or ["no file is empty, misnamed or there twice"])]
-
-
-def _short(file: Path) -> str:
-    return f"{file.parent.name}/{file.name}"

@@ -160,7 +160,7 @@ def splits(
     imbal data splits cifar10 --imbalance zhang-a --imbalance exponential-100 --seeds 0-2 --out splits
     """
     from imbal_core.data.datasets import load_dataset
-    from imbal_core.data.split_files import export_splits
+    from imbal_core.data.splits import export_splits
 
     numbers = _parse_seeds(seeds)
     for path in export_splits(load_dataset(name, "train"), name, imbalance, numbers, out, by_group=by_group):

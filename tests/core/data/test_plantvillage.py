@@ -132,21 +132,20 @@ def test_oddities_are_handled_and_listed(apples, root):
     (rot / "ae___again 2.JPG").write_bytes(apples[6].read_bytes())
     found = survey("plantvillage-apple", root)
     kept = [*apples[:3], *apples[4:6], healthy / "ab___png 1.JPG", *apples[7:]]
-    assert found.files == kept
-    assert found.empty == ["Apple___healthy/aa___empty 1.JPG"]
-    assert found.misnamed_png == ["Apple___healthy/ab___png 1.JPG"]
-    assert found.duplicates == [[f"Apple___healthy/{apples[2].name}", "Apple___healthy/ac___copy 1.JPG"]]
-    assert found.contradictions == [
-        [f"Apple___healthy/{apples[3].name}", "Apple___Apple_scab/ad___again 1.JPG"],
-        [f"Apple___Apple_scab/{apples[6].name}", "Apple___Black_rot/ae___again 2.JPG"],
-    ]
+    assert found.file[found.kept].tolist() == kept
+    assert found.short[found.void].tolist() == ["Apple___healthy/aa___empty 1.JPG"]
+    assert found.short[found.misnamed].tolist() == ["Apple___healthy/ab___png 1.JPG"]
+    assert found.file[found.copied].tolist() == [apples[2], healthy / "ac___copy 1.JPG"]
+    torn = [apples[3], apples[6], scab / "ad___again 1.JPG", rot / "ae___again 2.JPG"]
+    assert found.file[found.torn].tolist() == torn
     assert np.array_equal(load(root).images, decoded(kept))
     text = "\n".join(describe("plantvillage-apple", root))
     assert "healthy: 6 images, 0 of them with a known leaf (0 leaves)" in text
     assert "diseased: 8 images (Apple_scab 2, Black_rot 3, Cedar_apple_rust 3)" in text
     assert "empty, left out (1):\n  Apple___healthy/aa___empty 1.JPG" in text
     assert "PNG under another name, kept (1):" in text and "the first kept (1):" in text
-    assert "the same bytes in two classes, all left out (2):" in text
+    again = f"Apple___healthy/{apples[3].name} = Apple___Apple_scab/ad___again 1.JPG"
+    assert f"the same bytes in two classes, all left out (2):\n  {again}" in text
 
 
 def test_an_image_in_two_classes_is_dropped_whichever_disease_is_named(apples, root):
@@ -171,7 +170,7 @@ def test_groups_are_the_leaves_and_an_unknown_leaf_is_a_group_of_its_own(apples,
         == ["Apple___healthy:0"] * 3 + ["Apple___healthy:1"] * 3 + ["Apple___Apple_scab:2"] * 2
     )
     assert len(set(groups[8:])) == 7 and not set(groups[8:]) & set(groups[:8])
-    assert survey("plantvillage-apple", root).leaf_known.tolist() == [True] * 8 + [False] * 7
+    assert survey("plantvillage-apple", root).leaf.notna().tolist() == [True] * 8 + [False] * 7
     assert load(root).groups.tolist() == groups.tolist(), "the same from the prepared form"
 
 

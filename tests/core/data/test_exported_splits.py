@@ -7,8 +7,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from imbal_core.data.datasets import ImageDataset, fingerprint
 from imbal_core.data.prepared import DatasetError
-from imbal_core.data.split_files import export_splits
-from imbal_core.data.splits import Split
+from imbal_core.data.splits import Split, export_splits
 
 
 def tiny_dataset(name: str = "cifar10") -> ImageDataset:
@@ -20,21 +19,19 @@ def tiny_dataset(name: str = "cifar10") -> ImageDataset:
 
 def test_exported_splits_work_with_a_torchvision_style_subset(tmp_path):
     dataset = tiny_dataset()
-    paths = export_splits(
-        dataset, "cifar10", ["zhang-a", "zhang-b"], [0, 1], tmp_path / "splits", scale=0.01, num_test=10
-    )
+    paths = export_splits(dataset, "cifar10", ["step-10", "exponential-4"], [0, 1], tmp_path / "splits")
     assert [p.name for p in paths] == [
-        "cifar10-zhang-a-x0.01-seed0.json",
-        "cifar10-zhang-a-x0.01-seed1.json",
-        "cifar10-zhang-b-x0.01-seed0.json",
-        "cifar10-zhang-b-x0.01-seed1.json",
+        "cifar10-step-10-seed0.json",
+        "cifar10-step-10-seed1.json",
+        "cifar10-exponential-4-seed0.json",
+        "cifar10-exponential-4-seed1.json",
     ]
     content = json.loads(paths[0].read_text())
     subset = Subset(
         TensorDataset(torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)), content["train"]
     )
     targets = torch.tensor([int(target) for _, target in subset])
-    assert torch.bincount(targets).tolist() == content["train_counts"] == [4] * 5 + [40] * 5
+    assert torch.bincount(targets).tolist() == content["train_counts"] == [60] * 5 + [6] * 5
     assert content["fingerprint"] == dataset.fingerprint
     assert "torchvision.datasets.CIFAR10(root, train=True), split['train']" in content["use"]
     again = Split(np.array(content["train"]), np.array(content["valid"]), np.arange(content["num_test"]))

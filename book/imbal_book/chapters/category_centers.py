@@ -7,14 +7,26 @@ from collections.abc import Sequence
 import pandas as pd
 
 from imbal_book.chapters import number
-from imbal_book.chapters.readings import DATA
+from imbal_book.chapters.readings import DATA, span
+from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.verbs import minus, summarise
 
-__all__ = ["ablations", "available", "best_remedy", "comparison", "comparison_table", "gains", "in_order"]
+__all__ = [
+    "ablations",
+    "available",
+    "best_remedy",
+    "comparison",
+    "comparison_table",
+    "gains",
+    "in_order",
+    "opening",
+]
 
 #: From the nearest to the paper's protocol to the farthest.
-FORMS = ("fine-tuned", "from scratch", "frozen")
+FORMS = ("fine-tuned, fair head", "fine-tuned", "from scratch", "frozen")
+#: Shown and not judged: the features never saw the task, which is another method than the paper's.
+EXTENSION = FORMS[-1]
 _METHODS = ("D", "C", "F", "OD", "OC", "OF", "LA")
 _RANK = {name: place for place, name in enumerate((*FORMS, *DATA, *_METHODS))}
 _CELL = ["form", "dataset", "imbalance", "readout"]
@@ -43,9 +55,9 @@ def _printed(paper: Paper) -> pd.DataFrame:
     reported = next(iter(paper.claims.values())).reported
     rows = [
         (form, *cell, value)
-        for form in FORMS[:2]
+        for form in paper.forms
         for (network, *cell), value in reported.items()
-        if network == paper.forms[form].network
+        if network == paper.forms[form].network and cell[0] in paper.forms[form].datasets
     ]
     return pd.DataFrame(rows, columns=[*_CELL, "value"])
 
@@ -53,7 +65,11 @@ def _printed(paper: Paper) -> pd.DataFrame:
 def available(frame: pd.DataFrame) -> pd.DataFrame:
     """Return what has records, the nearest to the paper first: columns form, dataset and title (both in words)."""
     found = in_order(frame[["form", "dataset"]].drop_duplicates(), ["form", "dataset"])
-    return found.assign(title=[f"{DATA.get(name, name)}, {form}" for form, name in found.to_numpy()])
+    titles = [
+        f"{DATA.get(name, name)}, {form}{' (extension)' if form == EXTENSION else ''}"
+        for form, name in found.to_numpy()
+    ]
+    return found.assign(title=titles)
 
 
 def comparison(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
@@ -98,6 +114,29 @@ def gains(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
     cells = cells.merge(there.rename(columns={"value": "paper"}), how="left", on=_CELL)
     cells = cells.merge(available(frame), on=["form", "dataset"])
     return cells.assign(panel=cells["title"], row="type " + cells["imbalance"], method=cells["readout"])
+
+
+def opening(gains: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
+    """Return the words of the first sentence: what the centers, and adjusted logits, changed in the nearest place.
+
+    Those of `readings.span` on the centers; adjusted, the change by LA; place, label, grade.
+
+    Parameters
+    ----------
+    gains : DataFrame
+        Of :func:`gains`.
+    verdict : Verdict
+        On the claim that centers are more accurate than the softmax layer.
+    """
+    nearest = gains[gains["panel"].isin(gains["panel"].head(1))]
+    adjusted = nearest["method"] == "LA"
+    return {
+        **span(nearest[~adjusted]),
+        "adjusted": span(nearest[adjusted])["change"],
+        "place": nearest["panel"].iloc[0] if len(nearest) else "nothing is recorded",
+        "label": verdict.word,
+        "grade": verdict.grade or "none",
+    }
 
 
 def _points(rows: pd.DataFrame, digits: int = 1) -> list[str]:

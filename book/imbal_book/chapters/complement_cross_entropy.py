@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import Chapter, Html, number
+from imbal_book.chapters import Chapter, Html, number, readings
 from imbal_book.chapters.readings import DATA
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.judgement import gate_reason
@@ -48,10 +48,10 @@ _METRICS = {
 }
 #: From the paper's network to the farthest from it; the arms and remedies as the study has them.
 _RANK = {name: place for place, name in enumerate((*reversed(NETWORKS.values()), *ARMS, *POST_HOC))}
-#: Readout -> what the published numbers call it.
+#: Readout -> what the published numbers call it; a focal loss over sigmoids is no arm here.
 _PUBLISHED = {
     "CE": "CE",
-    "Focal": "Focal",
+    "": "Focal, sigmoid",
     "Class-balanced": "Class-balanced",
     "LDAM-DRW": "LDAM-DRW",
     "Balanced softmax": "Balanced softmax",
@@ -241,7 +241,7 @@ def beside_published(frame: pd.DataFrame, cells: Sequence[tuple[str, int]]) -> p
     DataFrame
         A row per place and method with published numbers, for `pictures.figures.intervals`: values are the published
         ones, mean with low and high is our last epoch, paper the mean of our best test epoch; also lies, where the last
-        epoch stands: "inside", "below", "above" or "not run".
+        epoch stands: "inside", "below", "above", "not run", or "no such arm" of a loss that was only published.
     """
     reference, rows = reference_numbers(), []
     for dataset, ratio in cells:
@@ -254,7 +254,10 @@ def beside_published(frame: pd.DataFrame, cells: Sequence[tuple[str, int]]) -> p
     last = ours[ours["metric"] == "accuracy"].drop(columns="metric")
     best = ours.loc[ours["metric"] == "best_test_accuracy", [*on, "mean"]].rename(columns={"mean": "paper"})
     both = published.merge(last, how="left", on=on).merge(best, how="left", on=on)
-    lies = [_side(m, min(v), max(v)) for m, v in zip(both["mean"], both["values"], strict=True)]
+    lies = [
+        _side(mean, min(values), max(values)) if readout else "no such arm"
+        for readout, mean, values in both[["readout", "mean", "values"]].to_numpy()
+    ]
     panel = both["dataset"].replace(DATA) + ", " + both["imbalance"]
     return both.assign(n=both["n"].fillna(0).astype(int), panel=panel, method="here", lies=lies)
 
@@ -269,8 +272,8 @@ def published_table(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of :func:`beside_published` as text, in percent."""
     ends = [f"{100 * min(values):.1f} to {100 * max(values):.1f}" for values in cells["values"]]
     here = [
-        number(*cell) if np.isfinite(cell[0]) else "not run"
-        for cell in cells[["mean", "low", "high"]].to_numpy()
+        number(mean, low, high) if np.isfinite(mean) else lies
+        for mean, low, high, lies in cells[["mean", "low", "high", "lies"]].to_numpy()
     ]
     return pd.DataFrame(
         {
@@ -341,26 +344,20 @@ def opening(frame: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
     Returns
     -------
     dict
-        network, data, pairs, cells; gain and released, the smallest and the largest change of any cell in points; above
-        and below, in how many cells the whole interval of the gain lies on that side of 0; label, grade.
+        The words of :func:`readings.span` on the paper's form; released, the change by the other one; network, data,
+        label, grade.
     """
     change = minus(frame[frame["metric"] == "accuracy"], "CE")
     cells = summarise(change[change["readout"].isin(FIRST)], ["readout", "place"])
     gain, released = (cells[cells["readout"] == name] for name in FIRST[1:])
-    words = {
+    return {
+        **readings.span(gain),
+        "released": readings.span(released)["change"],
         "network": " and ".join(frame["form"].unique()) or "no network",
         "data": " and ".join(frame["dataset"].replace(DATA).unique()) or "no data",
-        "pairs": str(gain["n"].min() if len(gain) else 0),
-        "cells": str(len(gain)),
-        "above": str((gain["low"] > 0).sum()),
-        "below": str((gain["high"] < 0).sum()),
         "label": verdict.word,
         "grade": verdict.grade or "none",
     }
-    for name, found in {"gain": gain, "released": released}.items():
-        ends = dict.fromkeys(f"{100 * end:+.1f}" for end in (found["mean"].min(), found["mean"].max()))
-        words[name] = " to ".join(ends) if len(found) else "not run"
-    return words
 
 
 def differences(frame: pd.DataFrame) -> pd.DataFrame:

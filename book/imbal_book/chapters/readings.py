@@ -40,6 +40,7 @@ __all__ = [
     "power_table",
     "prefer",
     "recalls",
+    "span",
     "verdict_line",
     "verdicts",
 ]
@@ -225,6 +226,33 @@ def recalls(labels: pd.DataFrame) -> pd.DataFrame:
     return found.assign(
         method=found["readout"], label=names, low=found["low"].clip(0), high=found["high"].clip(upper=1)
     )
+
+
+def span(cells: pd.DataFrame) -> dict[str, str]:
+    """Return what the differences in several cells say together, in words for a sentence.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Of `imbal_book.evidence.verbs.summarise`, fractions.
+
+    Returns
+    -------
+    dict
+        change, the smallest and the largest mean in points ("not run" without cells); cells, how many; pairs, the
+        fewest and the most of a cell; above and below, in how many cells the whole interval lies on that side of 0.
+    """
+
+    def ends(values: pd.Series, form: str) -> str:
+        return " to ".join(dict.fromkeys(format(end, form) for end in (values.min(), values.max())))
+
+    return {
+        "change": ends(100 * cells["mean"], "+.1f") if len(cells) else "not run",
+        "cells": str(len(cells)),
+        "pairs": ends(cells["n"], "d") if len(cells) else "0",
+        "above": str((cells["low"] > 0).sum()),
+        "below": str((cells["high"] < 0).sum()),
+    }
 
 
 def ambiguity_table(paper: Paper) -> pd.DataFrame:

@@ -211,7 +211,7 @@ def test_a_chapter_without_records_has_empty_tables_and_says_how_to_run_them(pap
     found = readings.verdicts(paper, frame)
     assert {verdict.label for verdict in found} == {"not attempted"}
     words = tables.opening(frame, readings.headline(found)["B-1"])
-    assert (words["gain"], words["released"], words["pairs"]) == ("not run", "not run", "0")
+    assert (words["change"], words["released"], words["pairs"]) == ("not run", "not run", "0")
     assert words["label"] == "not attempted"
     assert "--profile laptop</code>" in tables.not_run("best")
     assert "--profile paper</code>" in tables.not_run("paper")
@@ -300,7 +300,7 @@ def test_the_first_sentence_follows_the_records(paper, gains, words):
     frame = tables.in_order(both(*gains))
     verdict = readings.headline(readings.verdicts(paper, frame, 0.0))["B-1"]
     found = tables.opening(frame, verdict)
-    assert tuple(found[name] for name in ("gain", "above", "below", "label")) == words
+    assert tuple(found[name] for name in ("change", "above", "below", "label")) == words
     assert (found["cells"], found["pairs"], found["network"], found["data"]) == (
         "2",
         "5",
@@ -351,7 +351,7 @@ def test_while_nothing_is_recorded_at_the_papers_scale_the_page_says_so():
         assert (found["here"], found["lies"]) == ("not run", "no such run is recorded")
         assert "judged" in found["gate"] and found["gate"].startswith("no claim")
         cells = tables.beside_published(frame, [("cifar10", 100)])
-        assert set(cells["lies"]) == {"not run"} and not cells["n"].any()
+        assert set(cells["lies"]) == {"not run", "no such arm"} and not cells["n"].any()
 
 
 def test_our_resnet32_stands_below_inside_or_above_the_published_spread():
@@ -366,14 +366,20 @@ def test_our_resnet32_stands_below_inside_or_above_the_published_spread():
         [
             rows(last, PAPER_SCALE, profile="paper"),
             rows({"CE": [0.73, 0.74]}, PAPER_SCALE, "best_test_accuracy", "paper"),
-            rows({"Focal": [0.77]}, PAPER_SCALE, profile="laptop"),
+            rows({"Class-balanced": [0.77]}, PAPER_SCALE, profile="laptop"),
         ]
     )
     cells = tables.beside_published(tables.in_order(frame), [("cifar10", 100), ("cifar10", 50)])
     first = cells[cells["panel"] == "CIFAR-10, exponential 100"].set_index("row")
-    sides = {"CE": "inside", "LDAM-DRW": "above", "Balanced softmax": "below", "Focal": "not run"}
+    sides = {
+        "CE": "inside",
+        "LDAM-DRW": "above",
+        "Balanced softmax": "below",
+        "Class-balanced": "not run",
+        "Focal, sigmoid": "no such arm",
+    }
     assert {name: first.loc[name, "lies"] for name in sides} == sides, "laptop is no such profile"
-    assert set(cells.loc[cells["panel"] == "CIFAR-10, exponential 50", "lies"]) == {"not run"}
+    assert set(cells.loc[cells["panel"] == "CIFAR-10, exponential 50", "lies"]) == {"not run", "no such arm"}
     assert first.loc["CE", "values"] == tuple(sorted(spread["CE"]))
     table = tables.published_table(cells).iloc[0]
     low, high = 100 * min(spread["CE"]), 100 * max(spread["CE"])

@@ -156,7 +156,7 @@ def test_the_sign_history_follows_from_its_expressions(kim):
     history = kim.tables["sign history"]
     frame = history.frame().set_index("commit")
     assert frame.index.tolist() == [
-        "1a4ba7538", "ed41acdf2", "56f91e33a", "2ebba2463", "da6f5926d", "ffc0189e2",
+        "1a4ba7538", "ed41acdf2", "3ac7856e7", "8b0aa7eeb", "da6f5926d", "ffc0189e2",
     ]  # fmt: skip
     for commit, row in frame.iterrows():
         term = re.fullmatch(r"CE ([+-]) (gamma|1) \(-C/K\)", row["expression"])
@@ -169,6 +169,12 @@ def test_the_sign_history_follows_from_its_expressions(kim):
         # a loss that grows with the entropy is minimised by a small one
         assert row["effect"].startswith("minimises" if factor > 0 else "maximises")
     assert (frame["until"].tolist()[:-1], frame["until"].iloc[-1]) == (frame["date"].tolist()[1:], "HEAD")
+    # states that share a day are told apart by their hours, and what never ran is no state
+    notes = frame.iloc[:, -1]
+    first, second = (re.search(r"at (\d\d):(\d\d)", notes[commit]) for commit in ("3ac7856e7", "8b0aa7eeb"))
+    minutes = [60 * int(hour) + int(minute) for hour, minute in (first.groups(), second.groups())]
+    assert 10 <= (minutes[1] - minutes[0]) / 60 < 11 and "about ten hours" in notes["3ac7856e7"]
+    assert "cannot run" in notes["3ac7856e7"] and "the class keeps 5" in notes["ed41acdf2"]
 
 
 def test_each_version_of_the_paper_falls_into_the_state_that_is_named(kim):

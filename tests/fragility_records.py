@@ -34,5 +34,7 @@ def records(latent_of=None, recall_of=None, profile="laptop", datasets=("cifar10
             "readouts": {"softmax": readout, "train": readout},
             "latent": latent,
         }
-        rows.append({"key": config.digest(), **config.to_dict(), "measurements": measurements})
+        rows.append(
+            {"key": config.digest(), "config": config, **config.to_dict(), "measurements": measurements}
+        )
     return pd.DataFrame(rows, dtype=object)

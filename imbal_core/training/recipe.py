@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -157,8 +158,7 @@ class Recipe:
                 raise TypeError(f"loss_options[{name!r}] must be a number, a string or None, got {value!r}.")
         if "reduction" in options:
             raise ValueError("loss_options: reduction is always the mean over the batch.")
-        build_loss(self.loss, class_counts=(2, 1), **options)
-        defaults = loss_defaults(self.loss)
+        defaults, _ = _known_loss(self.loss, **options)
         for name, value in options.items():
             if isinstance(defaults[name], float) and isinstance(value, Real):
                 options[name] = float(value)
@@ -173,7 +173,7 @@ class Recipe:
         norm_options = self.final_batch_norm_momentum != 0.01 or not self.final_batch_norm_affine
         options = dict(self.loss_options)
         last = options.get("reweight_from")
-        normed = restarted and build_loss(self.loss, class_counts=(2, 1), **options).needs_normed_head
+        normed = restarted and _known_loss(self.loss, **options)[1]
         idle = {
             "milestones: only schedule='step' reads them": self.milestones and not step,
             "decay: only schedule='step' reads it": self.decay != 0.1 and not step,
@@ -245,6 +245,12 @@ class Recipe:
         remedies += [f"{self.head_start} head"] * (self.head_start != "own")
         remedies += ["batch norms folded"] * self.fold_batch_norm
         return f"{self.model or 'network'} {form}, {' '.join([*remedies, self.sampler])}"
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _known_loss(name: str, **options: Any) -> tuple[dict[str, Any], bool]:
+    """Return the defaults of a loss, and whether its head is its own; thousands of recipes ask for few losses."""
+    return loss_defaults(name), build_loss(name, class_counts=(2, 1), **options).needs_normed_head
 
 
 def scored_epochs(epochs: int, score_every: int) -> list[int]:

@@ -14,6 +14,7 @@ from imbal_book.evidence.claims import VERDICT_BADGES, Verdict
 from imbal_book.evidence.papers import Claim
 from imbal_book.evidence.rules import load_rules
 from imbal_book.grid.batch import run_grid
+from imbal_book.run.long_frames import records_frame
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import PROFILES, build_grid
@@ -50,12 +51,8 @@ class Chapter:
     planned: dict[str, int]
 
     def frame(self) -> pd.DataFrame:
-        """Return one row per record: key, every field of the configuration, and the measurements."""
-        rows = [
-            {"key": r.key, **r.run_config().to_dict(), "measurements": r.measurements} for r in self.records
-        ]
-        # as objects, for beside a None a whole number would become a float, and the None a NaN
-        return pd.DataFrame(rows, dtype=object)
+        """Return one row per record; see `imbal_book.run.long_frames.records_frame`."""
+        return records_frame(self.records)
 
     def head(self) -> Html:
         """Return the chapter's first lines: profile, seeds, hardware, time and date."""

@@ -14,7 +14,6 @@ from imbal_book.chapters.readings import contrast, interval_text, level
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.rank_correlation import mean_partial_spearman
 from imbal_book.evidence.statistics import mean_interval
-from imbal_book.run.config import RunConfig
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies.cnn_fragility import ARMS, EXPERIMENT_ARMS, NETWORKS, cell
 from imbal_book.studies.complement_cross_entropy import minority
@@ -90,13 +89,11 @@ def _latents(
     records: pd.DataFrame, place: Place, arm: str
 ) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Yield (measurements, latent summaries) of every run of an arm in a place, by seeds."""
-    names = set(RunConfig.__dataclass_fields__)
     found = []
-    for row in records.to_dict("records"):
-        config = RunConfig.from_dict({name: row[name] for name in names})
+    for config, measured in records[["config", "measurements"]].itertuples(index=False):
         where = (NETWORKS.get(config.model, config.model), config.dataset, cell(config)[1])
         if where == tuple(place) and cell(config)[0] == arm:
-            found.append((config.split_seed, config.train_seed, row["measurements"]))
+            found.append((config.split_seed, config.train_seed, measured))
     for _, _, measured in sorted(found, key=lambda run: run[:2]):
         yield measured, measured["latent"]
 

@@ -68,13 +68,8 @@ def in_order(records: pd.DataFrame) -> pd.DataFrame:
         Of :meth:`imbal_book.chapters.Chapter.frame`.
     """
     place = {config: i for profile in PROFILES for i, config in enumerate(grid(profile))}
-    ranks = [place.get(config, len(place)) for config in _configs(records)]
+    ranks = [place.get(config, len(place)) for config in records["config"]]
     return records.iloc[np.argsort(ranks, kind="stable")].reset_index(drop=True)
-
-
-def _configs(records: pd.DataFrame) -> list[RunConfig]:
-    fields = list(RunConfig.__dataclass_fields__)
-    return [RunConfig.from_dict({key: row[key] for key in fields}) for row in records.to_dict("records")]
 
 
 def plant_name(dataset: str) -> str:
@@ -112,7 +107,7 @@ def runs(records: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
     if records.empty:
         return records
     own = records[records["key"].isin(part["key"])]
-    return own.assign(arm=[arm(config) for config in _configs(own)])
+    return own.assign(arm=own["config"].map(arm))
 
 
 def with_side_questions(frame: pd.DataFrame, form: str) -> str:

@@ -6,7 +6,6 @@ import pandas as pd
 
 from imbal_book.chapters.final_batch_norm import PAIR, levels, own_imbalance, plant_name, points, select
 from imbal_book.chapters.readings import contrast
-from imbal_book.run.config import RunConfig
 
 __all__ = ["SPLITS", "leakage", "leakage_table"]
 
@@ -30,10 +29,8 @@ def leakage(records: pd.DataFrame) -> pd.DataFrame:
         imbalance.
     """
     rows = []
-    fields = list(RunConfig.__dataclass_fields__)
-    for row in records.to_dict("records"):
-        config = RunConfig.from_dict({name: row[name] for name in fields})
-        shares = row["measurements"].get("shared_groups")
+    for config, measured in records[["config", "measurements"]].itertuples(index=False):
+        shares = measured.get("shared_groups")
         if shares and own_imbalance(config):
             split = SPLITS[config.split_groups][0]
             place = (plant_name(config.dataset), split, config.split_seed)

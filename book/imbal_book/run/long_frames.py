@@ -1,4 +1,4 @@
-"""Records as long frames: one row per run, readout and metric, the form in which claims are judged."""
+"""Records as frames: one row a record, and the long form, one row per run, readout and metric, that claims judge."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ from typing import Any
 import pandas as pd
 
 from imbal_book.run.config import RunConfig
+from imbal_book.run.record_format import Record
 from imbal_core.training.recipe import scored_epochs
 
-__all__ = ["IDENTITY", "Describe", "Readouts", "epoch_frame", "identified", "label_frame", "score_frame"]
+__all__ = [
+    "IDENTITY",
+    "Describe",
+    "Readouts",
+    "epoch_frame",
+    "identified",
+    "label_frame",
+    "records_frame",
+    "score_frame",
+]
 
 #: The columns that say which run a row is of.
 IDENTITY = ("key", "profile", "form", "model", "dataset", "imbalance", "split_seed", "train_seed")
+_FIELDS = tuple(field.name for field in dataclasses.fields(RunConfig))
 
 #: From a run to what its study calls it: "arm", "form" and "imbalance", the words of the book.
 Describe = Callable[[RunConfig], Mapping[str, str]]
@@ -24,32 +35,23 @@ Readouts = Callable[[Mapping[str, Any], str, Mapping[str, Any]], Iterable[tuple[
 Values = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Mapping[str, float]]
 
 
+def records_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """Return one row per record: key, config (a `RunConfig`), each of its fields, and measurements (a dict)."""
+    rows = [
+        (record.key, config := record.run_config(), *config.to_dict().values(), record.measurements)
+        for record in records
+    ]
+    # as objects, for beside a None a whole number would become a float, and the None a NaN
+    return pd.DataFrame(rows, columns=["key", "config", *_FIELDS, "measurements"], dtype=object)
+
+
 def identified(
     records: pd.DataFrame, describe: Describe
 ) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
-    """Yield (the columns of `IDENTITY`, the arm, the measurements) for every record.
-
-    Parameters
-    ----------
-    records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
-    describe : callable
-    """
-    names = [field.name for field in dataclasses.fields(RunConfig)]
+    """Yield (the columns of `IDENTITY`, the arm, the measurements) for every row of `records_frame`."""
     for row in records.to_dict("records"):
-        config = RunConfig.from_dict({name: row[name] for name in names})
-        words = describe(config)
-        identity = {
-            "key": row["key"],
-            "profile": config.profile,
-            "form": words["form"],
-            "model": config.model,
-            "dataset": config.dataset,
-            "imbalance": words["imbalance"],
-            "split_seed": config.split_seed,
-            "train_seed": config.train_seed,
-        }
-        yield identity, words["arm"], row["measurements"]
+        told: dict[Any, Any] = {**row, **describe(row["config"])}
+        yield {name: told[name] for name in IDENTITY}, told["arm"], told["measurements"]
 
 
 def epoch_frame(records: pd.DataFrame, describe: Describe) -> pd.DataFrame:
@@ -58,13 +60,14 @@ def epoch_frame(records: pd.DataFrame, describe: Describe) -> pd.DataFrame:
     Parameters
     ----------
     records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
+        Of `records_frame`.
     describe : callable
     """
     rows = []
-    found = zip(records.to_dict("records"), identified(records, describe), strict=True)
-    for row, (identity, arm, measured) in found:
-        scored = scored_epochs(row["epochs"], row["score_every"])
+    for config, (identity, arm, measured) in zip(
+        records.get("config", ()), identified(records, describe), strict=True
+    ):
+        scored = scored_epochs(config.epochs, config.score_every)
         for metric, values in measured["history"].items():
             # what every epoch has counts from 1; what is scored less often has the epochs of its scores
             epochs = scored if len(values) == len(scored) else range(1, len(values) + 1)
@@ -83,7 +86,7 @@ def score_frame(
     Parameters
     ----------
     records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
+        Of `records_frame`.
     describe, readouts, values : callable
         Of the study.
     """
@@ -102,7 +105,7 @@ def label_frame(records: pd.DataFrame, describe: Describe, readouts: Readouts) -
     Parameters
     ----------
     records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
+        Of `records_frame`.
     describe, readouts : callable
         Of the study.
     """

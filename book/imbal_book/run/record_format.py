@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -16,7 +17,6 @@ __all__ = ["SCHEMA", "Record", "RecordError", "parse_record", "plain_values", "r
 
 SCHEMA = 1
 _KEY = re.compile(r"[0-9a-f]{16}")
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class RecordError(ValueError):
@@ -80,6 +80,10 @@ class Record:
 
     def run_config(self) -> RunConfig:
         """Return the configuration as an object; fields that are newer than the record get their default."""
+        return self._run_config
+
+    @functools.cached_property
+    def _run_config(self) -> RunConfig:
         return RunConfig.from_dict(self.config)
 
     def to_json(self) -> str:
@@ -146,10 +150,6 @@ def _check_types(value: dict[str, Any]) -> None:
             raise RecordError(f"field {name!r} is {type(value[name]).__name__}, expected text")
     if not _KEY.fullmatch(value["key"]):
         raise RecordError(f"key {value['key']!r} is not 16 hexadecimal digits")
-    for name in ("study", "profile"):
-        folder = value["config"].get(name)
-        if not isinstance(folder, str) or not _FOLDER_NAME.fullmatch(folder):
-            raise RecordError(f"{name} {folder!r} cannot be a folder name")
 
 
 def _refuse_constant(name: str) -> None:

@@ -12,35 +12,18 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from imbal_book.run.checkout import checkout_folder
 from imbal_book.run.config import RunConfig
+from imbal_book.run.provenance import utc_now
 from imbal_book.run.record_archives import offered_files
-from imbal_book.run.record_format import SCHEMA, Record, RecordError, parse_record, plain_values, run_key
+from imbal_book.run.record_format import Record, RecordError, parse_record, plain_values
 from imbal_core._checks.files import create_atomically, write_atomically
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = [
-    "SCHEMA",
-    "AddReport",
-    "ContradictionError",
-    "FailureNote",
-    "Record",
-    "RecordError",
-    "RecordStore",
-    "RecordWriteError",
-    "SkippedRecord",
-    "SkippedRecordWarning",
-    "default_root",
-    "parse_record",
-    "run_key",
-]
+__all__ = ["AddReport", "ContradictionError", "RecordStore", "RecordWriteError", "SkippedRecordWarning"]
 
 _T = TypeVar("_T")
 
@@ -55,35 +38,6 @@ class RecordWriteError(OSError):
 
 class SkippedRecordWarning(UserWarning):
     """Files in the store that are not records of this schema; they are named and were not read."""
-
-
-@dataclass(frozen=True)
-class SkippedRecord:
-    """A file in the store that was not read: its name below the store's root, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What was seen in a file in a certain state: the digest of its configuration, or why it is no record."""
-
-    state: tuple[int, int, int]
-    digest: str = ""
-    refusal: str = ""
-
-
-@dataclass(frozen=True)
-class FailureNote:
-    """A run that failed: its configuration, the text of the error, and when (UTC)."""
-
-    study: str
-    profile: str
-    digest: str
-    config: dict[str, Any]
-    error: str
-    date: str
 
 
 @dataclass(frozen=True)
@@ -105,26 +59,20 @@ class AddReport:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
-def default_root() -> Path:
-    """Return ``results/`` of the checkout that holds this package, else of the working folder."""
-    checkout = checkout_folder()
-    if (checkout / "pyproject.toml").is_file() and (checkout / "results").is_dir():
-        return checkout / "results"
-    return Path("results")
-
-
 class RecordStore:
     """A folder of records, ``<root>/<study>/<profile>/<key>.json``.
 
     Parameters
     ----------
     root : path-like, optional
-        Default: see :func:`default_root`. It is created by the first write.
+        Default: ``results/`` of the checkout that holds this package, else of the working folder. It is created by
+        the first write.
 
     Attributes
     ----------
-    skipped : list of SkippedRecord
-        The files that the last read did not take, with the reason.
+    root : Path
+    skipped : list of (str, str)
+        Name and reason of every file that the last read did not take.
 
     Notes
     -----
@@ -134,9 +82,16 @@ class RecordStore:
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
-        self.root = default_root() if root is None else Path(root)
-        self.skipped: list[SkippedRecord] = []
-        self._looked_at: dict[Path, _Look] = {}
+        checkout = checkout_folder()
+        own = (
+            checkout
+            if (checkout / "pyproject.toml").is_file() and (checkout / "results").is_dir()
+            else Path()
+        )
+        self.root = own / "results" if root is None else Path(root)
+        self.skipped: list[tuple[str, str]] = []
+        # file -> its state when it was read, and the digest of its configuration or why it is no record
+        self._looked_at: dict[Path, tuple[tuple[int, ...], str | RecordError]] = {}
 
     @property
     def scratch(self) -> Path:
@@ -170,9 +125,10 @@ class RecordStore:
         text = record.to_json()
         parse_record(text)
         path = self.path(record)
-        new = _create(path, text)
-        while not new and not self._agrees(record, path):
-            new = _create(path, text)
+        with _naming(path):
+            new = create_atomically(path, text.encode())
+            while not new and not self._agrees(record, path):
+                new = create_atomically(path, text.encode())
         self._failure_path(record.run_config()).unlink(missing_ok=True)
         return path, new
 
@@ -185,11 +141,10 @@ class RecordStore:
         except RecordError as error:
             _set_aside(path, str(error))
             return False
-        if present.measurements == plain_values(record.measurements, "measurements"):
+        measured = plain_values(record.measurements, "measurements")
+        if present.measurements == measured:
             return True
-        where = _first_difference(
-            present.measurements, plain_values(record.measurements, "measurements"), "measurements"
-        )
+        where = _first_difference(present.measurements, measured, "measurements")
         raise ContradictionError(
             f"two records of key {record.key} contradict each other: {path} ({_origin(present)}) and a new "
             f"one ({_origin(record)}); {where}. The file was kept; the new record was not written."
@@ -211,9 +166,9 @@ class RecordStore:
             try:
                 taken.append(look(path))
             except (RecordError, OSError) as error:
-                self.skipped.append(SkippedRecord(path.relative_to(self.root).as_posix(), str(error)))
+                self.skipped.append((path.relative_to(self.root).as_posix(), str(error)))
         if self.skipped:
-            names = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped)
+            names = "; ".join(f"{name}: {reason}" for name, reason in self.skipped)
             warnings.warn(
                 f"skipped {len(self.skipped)} of {len(self.skipped) + len(taken)} files in {self.root.name}/, "
                 f"they are not records: {names}",
@@ -232,16 +187,16 @@ class RecordStore:
         """Return the digest of the configuration in a file, and the file; it is read only after a change."""
         status = path.stat()
         state = (status.st_ino, status.st_size, status.st_mtime_ns)
-        known = self._looked_at.get(path)
-        if known is None or known.state != state:
+        before, found = self._looked_at.get(path, ((), ""))
+        if before != state:
             try:
-                known = _Look(state, digest=self._read_file(path).run_config().digest())
+                found = self._read_file(path).run_config().digest()
             except RecordError as error:
-                known = _Look(state, refusal=str(error))
-            self._looked_at[path] = known
-        if known.refusal:
-            raise RecordError(known.refusal)
-        return known.digest, path
+                found = error
+            self._looked_at[path] = state, found
+        if isinstance(found, RecordError):
+            raise found
+        return found, path
 
     def _files(self, study: str | None, profile: str | None) -> Iterator[Path]:
         # Without a profile also files that lie too high are met, so that none is passed over in silence.
@@ -285,33 +240,6 @@ class RecordStore:
                 return self._read_file(path)
         return None
 
-    def to_frame(self, study: str, profile: str) -> pd.DataFrame:
-        """Return one row per record: every field of the configuration, and what identifies the run.
-
-        Further columns: ``key``, ``split``, ``seconds`` (of the run), ``device``, ``measurements`` (a dict).
-        Without records the frame is empty and has the columns ``key`` to ``measurements``.
-        """
-        import pandas as pd  # here, because many processes write records and none of them needs pandas
-
-        rows = []
-        for record in self.read(study, profile):
-            config = record.run_config().to_dict()
-            row = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-            row |= {
-                "key": record.key,
-                "split": record.split,
-                "seconds": record.provenance.get("seconds"),
-                "device": record.provenance.get("device"),
-                "measurements": record.measurements,
-            }
-            rows.append(row)
-        columns = None if rows else ["key", "split", "seconds", "device", "measurements"]
-        frame = pd.DataFrame(rows, columns=columns, dtype=object)
-        # beside a None a whole number would become a float, and the None a NaN: such columns stay objects
-        whole = [str(name) for name in frame if frame[name].notna().all()]
-        frame[whole] = frame[whole].infer_objects()
-        return frame
-
     def add(self, path: str | os.PathLike[str]) -> AddReport:
         """Return what became of each file in a zip archive or folder of records.
 
@@ -342,30 +270,13 @@ class RecordStore:
     def write_failure(self, config: RunConfig, error_text: str) -> Path:
         """Return the file of a note that the run of ``config`` failed; an older note is replaced.
 
-        The notes lie in :attr:`scratch`; a later success clears its note.
+        The notes lie in :attr:`scratch`, one JSON file per run (config, error, date); a later success clears its own.
         """
-        note = FailureNote(
-            config.study,
-            config.profile,
-            config.digest(),
-            config.to_dict(),
-            error_text,
-            datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        note = {"config": config.to_dict(), "error": error_text, "date": utc_now()}
         path = self._failure_path(config)
         with _naming(path):
-            write_atomically(path, f"{json.dumps(asdict(note), sort_keys=True, indent=1)}\n".encode())
+            write_atomically(path, f"{json.dumps(note, sort_keys=True, indent=1)}\n".encode())
         return path
-
-    def failures(self, study: str | None = None, profile: str | None = None) -> list[FailureNote]:
-        """Return the notes of runs that failed and have not succeeded since."""
-        pattern = f"failures/{study or '*'}/{profile or '*'}/*.json"
-        return [FailureNote(**json.loads(path.read_text())) for path in sorted(self.scratch.glob(pattern))]
-
-
-def _create(path: Path, text: str) -> bool:
-    with _naming(path):
-        return create_atomically(path, text.encode())
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from imbal_book.evidence.judgement import COLUMNS
 from imbal_book.evidence.papers import load_paper
 from imbal_book.evidence.statistics import detectable_difference, seeds_for_power
 from imbal_book.grid.batch import Failure, GridReport
+from imbal_book.run.long_frames import records_frame
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
@@ -145,7 +146,7 @@ def test_the_frame_of_a_chapter_is_what_the_study_reads(store):
     store.write(record_of(next(c for c in build_grid(STUDY, "laptop") if c.image_size is None)))
     chapter = open_chapter(STUDY, "laptop", store=store)
     found = study.frame(chapter.frame())
-    expected = study.frame(store.to_frame(STUDY, "laptop"))
+    expected = study.frame(records_frame(store.read(STUDY, "laptop")))
     assert len(found) == 9 * 4 and set(found["form"]) == {"frozen", "from scratch"}
     pd.testing.assert_frame_equal(found, expected)
 

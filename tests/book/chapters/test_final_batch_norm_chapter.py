@@ -21,7 +21,7 @@ from imbal_book.chapters.readings import contrast, headline
 from imbal_book.evidence.papers import load_paper
 from imbal_book.evidence.statistics import Interval
 from imbal_book.pictures.figures import Drawing
-from imbal_book.run.long_frames import IDENTITY
+from imbal_book.run.long_frames import IDENTITY, records_frame
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
 from imbal_book.studies import final_batch_norm as study
@@ -87,8 +87,8 @@ def t_text(a, b=None, digits=1):
 def test_records_stand_in_the_order_of_the_grid(records):
     shuffled = tables.in_order(records.sample(frac=1, random_state=0))
     place = {config: index for index, config in enumerate(build_grid(NAME, "laptop"))}
-    known = shuffled[[config in place for config in tables._configs(shuffled)]]
-    ranks = [place[config] for config in tables._configs(known)]
+    known = shuffled[[config in place for config in shuffled["config"]]]
+    ranks = [place[config] for config in known["config"]]
     assert ranks == sorted(ranks) and len(ranks) > 40
     assert shuffled["key"].tolist()[: len(known)] == known["key"].tolist(), "others stand behind"
     assert list(dict.fromkeys(shuffled["dataset"])) == list(PLANTS)
@@ -531,7 +531,7 @@ def test_the_notebook_runs_without_records_with_records_and_on_digits(
 
 
 def test_the_two_starts_of_the_head_stand_beside_each_other(store_of_both):
-    records = store_of_both.to_frame(NAME, "laptop")
+    records = records_frame(store_of_both.read(NAME, "laptop"))
     frame, epochs = study.frame(records), study.epoch_frame(records)
     found = tables.two_starts(frame, epochs, LITE)
     apple = found[found["plant"] == "apple"]
@@ -546,7 +546,7 @@ def test_the_two_starts_of_the_head_stand_beside_each_other(store_of_both):
 
 
 def test_side_questions_are_shown_for_the_start_that_has_them(store_of_both):
-    frame = study.frame(store_of_both.to_frame(NAME, "laptop"))
+    frame = study.frame(records_frame(store_of_both.read(NAME, "laptop")))
     assert tables.with_side_questions(frame, LITE) == LITE
     main = frame[~frame["form"].str.startswith(f"{LITE}, ")]
     assert tables.with_side_questions(main, LITE) == f"{LITE} (timm's start)"

@@ -1,7 +1,5 @@
 """The chapter on CNN fragility: its tables and frames from records, and its pictures with their words."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +13,7 @@ from imbal_book.chapters.readings import judge_forms
 from imbal_book.evidence.papers import load_paper
 from imbal_book.pictures import fragility_pictures as pictures
 from imbal_book.pictures.figures import METHODS
-from imbal_book.run.config import RunConfig
+from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies import cnn_fragility as study
 from imbal_book.studies.latent_readings import class_overlaps, class_readings, share_curve
@@ -157,7 +155,7 @@ def test_the_sibling_table_stands_beside_recalls_of_as_many_classes(labels):
 
 
 def test_frames_of_no_records_draw_nothing_and_say_how_to_get_them():
-    empty = pd.DataFrame(columns=["key", *(f.name for f in dataclasses.fields(RunConfig)), "measurements"])
+    empty = records_frame([])
     assert chapter.mean_overlaps(empty, PLACE) == {}
     assert "imbal run cnn_fragility --profile laptop" in chapter.not_run("best")
 

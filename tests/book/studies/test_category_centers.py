@@ -318,6 +318,7 @@ def row(kind, counts, readouts, **changes):
     }
     return config.to_dict() | {
         "key": f"key-{kind}",
+        "config": config,
         "measurements": {"train_counts": counts, "readouts": scores},
     }
 

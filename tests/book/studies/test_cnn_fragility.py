@@ -6,7 +6,6 @@ import json
 from collections import Counter
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from fragility_records import LATENTS, records
@@ -17,7 +16,7 @@ from imbal_book.evidence.claims import judge
 from imbal_book.evidence.papers import load_paper
 from imbal_book.grid import batch
 from imbal_book.run import trained
-from imbal_book.run.config import RunConfig
+from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import pack_rows, unpack_rows
 from imbal_book.studies import PROFILES, build_grid
 from imbal_book.studies import cnn_fragility as study
@@ -237,7 +236,7 @@ def test_the_label_frame_has_a_row_for_each_class_of_each_run(plain):
 
 
 def test_frames_of_nothing_keep_their_columns():
-    empty = pd.DataFrame(columns=["key", *(f.name for f in dataclasses.fields(RunConfig)), "measurements"])
+    empty = records_frame([])
     for make in (study.frame, study.label_frame, study.epoch_frame):
         found = make(empty)
         assert len(found) == 0

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from imbal_book.grid import batch
 from imbal_book.run import trained
-from imbal_book.run.config import RunConfig
+from imbal_book.run.long_frames import records_frame
 from imbal_book.studies import PROFILES, build_grid
 from imbal_book.studies import complement_cross_entropy as study
 from imbal_core import metrics
@@ -196,7 +196,7 @@ def row(key, counts, readouts, loss="cross-entropy", **options):
         "wrong_class_entropy": values,
         "history": {"test_accuracy": [0.1, 0.75, 0.5]},
     }
-    return {"key": key, **config.to_dict(), "measurements": measurements}
+    return {"key": key, "config": config, **config.to_dict(), "measurements": measurements}
 
 
 def test_frames_name_arms_and_readouts_and_average_over_the_rarer_half():
@@ -245,7 +245,7 @@ def test_frames_name_arms_and_readouts_and_average_over_the_rarer_half():
 
 
 def test_frames_of_nothing_keep_their_columns():
-    empty = pd.DataFrame(columns=["key", *(f.name for f in dataclasses.fields(RunConfig)), "measurements"])
+    empty = records_frame([])
     for make in (study.frame, study.label_frame, study.epoch_frame):
         found = make(empty)
         assert len(found) == 0

@@ -18,6 +18,7 @@ from imbal_book.chapters import final_batch_norm_training as training
 from imbal_book.grid import batch
 from imbal_book.run import trained
 from imbal_book.run.config import RunConfig
+from imbal_book.run.long_frames import records_frame
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import PROFILES, build_grid
 from imbal_book.studies import final_batch_norm as study
@@ -346,7 +347,8 @@ def row(key, confusions, f1=(0.0, 0.9, 0.4), **changes):
         "valid_loss": [0.9, 0.5, 0.2],
     }
     readouts = {name: {"confusion": counts, **SCORES} for name, counts in confusions.items()}
-    return {"key": key, **config.to_dict(), "measurements": {"readouts": readouts, "history": history}}
+    measured = {"readouts": readouts, "history": history}
+    return {"key": key, "config": config, **config.to_dict(), "measurements": measured}
 
 
 def test_the_level_of_f1_is_above_that_of_calling_every_image_rare():
@@ -409,7 +411,7 @@ def test_epochs_are_counted_from_1():
 
 
 def test_frames_of_nothing_keep_their_columns():
-    empty = pd.DataFrame(columns=["key", *(f.name for f in dataclasses.fields(RunConfig)), "measurements"])
+    empty = records_frame([])
     for make in (study.frame, study.epoch_frame):
         found = make(empty)
         assert len(found) == 0 and {"readout", "dataset", "imbalance", "metric"} <= set(found.columns)
@@ -418,15 +420,10 @@ def test_frames_of_nothing_keep_their_columns():
 
 def test_no_plain_run_with_the_fair_start_begins_far_from_a_coin():
     """Read off the committed records: with timm's start the first epoch costs 1.4 nats and more, a coin 0.69."""
-    found = RecordStore(Path(__file__).parents[3] / "results").to_frame(NAME, "laptop")
-    plain = found[[study.arm(RunConfig.from_dict(c)) == "plain" for c in configs_of(found)]]
+    found = records_frame(RecordStore(Path(__file__).parents[3] / "results").read(NAME, "laptop"))
+    plain = found[found["config"].map(study.arm) == "plain"]
     first = plain["measurements"].map(lambda measured: measured["history"]["train_loss"][0]).astype(float)
     fair = plain["head_start"] == "linear"
     usual = plain["batch_size"] == study.BASE_BATCH_SIZE
     assert fair.sum() >= 7 and first[fair].max() < 1
     assert first[~fair & usual].min() > 1.4
-
-
-def configs_of(found):
-    fields = [field.name for field in dataclasses.fields(RunConfig)]
-    return [{name: row[name] for name in fields} for row in found.to_dict("records")]

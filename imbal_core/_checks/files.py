@@ -11,10 +11,10 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO, TypeAlias
 
-__all__ = ["create_atomically", "write_atomically"]
+__all__ = ["create_atomically", "inside", "write_atomically"]
 
 _Content: TypeAlias = bytes | Callable[[BinaryIO], object]
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -73,3 +73,21 @@ def _written_aside(path: Path, content: _Content) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return ``folder / name`` for a name that a file from elsewhere brings.
+
+    Raises
+    ------
+    ValueError
+        If the name, read as Unix or Windows would, is empty or leads out of the folder, itself or by a link there.
+    """
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    escapes = posix.is_absolute() or windows.anchor or ".." in (*posix.parts, *windows.parts)
+    if not posix.parts or "\0" in name or escapes:
+        raise ValueError(f"{name!r} leads out of the folder")
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} leads out of the folder")
+    return path

@@ -6,8 +6,9 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
+from imbal_core._checks.files import inside
 from imbal_core.data.prepared import DatasetError
 
 __all__ = ["safe_extract"]
@@ -47,10 +48,9 @@ def safe_extract(archive: Path, destination: Path) -> None:
 
 
 def _check_member(archive: Path, destination: Path, name: str, plain: bool) -> None:
-    parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
-    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
-    outside = not (destination / name).resolve().is_relative_to(destination.resolve())
-    if absolute or ".." in parts or outside:
-        raise DatasetError(f"{archive}: refused, its member {name!r} leads out of the folder")
+    try:
+        inside(destination, name)
+    except ValueError as error:
+        raise DatasetError(f"{archive}: refused, its member {error}") from None
     if not plain:
         raise DatasetError(f"{archive}: refused, its member {name!r} is a link or a device")

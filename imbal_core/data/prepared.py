@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imbal_core._checks.files import write_atomically
+from imbal_core._checks.npz import read_arrays
 
 __all__ = ["UNREADABLE", "Arrays", "DatasetError", "checked", "prepared_once", "read_prepared"]
 
@@ -40,11 +41,11 @@ class Arrays(NamedTuple):
 def read_prepared(path: Path, remedy: str, *, listing: str | None = None) -> Arrays:
     """Read a prepared npz and check it; with `listing`, it must have been made from exactly those files."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if listing is not None and str(stored["listing"]) != listing:
-                raise DatasetError(f"{path}: made from other files")
-            images, labels, class_names = stored["images"], stored["labels"], stored["class_names"]
-            groups = stored["groups"] if "groups" in stored.files else None
+        stored = read_arrays(path)
+        if listing is not None and str(stored["listing"]) != listing:
+            raise DatasetError(f"{path}: made from other files")
+        images, labels, class_names = stored["images"], stored["labels"], stored["class_names"]
+        groups = stored.get("groups")
     except DatasetError:
         raise
     except (*UNREADABLE, TypeError, AttributeError) as error:

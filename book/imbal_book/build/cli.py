@@ -151,8 +151,8 @@ def run(
         raise ValueError(f"--jobs {jobs!r}: expected a positive number or auto")
     root = None
     if bundle:
-        from imbal_book.grid.bundle import open_bundle
         from imbal_book.grid.selection import select_runs
+        from imbal_book.grid.unpacking import open_bundle
 
         contents = open_bundle(bundle, Path("_build") / "bundles")
         root, results = contents.root, results or Path("results")

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-__all__ = ["decode_mosaic", "encode_mosaic", "mosaic_layout"]
+__all__ = ["WEBP_SIDE", "decode_mosaic", "encode_mosaic", "mosaic_layout"]
 
 # A mosaic of about 3 MB of pixels: large enough for the compressor, small enough to fill parts evenly.
 MOSAIC_BYTES = 3_000_000
@@ -39,10 +39,19 @@ def encode_mosaic(images: np.ndarray, columns: int) -> bytes:
 
 
 def decode_mosaic(data: bytes, shape: tuple[int, ...], columns: int) -> np.ndarray:
-    """Return the images, uint8 ``shape`` = (N, H, W, 3), of a mosaic of that many columns."""
+    """Return the images, uint8 ``shape`` = (N, H, W, 3), of a mosaic of that many columns.
+
+    Raises
+    ------
+    ValueError
+        If the picture is of another size; nothing is decoded then.
+    """
     count, height, width, _ = shape
     columns = min(columns, count)
+    size = (columns * width, -(-count // columns) * height)
     with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
+        if picture.size != size:
+            raise ValueError(f"a mosaic of {picture.size} pixels, expected {size}")
         mosaic = np.asarray(picture.convert("RGB"))
     tiles = mosaic.reshape(-1, height, columns, width, 3).swapaxes(1, 2)
     return tiles.reshape(-1, height, width, 3)[:count]

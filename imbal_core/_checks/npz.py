@@ -1,0 +1,50 @@
+"""Files of NumPy arrays, whose headers are compared with the file before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+__all__ = ["MOST_BYTES", "read_arrays"]
+
+#: No file makes the package allocate more than this at once.
+MOST_BYTES = 64 * 2**30
+
+
+def read_arrays(file: Path | BinaryIO) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz by name, after comparing what their headers claim with the file.
+
+    Raises
+    ------
+    ValueError
+        Before anything is allocated, if an array claims another size than its member has, a member more than deflate
+        can hold in its place (1,032 bytes in one), or all of them more than `MOST_BYTES`. Other damage raises what
+        `zipfile` and NumPy raise.
+    """
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MOST_BYTES:
+            raise ValueError(f"its arrays claim more than the {MOST_BYTES:,} bytes that are read")
+        for member in members:
+            with archive.open(member) as content:
+                version = np.lib.format.read_magic(content)
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read(content)
+                claimed = content.tell() + math.prod(shape) * dtype.itemsize
+            if claimed != member.file_size or member.file_size > 1032 * member.compress_size + 64:
+                raise ValueError(
+                    f"{member.filename} claims {claimed:,} bytes and has {member.compress_size:,} in the file"
+                )
+            with archive.open(member) as content:
+                name = member.filename.removesuffix(".npy")
+                arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
+    return arrays

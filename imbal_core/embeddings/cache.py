@@ -43,24 +43,22 @@ def cached_embeddings(
     Parameters
     ----------
     network : Network
-        Its parameters are not changed; a frozen, pretrained network as a rule.
+        Not changed; a frozen, pretrained network as a rule.
     dataset : ImageDataset
     tap : str
         One of ``network.taps``.
     cache : Path
-        Folder of the cached arrays. A file's name is a hash of everything that its content depends on, so a
-        stale file is never read; the arrays can be deleted at any time.
+        Folder of the cached arrays, which can be deleted at any time. A file's name is a hash of everything that its
+        content depends on, so a stale file is never read.
     precision : {"fp32", "bf16"}, default="fp32"
         Of the forward pass.
     device : torch.device, optional
     progress : bool, default=True
-        Show a bar over the images.
 
     Returns
     -------
     ndarray of shape (N, D), float16
-        In the order of ``dataset.images``. Half precision keeps about three decimal digits of a feature and
-        halves the file.
+        In the order of ``dataset.images``. Half precision keeps about three decimal digits and halves the file.
 
     Warns
     -----

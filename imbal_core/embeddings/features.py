@@ -10,13 +10,13 @@ from torch import Tensor
 
 from imbal_core._checks.arrays import checked_classes, on_host
 
-__all__ = ["checked_features", "labelled_features", "rows_of_classes"]
+__all__ = ["checked_features", "labelled_features", "rows_of_classes", "split_by_class"]
 
 
 def checked_features(
     values: ArrayLike | Tensor, *, name: str = "features", width: int | None = None
 ) -> np.ndarray:
-    """Return features on the CPU: float32, or float64 for float64 and integers.
+    """Return features on the CPU, (N, D): float32, or float64 for float64 and integers.
 
     Parameters
     ----------
@@ -52,12 +52,7 @@ def checked_features(
 
 
 def labelled_features(
-    features: ArrayLike | Tensor,
-    labels: ArrayLike | Tensor,
-    num_classes: int,
-    *,
-    side: str = "",
-    width: int | None = None,
+    features: ArrayLike | Tensor, labels: ArrayLike | Tensor, num_classes: int, *, width: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return features as `checked_features` and one class in [0, num_classes) for each row, int64 (N,).
 
@@ -66,13 +61,12 @@ def labelled_features(
     ValueError
         As `checked_features`; or if there are not as many labels as rows, or one is no class.
     """
-    values = checked_features(features, name=f"{side} features".strip(), width=width)
+    values = checked_features(features, width=width)
     if not len(values) and not np.size(labels):
         return values, np.zeros(0, dtype=np.int64)
-    name = f"{side} labels".strip()
-    codes = checked_classes(name, labels, num_classes)
+    codes = checked_classes("labels", labels, num_classes)
     if len(codes) != len(values):
-        raise ValueError(f"{name} must be {len(values)}, one for each row of features, got {len(codes)}.")
+        raise ValueError(f"labels must be {len(values)}, one for each row of features, got {len(codes)}.")
     return values, codes
 
 
@@ -80,3 +74,11 @@ def rows_of_classes(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (class, indices of its rows in order) for each class present."""
     for label in np.unique(codes):
         yield int(label), np.flatnonzero(codes == label)
+
+
+def split_by_class(
+    features: ArrayLike | Tensor, labels: ArrayLike | Tensor, num_classes: int
+) -> list[np.ndarray]:
+    """Return the features of each class, num_classes arrays (n, D) float64; errors are those of `labelled_features`."""
+    values, codes = labelled_features(features, labels, num_classes)
+    return [values[codes == label].astype(np.float64) for label in range(num_classes)]

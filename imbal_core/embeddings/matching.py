@@ -8,18 +8,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from imbal_core.embeddings.features import checked_features
 
-__all__ = ["match_units", "translate", "unit_correlations"]
+__all__ = ["match_units", "translate"]
 
 # A unit that varies by less than its own rounding has no correlation.
 _CONSTANT = 1e-12
 
 
-def unit_correlations(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> np.ndarray:
-    """Return the Pearson correlation of every unit of one network with every unit of another.
+def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the one-to-one matching of the units of two networks with the largest total Pearson correlation.
+
+    Pairs whose correlation is not above 0 are taken apart again. Constant units, and those left over where one network
+    has fewer, have no partner.
 
     Parameters
     ----------
@@ -28,45 +32,16 @@ def unit_correlations(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> 
 
     Returns
     -------
-    ndarray of shape (D1, D2), float64
-        NaN for a unit that is constant over the images.
-
-    Raises
-    ------
-    ValueError
-        If the numbers of rows differ or are below 2, or a value is NaN or infinite.
-    """
-    pair = [
-        checked_features(values, name=name).astype(np.float64)
-        for values, name in ((first, "first"), (second, "second"))
-    ]
-    if len(pair[0]) != len(pair[1]) or len(pair[0]) < 2:
-        raise ValueError(
-            f"first and second must be of the same images, 2 or more, got {len(pair[0])} and {len(pair[1])} rows."
-        )
-    centred, lengths = [], []
-    for values in pair:
-        means = values.mean(axis=0)
-        centred.append(values - means)
-        squares = (centred[-1] ** 2).sum(axis=0)
-        constant = squares <= len(values) * (_CONSTANT * np.abs(means)) ** 2
-        lengths.append(np.sqrt(np.where(constant, np.nan, squares)))
-    return np.clip(centred[0].T @ centred[1] / np.outer(*lengths), -1.0, 1.0)
-
-
-def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the one-to-one matching of the units of two networks with the largest total correlation.
-
-    Pairs whose correlation is not above 0 are taken apart again. Constant units, and those left over where one network
-    has fewer, have no partner. Parameters and errors are those of `unit_correlations`.
-
-    Returns
-    -------
     partners : ndarray of shape (D1,), int64
         For each unit of the first network the index of its unit in the second; -1 for none.
     correlations : ndarray of shape (D1,), float64
         Of each pair; NaN where there is none. Look at it before reading anything into the identities: units that
         respond unlike are paired too.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ or are below 2, or a value is NaN or infinite.
 
     References
     ----------
@@ -81,15 +56,25 @@ def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> tuple[
     >>> translate(partners, [[0, 1]])
     array([[2, 0]])
     """
-    correlations = unit_correlations(first, second)
+    x, y = (
+        checked_features(values, name=name).astype(np.float64).T
+        for values, name in ((first, "first"), (second, "second"))
+    )
+    if x.shape[1] != y.shape[1] or x.shape[1] < 2:
+        raise ValueError(
+            f"first and second must be of the same images, 2 or more, got {x.shape[1]} and {y.shape[1]} rows."
+        )
+    vary = [units.std(axis=1) > _CONSTANT * np.abs(units.mean(axis=1)) for units in (x, y)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlations = 1 - cdist(x, y, "correlation")
     # Below any correlation: a constant unit takes no partner that another could use.
-    gains = np.nan_to_num(correlations, nan=-2.0)
+    gains = np.where(np.outer(*vary), correlations, -2.0)
     rows, columns = linear_sum_assignment(gains, maximize=True)
     kept = gains[rows, columns] > 0
     rows, columns = rows[kept], columns[kept]
     partners = np.full(len(gains), -1, dtype=np.int64)
     found = np.full(len(gains), np.nan)
-    partners[rows], found[rows] = columns, correlations[rows, columns]
+    partners[rows], found[rows] = columns, np.clip(correlations[rows, columns], -1.0, 1.0)
     return partners, found
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from imbal_core.embeddings.features import checked_features, labelled_features, rows_of_classes
 
-__all__ = ["TopK", "class_top_k", "magnitude_gap", "overlap_matrix", "paired_overlap"]
+__all__ = ["TopK", "class_top_k", "magnitude_gap", "overlap_matrix"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,21 +80,19 @@ def class_top_k(
     Parameters
     ----------
     features : array-like or Tensor of shape (N, D)
-        Feature embeddings: what the classifier multiplies by its weights
-        (`imbal_core.embeddings.classification_embeddings.LinearClassifier.inputs`). Of all instances, or of those
-        that were predicted right, or wrong.
+        FE: what the classifier multiplies by its weights
+        (`imbal_core.embeddings.classification_embeddings.LinearClassifier.inputs`).
     labels : array-like or Tensor of shape (N,), integer
         Classes in [0, C): the true ones, or the predicted ones.
     num_classes : int
         C.
     weights : array-like or Tensor of shape (C, D), optional
-        The classifier's weights, for classification embeddings. Without them: feature embeddings.
+        The classifier's weights, for CE. Without them: FE.
     k : int, default=10
         K of identities, magnitudes and frequencies. Shares come for every K.
     signed : bool, default=False
-        Rank units by the mean of v instead of \|v\|, and share out the sum of v instead of \|v\|: that of the logit
-        less its bias, which can exceed 1 before units that speak against the class pull it back, and is NaN where
-        that logit is not positive.
+        Rank units by the mean of v instead of \|v\|, and share out the sum of v: the logit less its bias. Such a share
+        can exceed 1 before units that speak against the class pull it back, and is NaN where the sum is not positive.
 
     Raises
     ------
@@ -103,10 +101,9 @@ def class_top_k(
 
     Notes
     -----
-    What ranks at 0 or below is in no top K, even where that leaves fewer than K units: a dead unit carries nothing,
-    and with `signed` a negative one speaks against the class. Equal values rank by the lower index. Values are summed
-    over the instances before they are shared out, so that no instance's small logit divides alone. Features of at most
-    32 bits meet 32-bit weights in float32 products; all sums are float64.
+    What ranks at 0 or below is in no top K, even where that leaves fewer than K units: a dead unit carries nothing.
+    Equal values rank by the lower index. Values are summed over the instances before they are shared out, so that no
+    instance's small logit divides alone. Products of 32 bits stay in float32; all sums are float64.
 
     Examples
     --------
@@ -175,7 +172,8 @@ def overlap_matrix(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     -------
     ndarray of shape (A, B), float64
         Fractions; NaN where a class has no unit, as without instances. Two random sets of K out of D units have an
-        overlap of K / D on average.
+        overlap of K / D on average. The diagonal compares each class with itself: train against test, true positives
+        against false negatives, one training against another.
 
     Raises
     ------
@@ -198,45 +196,23 @@ def overlap_matrix(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     return np.where(some, members @ others.T / mine.shape[1], np.nan)
 
 
-def paired_overlap(first: ArrayLike, second: ArrayLike) -> np.ndarray:
-    """Return the overlap of each class's top-K units with those of the same class, (C,) float64: see `overlap_matrix`.
-
-    Train against test, true positives against false negatives, one training against another.
-    """
-    matrix = overlap_matrix(first, second)
-    if matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(
-            f"pairs need the same classes on both sides, got {matrix.shape[0]} and {matrix.shape[1]}."
-        )
-    return np.diag(matrix).copy()
-
-
 def magnitude_gap(train: TopK, test: TopK) -> np.ndarray:
-    """Return by how much the top-K magnitudes of each class fall from train to test, as a share of those in training.
+    """Return by how much the top-K magnitudes of each class fall from train to test, as a share of the former, (C,).
 
-    It follows the units that are the class's top K in training: their mean values there and in the test.
+    It follows the units that are the class's top K in training: their mean values there and in the test. Positive
+    where test magnitudes are smaller; NaN for a class without instances on either side, or without a unit that carries
+    anything in training. The abstract speaks of top-K magnitudes that "do not match the training set" and gives no
+    formula; this one is ours.
 
     Parameters
     ----------
     train, test : TopK
-        Of the same network, with the same options. True positives for `train` and false negatives for `test` give the
-        gap between these.
-
-    Returns
-    -------
-    ndarray of shape (C,), float64
-        Positive where test magnitudes are smaller. NaN for a class without instances on either side, or without a
-        unit that carries anything in training.
+        Of the same network, with the same options.
 
     Raises
     ------
     ValueError
         If the two differ in classes or units.
-
-    Notes
-    -----
-    The abstract speaks of top-K magnitudes that "do not match the training set" and gives no formula. This one is
-    ours.
     """
     if train.means.shape != test.means.shape:
         raise ValueError(f"(C, D) is {train.means.shape} in train and {test.means.shape} in test.")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import Html
+from imbal_book.chapters import Html, number
 from imbal_book.chapters.complement_places import Place, at
-from imbal_book.chapters.readings import contrast, interval_text, level
+from imbal_book.chapters.readings import headline, interval_text
+from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.rank_correlation import mean_partial_spearman
-from imbal_book.evidence.statistics import mean_interval
+from imbal_book.evidence.verbs import PAIR, minus, summarise
 from imbal_book.run.packed_numbers import unpack_rows
-from imbal_book.studies.cnn_fragility import ARMS, EXPERIMENT_ARMS, NETWORKS, cell
-from imbal_book.studies.complement_cross_entropy import minority
+from imbal_book.studies.cnn_fragility import ARMS, EXPERIMENT_ARMS, NETWORKS
+from imbal_book.studies.fragility_scores import PLAIN
 from imbal_book.studies.latent_readings import class_overlaps, share_curve
 from imbal_core.data.photographs import INATURALIST_CLASSES, PLACES_CLASSES
 
@@ -24,8 +24,10 @@ __all__ = [
     "CLASS_NAMES",
     "MEASURES",
     "arm_table",
+    "beside_table",
     "change_table",
     "class_names",
+    "condensed",
     "correlation_table",
     "diversity_points",
     "experiment_table",
@@ -57,7 +59,27 @@ MEASURES = {
     "magnitude_gap_fe": "magnitude gap of FE",
     "top_k_share": "share of the top 10 in |CE|",
 }
-_NOT_ATTEMPTED = "not attempted"
+#: The two arms that are shown side by side.
+PAIRED = ("CE balanced", PLAIN)
+#: Kind of test image -> the end of the name of its magnitude gap.
+_KINDS = {"all test images": "", "true positives": "_tp", "false negatives": "_fn"}
+#: Metric -> its name in a table, factor, digits.
+_Words = Mapping[str, tuple[str, float, int]]
+_ARM_COLUMNS: _Words = {
+    "accuracy": ("accuracy (%)", 100, 1),
+    "recall_few": ("minority recall (%)", 100, 1),
+    "effective_rank_few": ("effective rank, minority", 1, 1),
+    "coverage_few": ("test covered, minority (%)", 100, 1),
+    "magnitude_gap": ("magnitude gap (%)", 100, 1),
+    "top_k_share": ("top 10 in |CE| (%)", 100, 1),
+    "units_in_use": ("units in use (%)", 100, 1),
+    "class_overlap": ("overlap of classes (%)", 100, 1),
+}
+_CHANGES: _Words = {
+    "magnitude_change": ("|log| of the ratio of magnitudes", 1, 2),
+    "number_change": ("difference of units in use (%)", 100, 1),
+    "unit_overlap": ("units shared after matching (%)", 100, 1),
+}
 
 
 def not_run(profile: str) -> Html:
@@ -71,11 +93,9 @@ def not_run(profile: str) -> Html:
 
 def places(frame: pd.DataFrame, kind: str = "exponential") -> list[Place]:
     """Return where records are with that kind of imbalance, the network nearest to the paper's first."""
-    forms = [*reversed(NETWORKS.values())]
-    columns = ["form", "dataset", "imbalance"]
-    found = {Place(*row) for row in frame[columns].itertuples(index=False, name=None)}
-    datasets = list(CLASS_NAMES)
-    chosen = [place for place in found if place.imbalance.startswith(kind)]
+    forms, datasets = [*reversed(NETWORKS.values())], list(CLASS_NAMES)
+    found = frame.loc[frame["imbalance"].str.startswith(kind), [*Place._fields]].drop_duplicates()
+    chosen = [Place(*row) for row in found.itertuples(index=False)]
     return sorted(chosen, key=lambda place: (datasets.index(place.dataset), forms.index(place.form)))
 
 
@@ -85,67 +105,43 @@ def class_names(place: Place, classes: int) -> tuple[str, ...]:
     return names if len(names) == classes else tuple(map(str, range(classes)))
 
 
-def _latents(
-    records: pd.DataFrame, place: Place, arm: str
-) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield (measurements, latent summaries) of every run of an arm in a place, by seeds."""
-    found = []
-    for config, measured in records[["config", "measurements"]].itertuples(index=False):
-        where = (NETWORKS.get(config.model, config.model), config.dataset, cell(config)[1])
-        if where == tuple(place) and cell(config)[0] == arm:
-            found.append((config.split_seed, config.train_seed, measured))
-    for _, _, measured in sorted(found, key=lambda run: run[:2]):
-        yield measured, measured["latent"]
+def condensed(found: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts in their order, but one only for a claim that no network was run for."""
+    attempted = {verdict.claim for verdict in found if verdict.label != "not attempted"}
+    first = headline(found)
+    return [verdict for verdict in found if verdict.claim in attempted or verdict is first[verdict.claim]]
 
 
-def mean_embeddings(
-    records: pd.DataFrame, place: Place, arm: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return mean test FE (C, D), weights (C, D) and training counts (C,) of the first run of an arm; None without."""
-    for measured, latent in _latents(records, place, arm):
-        return (
-            unpack_rows(latent["test_means"]).astype(float),
-            unpack_rows(latent["weights"]).astype(float),
-            np.asarray(measured["train_counts"]),
-        )
-    return None
+def _of_arms(rows: pd.DataFrame, place: Place, arms: Iterable[str] = PAIRED) -> pd.DataFrame:
+    """Return the rows of some arms of a place, those of one arm together, in the order of the arms."""
+    here = at(rows, place)
+    here = here[here["readout"].isin([*arms])]
+    return here.sort_values("readout", key=lambda names: names.map([*arms].index), kind="stable")
 
 
-def share_points(
-    records: pd.DataFrame,
-    place: Place,
-    arms: Sequence[str] = ("CE balanced", "CE imbalanced"),
-    *,
-    embedding: str = "CE",
-) -> pd.DataFrame:
-    """Return the share of the logit in the top K of every class, for `pictures.fragility_pictures.share_curves`.
+def mean_embeddings(runs: pd.DataFrame, place: Place, arm: str = PLAIN) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean test FE (C, D) and weights (C, D) of the first run of an arm; IndexError without any."""
+    latent = _of_arms(runs, place, [arm])["measurements"].iloc[0]["latent"]
+    return unpack_rows(latent["test_means"]).astype(float), unpack_rows(latent["weights"]).astype(float)
+
+
+def share_points(runs: pd.DataFrame, place: Place) -> pd.DataFrame:
+    """Return the share of |CE| in the top K of every class, for `pictures.fragility_pictures.share_curves`.
 
     True positives of the test. Of a class that no run has any of, nothing is drawn.
     """
-    rows = []
-    for arm in arms:
-        curves = [
-            share_curve(latent, embedding, "test", "true positives")
-            for _, latent in _latents(records, place, arm)
-        ]
-        if not curves:
-            continue
-        at_k, values = curves[0][0], np.stack([shares for _, shares in curves])
-        names = class_names(place, values.shape[1])
-        for label, name in enumerate(names):
-            for position, k in enumerate(at_k):
-                known = values[:, label, position]
-                known = known[np.isfinite(known)]
-                if len(known):
-                    rows.append((label, name, arm, k, *_interval(known)))
-    columns = ["label", "panel", "method", "k", "mean", "low", "high", "n"]
-    frame = pd.DataFrame(rows, columns=columns).sort_values(["label", "method", "k"], kind="stable")
-    return frame.drop(columns="label").reset_index(drop=True)
+    curves = [
+        share_curve(run["measurements"]["latent"]).assign(method=run["readout"])
+        for run in _of_arms(runs, place).to_dict("records")
+    ]
+    if not curves:
+        return pd.DataFrame(columns=["panel", "method", "k"])
+    known = pd.concat(curves).dropna(subset="value").sort_values(["label", "method", "k"], kind="stable")
+    names = class_names(place, curves[0]["label"].nunique())
+    return summarise(known.assign(panel=known["label"].map(names.__getitem__)), ["panel", "method", "k"])
 
 
-def gap_points(
-    labels: pd.DataFrame, where: Sequence[Place], arm: str = "CE imbalanced", *, suffix: str = ""
-) -> pd.DataFrame:
+def gap_points(labels: pd.DataFrame, where: Sequence[Place], *, suffix: str = "") -> pd.DataFrame:
     """Return the magnitude gap of every class by kind of test image, for `imbal_book.pictures.fragility_pictures.gaps`.
 
     Parameters
@@ -153,67 +149,42 @@ def gap_points(
     labels : DataFrame
         Of `imbal_book.studies.cnn_fragility.label_frame`.
     where : sequence of Place
-    arm : str, default="CE imbalanced"
     suffix : {"", "_fe"}, default=""
         Of CE, or of FE.
     """
-    kinds = {"all test images": "", "true positives": "_tp", "false negatives": "_fn"}
-    rows = []
-    for place in where:
-        part = at(labels, place)
-        for (_, count), group in part[part["readout"] == arm].groupby(["label", "train_count"]):
-            for kind, of in kinds.items():
-                known = group[f"magnitude_gap{of}{suffix}"].dropna()
-                if len(known):
-                    rows.append((place.title(), kind, count, *_interval(known)))
-    return pd.DataFrame(rows, columns=["panel", "method", "train_count", "mean", "low", "high", "n"])
+    columns = {f"magnitude_gap{end}{suffix}": kind for kind, end in _KINDS.items()}
+    parts = [
+        _of_arms(labels, place, [PLAIN])
+        .rename(columns=columns)
+        .sort_values("label", kind="stable")
+        .melt("train_count", list(_KINDS), "method")
+        .assign(panel=place.title())
+        for place in where
+    ]
+    return summarise(pd.concat(parts).dropna(subset="value"), ["panel", "method", "train_count"])
 
 
-def mean_overlaps(
-    records: pd.DataFrame, place: Place, arms: Sequence[str] = ("CE balanced", "CE imbalanced")
-) -> dict[str, np.ndarray]:
+def mean_overlaps(runs: pd.DataFrame, place: Place) -> dict[str, np.ndarray]:
     """Return the overlap of the top 10 CE units between classes, mean over runs, (C, C) by arm."""
-    found = {}
-    for arm in arms:
-        matrices = [class_overlaps(latent) for _, latent in _latents(records, place, arm)]
-        if matrices:
-            stacked = np.stack(matrices)
-            known = np.isfinite(stacked)
-            total = np.where(known, stacked, 0.0).sum(axis=0)
-            count = known.sum(axis=0)
-            found[arm] = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return found
+    return {
+        str(arm): np.ma.masked_invalid([class_overlaps(run["latent"]) for run in group["measurements"]])
+        .mean(axis=0)
+        .filled(np.nan)
+        for arm, group in _of_arms(runs, place).groupby("readout", sort=False)
+    }
 
 
-def diversity_points(
-    labels: pd.DataFrame, where: Sequence[Place], arms: Sequence[str] = ("CE balanced", "CE imbalanced")
-) -> pd.DataFrame:
+def diversity_points(labels: pd.DataFrame, place: Place) -> pd.DataFrame:
     """Return diversity and recall of every class, for `imbal_book.pictures.fragility_pictures.diversity_and_recall`."""
-    rows = []
-    for place in where:
-        for arm in arms:
-            part = at(labels, place)
-            part = part[part["readout"] == arm]
-            classes = part["label"].nunique()
-            rare = minority(classes) if classes else np.array([])
-            for label in range(classes):
-                group = part[part["label"] == label]
-                rows.append(
-                    {
-                        "panel": f"{place.title(network=False)}: {arm}",
-                        "name": class_names(place, classes)[label],
-                        "train_count": int(group["train_count"].iloc[0]),
-                        "rare": bool(rare[label]),
-                        "diversity": group["effective_rank_train"].mean(),
-                        "recall": group["recall"].mean(),
-                    }
-                )
-    return pd.DataFrame(rows, columns=["panel", "name", "train_count", "rare", "diversity", "recall"])
+    by = ["readout", "label", "train_count", "rare"]
+    means = _of_arms(labels, place).groupby(by, sort=False)[["effective_rank_train", "recall"]].mean()
+    points = means.rename(columns={"effective_rank_train": "diversity"}).reset_index()
+    names = class_names(place, points["label"].nunique())
+    panel = f"{place.title(network=False)}: " + points.pop("readout")
+    return points.assign(panel=panel, name=points.pop("label").map(names.__getitem__))
 
 
-def correlation_table(
-    labels: pd.DataFrame, where: Sequence[Place], arm: str = "CE imbalanced"
-) -> pd.DataFrame:
+def correlation_table(labels: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
     """Return how recall goes with each measure over classes, as it is and with class size held fixed.
 
     Returns
@@ -224,28 +195,17 @@ def correlation_table(
     """
     rows = []
     for place in where:
-        part = at(labels, place)
-        part = part[part["readout"] == arm]
+        part = _of_arms(labels, place, [PLAIN])
         if part["label"].nunique() < 8:
             continue
-        wide = part.pivot(
-            index=["split_seed", "train_seed"], columns="label", values=["recall", "train_count", *MEASURES]
-        )
+        wide = part.pivot(index=[*PAIR], columns="label", values=["recall", "train_count", *MEASURES])
         recall, counts = wide["recall"].to_numpy(), wide["train_count"].to_numpy()
         for measure, name in MEASURES.items():
-            values = wide[measure].to_numpy()
             plain, partial = (
-                _correlation(values, recall, given) for given in (np.zeros_like(counts), counts)
+                _correlation(wide[measure].to_numpy(), recall, given)
+                for given in (np.zeros_like(counts), counts)
             )
-            rows.append(
-                {
-                    "place": place.title(),
-                    "measure": name,
-                    "correlation with recall": plain,
-                    "the same, class size held": partial,
-                    "runs": len(wide),
-                }
-            )
+            rows.append((place.title(), name, plain, partial, len(wide)))
     columns = ["place", "measure", "correlation with recall", "the same, class size held", "runs"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -258,69 +218,83 @@ def _correlation(values: np.ndarray, recall: np.ndarray, given: np.ndarray) -> s
     return interval_text(found, scale=1, digits=2, sign=True)
 
 
-#: Column of :func:`arm_table` -> (metric, factor, digits).
-_ARM_COLUMNS: dict[str, tuple[str, float, int]] = {
-    "accuracy (%)": ("accuracy", 100, 1),
-    "minority recall (%)": ("recall_few", 100, 1),
-    "effective rank, minority": ("effective_rank_few", 1, 1),
-    "test covered, minority (%)": ("coverage_few", 100, 1),
-    "magnitude gap (%)": ("magnitude_gap", 100, 1),
-    "top 10 in |CE| (%)": ("top_k_share", 100, 1),
-    "units in use (%)": ("units_in_use", 100, 1),
-    "overlap of classes (%)": ("class_overlap", 100, 1),
-}
+def _texts(rows: pd.DataFrame, words: _Words, by: Sequence[str] = (), *, sign: bool = False) -> pd.DataFrame:
+    """Return the mean and interval of each readout and metric as text: columns ``by``, readout, column, text and n."""
+    cells = summarise(rows[rows["metric"].isin(words)], [*by, "readout", "metric"])
+    said = cells["metric"].map(words)
+    ends = cells[["mean", "low", "high"]].to_numpy()
+    texts = [
+        number(*end, scale=scale, digits=digits, sign=sign)
+        for end, (_, scale, digits) in zip(ends, said, strict=True)
+    ]
+    return cells.assign(text=texts, column=said.str[0])
+
+
+def _by_arm(cells: pd.DataFrame, arms: Sequence[str], columns: Iterable[str]) -> pd.DataFrame:
+    """Return a row per arm with its texts and number of runs; what is missing is named."""
+    table = cells.pivot(index="readout", columns="column", values="text")
+    table = table.reindex(index=[*arms], columns=[*columns]).fillna("not attempted")
+    runs = cells.groupby("readout")["n"].max().reindex([*arms], fill_value=0)
+    return table.assign(n=runs).rename_axis(index="arm", columns=None).reset_index()
 
 
 def arm_table(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
     """Return accuracy and latent measures of every arm in one place, means with 95 % intervals."""
-    return _table(
-        ARMS,
-        {
-            column: lambda arm, of=of: _level(frame, place, arm, *of)  # type: ignore[misc]
-            for column, of in _ARM_COLUMNS.items()
-        },
-        lambda arm: level(at(frame, place), arm, "accuracy").n,
-    )
+    return _by_arm(_texts(at(frame, place), _ARM_COLUMNS), ARMS, [word for word, *_ in _ARM_COLUMNS.values()])
 
 
 def experiment_table(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
     """Return minority recall and diversity of every arm of the experiment, with the paired difference to "Few"."""
-
-    def difference(arm: str) -> str:
-        gain = contrast(at(frame, place), arm, "Few", "recall_few")
-        return "" if arm == "Few" else interval_text(gain, sign=True)
-
-    shown = ("accuracy (%)", "minority recall (%)", "effective rank, minority", "test covered, minority (%)")
-    columns: dict[str, Callable[[str], str]] = {
-        column: lambda arm, of=_ARM_COLUMNS[column]: _level(frame, place, arm, *of)  # type: ignore[misc]
-        for column in shown
-    }
-    columns["minority recall minus Few (points)"] = difference
-    return _table(EXPERIMENT_ARMS, columns, lambda arm: level(at(frame, place), arm, "accuracy").n)
+    words = dict(list(_ARM_COLUMNS.items())[:4])
+    gain = {"recall_few": ("minority recall minus Few (points)", 100, 1)}
+    part = at(frame, place)
+    cells = pd.concat([_texts(part, words), _texts(minus(part, "Few"), gain, sign=True)])
+    columns = [word for word, *_ in (*words.values(), *gain.values())]
+    table = _by_arm(cells, EXPERIMENT_ARMS, columns)
+    table.loc[table["arm"] == "Few", gain["recall_few"][0]] = ""
+    return table
 
 
 def change_table(frame: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
     """Return how much a class's top K differ between balanced and imbalanced training, and between two seeds."""
-    metrics = {
-        "|log| of the ratio of magnitudes": ("magnitude_change", 1, 2),
-        "difference of units in use (%)": ("number_change", 100, 1),
-        "units shared after matching (%)": ("unit_overlap", 100, 1),
-    }
-    rows = []
+    names = {"imbalanced training": "balanced and imbalanced", "another seed": "balanced, two seeds"}
+    parts = [at(frame, place).assign(place=place.title()) for place in where] or [frame[:0].assign(place="")]
+    part = pd.concat(parts)
+    part = part[part["readout"].isin(names)]
+    gains = _texts(minus(part, "another seed"), _CHANGES, ["place"], sign=True).assign(readout="difference")
+    cells = pd.concat([_texts(part, _CHANGES, ["place"]), gains]).rename(columns={"column": "quantity"})
+    table = cells.pivot(index=["place", "quantity"], columns="readout", values="text")
+    order = pd.MultiIndex.from_product([cells["place"].unique(), [word for word, *_ in _CHANGES.values()]])
+    table = table.reindex(index=order, columns=[*names, "difference"]).rename(columns=names)
+    return table.rename_axis(index=["place", "quantity"], columns=None).reset_index()
+
+
+def beside_table(
+    frame: pd.DataFrame, where: Sequence[Place], quantities: Mapping[str, tuple[str, str, str, float]]
+) -> pd.DataFrame:
+    """Return means, or paired differences, as text: a row for each quantity and a column for each place.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of `imbal_book.studies.cnn_fragility.frame`.
+    where : sequence of Place
+    quantities : mapping of str to (readout, the one that is subtracted or "", metric, factor)
+        By what it is called. A negative factor makes of what is lost a change.
+    """
+    table = pd.DataFrame({"": list(quantities)})
     for place in where:
-        part = at(frame, place)
-        for name, (metric, scale, digits) in metrics.items():
-            row = {"place": place.title(), "quantity": name}
-            for column, readout in (
-                ("balanced and imbalanced", "imbalanced training"),
-                ("balanced, two seeds", "another seed"),
-            ):
-                row[column] = interval_text(level(part, readout, metric), scale=scale, digits=digits)
-            gain = contrast(part, "imbalanced training", "another seed", metric)
-            row["difference"] = interval_text(gain, scale=scale, digits=digits, sign=True)
-            rows.append(row)
-    columns = ["place", "quantity", "balanced and imbalanced", "balanced, two seeds", "difference"]
-    return pd.DataFrame(rows, columns=columns)
+        cells = []
+        for a, b, metric, factor in quantities.values():
+            rows = at(frame[frame["metric"] == metric], place)
+            rows = minus(rows, b) if b else rows
+            rows = rows[rows["readout"] == a]
+            found = summarise(rows.assign(value=factor * rows["value"]), ["readout"])
+            sign = factor < 0 or bool(b)
+            texts = [number(*ends, scale=1, sign=sign) for ends in found[["mean", "low", "high"]].to_numpy()]
+            cells += texts or ["not attempted"]
+        table[place.title()] = cells
+    return table
 
 
 def sibling_table(paper: Paper, labels: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
@@ -340,37 +314,16 @@ def sibling_table(paper: Paper, labels: pd.DataFrame, where: Sequence[Place]) ->
     table = pd.DataFrame(
         {
             "class": printed["name"],
-            "sibling: images": [f"{count:,}" for count in printed["train"]],
-            "sibling: accuracy (%)": [f"{100 * value:.1f}" for value in printed["accuracy"]],
+            "sibling: images": printed["train"].map("{:,}".format),
+            "sibling: accuracy (%)": (100 * printed["accuracy"]).map("{:.1f}".format),
         }
     )
     for place in where:
-        part = at(labels, place)
-        part = part[part["readout"] == "CE imbalanced"]
-        if place.dataset != "cifar10" or part["label"].nunique() != len(printed):
-            continue
-        groups = [part[part["label"] == label] for label in printed["class"]]
-        table[f"{place.form}: images"] = [f"{int(group['train_count'].iloc[0]):,}" for group in groups]
-        table[f"{place.form}: recall (%)"] = [
-            interval_text(mean_interval(group["recall"])) for group in groups
-        ]
+        part = _of_arms(labels, place, [PLAIN]).sort_values("label", kind="stable")
+        if place.dataset == "cifar10" and part["label"].nunique() == len(printed):
+            found = summarise(part.rename(columns={"recall": "value"}), ["label", "train_count"])
+            table[f"{place.form}: images"] = found["train_count"].map("{:,}".format)
+            table[f"{place.form}: recall (%)"] = [
+                number(*ends) for ends in found[["mean", "low", "high"]].to_numpy()
+            ]
     return table
-
-
-def _table(
-    arms: Sequence[str], columns: Mapping[str, Callable[[str], str]], runs: Callable[[str], int]
-) -> pd.DataFrame:
-    rows = [
-        {"arm": arm, **{name: text(arm) for name, text in columns.items()}, "n": runs(arm)} for arm in arms
-    ]
-    return pd.DataFrame(rows)
-
-
-def _level(frame: pd.DataFrame, place: Place, arm: str, metric: str, scale: float, digits: int) -> str:
-    here = level(at(frame, place), arm, metric)
-    return interval_text(here, scale=scale, digits=digits) if here.n else _NOT_ATTEMPTED
-
-
-def _interval(values: np.ndarray | pd.Series) -> tuple[float, float, float, int]:
-    here = mean_interval(values)
-    return here.mean, here.low, here.high, here.n

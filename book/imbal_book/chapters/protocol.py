@@ -86,16 +86,28 @@ _CONSTANTS = {"asl": loss_defaults("asl"), "focal": loss_defaults("focal"), "tes
 _FIELDS = [field.name for field in dataclasses.fields(RunConfig)]
 
 
-class _Words(dict[str, Any]):
-    """The words about a run and those beside it, each made when a row asks for it."""
+class _WordsOfAll(dict[str, Any]):
+    """The words about all runs of a column, each made once, when a row asks for it."""
 
-    def __init__(self, config: RunConfig, beside: Sequence[RunConfig], **given: Any) -> None:
-        super().__init__(_CONSTANTS, **given)
-        self.config, self.beside = config, beside
+    def __init__(self, runs: Sequence[RunConfig], recorded: int) -> None:
+        super().__init__(recorded=recorded)
+        self.runs = runs
 
     def __missing__(self, name: str) -> Any:
-        if name in _WORDS_OF_ALL:
-            return _WORDS_OF_ALL[name](self.beside)
+        self[name] = found = _WORDS_OF_ALL[name](self.runs)
+        return found
+
+
+class _Words(dict[str, Any]):
+    """The words about a run and those beside it."""
+
+    def __init__(self, config: RunConfig, of_all: _WordsOfAll) -> None:
+        super().__init__(_CONSTANTS)
+        self.config, self.of_all = config, of_all
+
+    def __missing__(self, name: str) -> Any:
+        if name in self.of_all or name in _WORDS_OF_ALL:
+            return self.of_all[name]
         if name in _WORDS:
             return _WORDS[name](self.config)
         if name in _FIELDS:
@@ -131,6 +143,7 @@ def protocol_table(
     for config in configs:
         runs.setdefault(column(config), []).append(config)
     done = [column(config) for config in recorded]
+    of_all = {name: _WordsOfAll(chosen, done.count(name)) for name, chosen in runs.items()}
     rows = []
     for row in paper.here:
         entries = [paper.protocol[name] for name in row.paper]
@@ -139,8 +152,7 @@ def protocol_table(
         here = {
             f"here, {name}": _distinct(filter(None, texts)) or "not attempted"
             for name, chosen in runs.items()
-            if chosen
-            and (texts := [row.done.format_map(_Words(c, chosen, recorded=done.count(name))) for c in chosen])
+            if chosen and (texts := [row.done.format_map(_Words(config, of_all[name])) for config in chosen])
         }
         rows.append({"item": row.item, "paper": said or "not given", **here, "why": row.why})
     return pd.DataFrame(rows)

@@ -24,6 +24,7 @@ from imbal_book.pictures.arms import METHODS, OTHER, legend_name
 __all__ = [
     "METHODS",
     "Drawing",
+    "curve",
     "curves",
     "imbalance_name",
     "intervals",
@@ -253,7 +254,7 @@ def _said(cell: Mapping[Hashable, Any], scale: float, form: str, words: Mapping[
     return "; ".join(parts)
 
 
-def _curve(ax: Axes, xs: Sequence[float], rows: pd.DataFrame, method: str, **look: Any) -> None:
+def curve(ax: Axes, xs: Sequence[float] | pd.Series, rows: pd.DataFrame, method: str, **look: Any) -> None:
     """Draw the means of a method in percent as a line, with a band from three runs on: of two it hides everything."""
     arm = METHODS[method]
     ax.plot(xs, 100 * rows["mean"], linestyle=arm.line, marker=arm.marker, color=arm.color, **look)
@@ -277,7 +278,7 @@ def curves(history: pd.DataFrame, *, quantity: str, title: str = "", caption: st
     for ax, place in zip(axes, places, strict=True):
         for method, rows in history[history["place"] == place].groupby("method", sort=False):
             marked = max(1, len(rows) // 10)
-            _curve(ax, rows["epoch"], rows, str(method), markevery=marked, markersize=5, label=method)
+            curve(ax, rows["epoch"], rows, str(method), markevery=marked, markersize=5, label=method)
         ax.set(title=place, xlabel="epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel(f"{quantity} (%)")
@@ -314,7 +315,7 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
         bars.bar_label(drawn, [f"{count:,}" for count in counts], fontsize=7, color="#595959", padding=1)
         for method, rows in part.groupby("method", sort=False):
             xs = [labels.index(label) for label in rows["label"]]
-            _curve(ax, xs, rows, str(method), markersize=4.5, label=legend_name(str(method)))
+            curve(ax, xs, rows, str(method), markersize=4.5, label=legend_name(str(method)))
         ax.set(title=imbalance_name(kind), ylim=(0, 100), xlim=(-0.6, len(labels) - 0.4))
         ax.set_xticks(range(len(labels)), [])
         bars.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, map(str, labels))) > 2 else 0)

@@ -6,28 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+import seaborn as sns
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from imbal_book.pictures.figures import METHODS, Drawing, legend_below, panels
+from imbal_book.pictures.arms import METHODS
+from imbal_book.pictures.figures import Drawing, curve, legend_below, panels
 
-__all__ = ["STYLE", "diversity_and_recall", "embeddings", "gaps", "overlaps", "share_curves"]
+__all__ = ["diversity_and_recall", "embeddings", "gaps", "overlaps", "share_curves"]
 
-_RARE_COLOR, _COMMON_COLOR = "#CC6677", METHODS["D"][1]
 #: A unit is called silent if no class's mean |CE| in it reaches this share of the largest of all units.
 _SILENT = 0.005
-#: Arm or kind of image -> colour, marker, line style.
-STYLE: dict[str, tuple[str, str, str]] = {
-    "CE balanced": ("#CC6677", "s", "--"),
-    "CE imbalanced": METHODS["CE"][1:],
-    "LDAM-DRW": METHODS["LDAM-DRW"][1:],
-    "Focal": METHODS["Focal"][1:],
-    "ASL": (METHODS["Focal"][1], "*", "--"),
-    "all test images": ("#4d4d4d", "o", "-"),
-    "true positives": ("#009E73", "^", "--"),
-    "false negatives": ("#D55E00", "v", ":"),
-}
 
 
 def embeddings(
@@ -90,7 +79,7 @@ def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") ->
     Parameters
     ----------
     shares : DataFrame
-        Columns panel (the class), method (a key of `STYLE`), k, mean, low, high (fractions) and n.
+        Columns panel (the class), method (a key of `pictures.arms.METHODS`), k, mean, low, high (fractions) and n.
     title, caption : str
     """
     names = list(dict.fromkeys(shares["panel"]))
@@ -101,7 +90,7 @@ def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") ->
         ax.set_visible(False)
     for ax, name in zip(axes, names, strict=False):
         for method, part in shares[shares["panel"] == name].groupby("method", sort=False):
-            _line(ax, str(method), part["k"], part)
+            curve(ax, part["k"], part, str(method), markersize=4.5, label=method)
         ax.set_xscale("log", base=2)
         ticks = [k for k in (1, 3, 10, 30, 100) if k <= shares["k"].max()]
         ax.set_xticks(ticks, [str(k) for k in ticks])
@@ -129,7 +118,7 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
     Parameters
     ----------
     points : DataFrame
-        Columns panel, method (a key of `STYLE`), train_count, mean, low, high (fractions) and n.
+        Columns panel, method (a key of `pictures.arms.METHODS`), train_count, mean, low, high (fractions) and n.
     title, caption : str
     """
     names = list(dict.fromkeys(points["panel"]))
@@ -138,7 +127,7 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
         ax.axhline(0, color="#4d4d4d", linewidth=1)
         for method, part in points[points["panel"] == name].groupby("method", sort=False):
             part = part.sort_values("train_count")
-            _line(ax, str(method), part["train_count"], part)
+            curve(ax, part["train_count"], part, str(method), markersize=4.5, label=method)
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -148,10 +137,11 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
     axes[0].set_ylabel("magnitude lost from\ntrain to test (%)")
     figure.suptitle(title)
     legend_below(figure, axes, columns=3)
+    by_size = points.sort_values("train_count", kind="stable").groupby(["panel", "method"], sort=False)
     alt = f"Lines, {title or 'magnitude gap against class size'}. " + " ".join(
         f"{name}, {method}: {100 * part.iloc[0]['mean']:.0f} % for the rarest class, "
         f"{100 * part.iloc[-1]['mean']:.0f} % for the largest."
-        for (name, method), part in points.sort_values("train_count").groupby(["panel", "method"], sort=False)
+        for (name, method), part in by_size
     )
     return Drawing(figure, alt, _known(points), caption)
 
@@ -159,15 +149,7 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
 def _known(points: pd.DataFrame) -> pd.DataFrame:
     """Return the drawn numbers, without the columns of intervals where no point has one."""
     infinite = not np.isfinite(points[["low", "high"]].to_numpy(dtype=np.float64)).any()
-    return points.drop(columns=["low", "high"]) if infinite else points
-
-
-def _line(ax: Axes, method: str, xs: pd.Series, rows: pd.DataFrame) -> None:
-    """Draw a mean in percent with the band of its interval."""
-    color, marker, line = STYLE[method]
-    ax.plot(xs, 100 * rows["mean"], linestyle=line, marker=marker, markersize=4.5, color=color, label=method)
-    if rows["n"].min() >= 3:  # of two runs an interval says nothing and hides everything
-        ax.fill_between(xs, 100 * rows["low"], 100 * rows["high"], color=color, alpha=0.13, linewidth=0)
+    return points.drop(columns=["sd", "low", "high"] if infinite else ["sd"])
 
 
 def overlaps(
@@ -183,33 +165,27 @@ def overlaps(
     title, caption : str
     """
     figure, axes = panels(len(matrices), width=3.9 * len(matrices) + 1.1, height=4.3)
-    rows = []
+    upper = np.triu(np.ones((len(names), len(names)), dtype=bool), 1)
+    pairs = []
     for ax, (panel, matrix) in zip(axes, matrices.items(), strict=True):
-        shown = np.array(matrix, dtype=np.float64)
-        np.fill_diagonal(shown, np.nan)
-        image = ax.imshow(shown, cmap="viridis", vmin=0, vmax=1)
-        for i, j in zip(*np.nonzero(np.isfinite(shown)), strict=True):
-            ax.text(
-                j, i, f"{100 * shown[i, j]:.0f}", ha="center", va="center", fontsize=7,
-                color="white" if shown[i, j] < 0.6 else "black",
-            )  # fmt: skip
-            if i < j:
-                rows.append((panel, names[i], names[j], shown[i, j]))
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-        ax.set_yticks(range(len(names)), names, fontsize=8)
-        ax.set_title(panel)
-        ax.grid(visible=False)
-    figure.colorbar(image, ax=axes, label="shared units", shrink=0.8, format=PercentFormatter(1))
+        shown = pd.DataFrame(matrix, pd.Index([*names], name="class"), pd.Index([*names], name="other class"))
+        sns.heatmap(
+            100 * shown, mask=np.eye(len(names), dtype=bool), ax=ax, cmap="viridis", vmin=0, vmax=100, annot=True,
+            fmt=".0f", annot_kws={"size": 7}, square=True, cbar=False, xticklabels=True, yticklabels=True,
+        )  # fmt: skip
+        ax.set(title=panel, xlabel="", ylabel="")
+        ax.tick_params(labelsize=8)
+        pairs.append(shown.where(upper).reset_index().melt("class", value_name="overlap").assign(panel=panel))
+    figure.colorbar(axes[0].collections[0], ax=axes, label="shared units (%)", shrink=0.8)
     figure.suptitle(title)
-    table = pd.DataFrame(rows, columns=["panel", "class", "other class", "overlap"])
-    parts = []
-    for panel in matrices:
-        pairs = table[table["panel"] == panel]
-        most = pairs.to_dict("records")[int(pairs["overlap"].argmax())]
-        parts.append(
-            f"{panel}: {100 * pairs['overlap'].mean():.0f} % on average, most, {100 * most['overlap']:.0f} %, "
-            f"between {most['class']} and {most['other class']}."
-        )
+    table = pd.concat(pairs, ignore_index=True)[["panel", "class", "other class", "overlap"]].dropna()
+    most = table.loc[table.groupby("panel", sort=False)["overlap"].idxmax()].to_dict("records")
+    means = table.groupby("panel")["overlap"].mean()
+    parts = [
+        f"{row['panel']}: {100 * means[row['panel']]:.0f} % on average, most, {100 * row['overlap']:.0f} %, "
+        f"between {row['class']} and {row['other class']}."
+        for row in most
+    ]
     alt = f"Heat maps, {title or 'overlap of the top-K units of classes'}. {' '.join(parts)}"
     return Drawing(figure, alt, table, caption)
 
@@ -230,7 +206,7 @@ def diversity_and_recall(points: pd.DataFrame, *, title: str = "", caption: str 
         sizes = 20 + 160 * part["train_count"] / points["train_count"].max()
         for rare, rows in part.groupby("rare"):
             ax.scatter(
-                rows["diversity"], 100 * rows["recall"], color=_RARE_COLOR if rare else _COMMON_COLOR,
+                rows["diversity"], 100 * rows["recall"], color=METHODS["CE balanced" if rare else "D"].color,
                 marker="v" if rare else "o", s=sizes[rows.index],
                 label="rarer half of the classes" if rare else "the other classes",
             )  # fmt: skip

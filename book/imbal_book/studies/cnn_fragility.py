@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from imbal_book.evidence.verbs import PAIR
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
 from imbal_book.run.trained import train_run
-from imbal_book.studies import PROFILES
-from imbal_book.studies.fragility_scores import compared_scores, run_scores
+from imbal_book.studies.fragility_scores import scores
 from imbal_book.studies.latent_readings import class_readings
 from imbal_book.studies.latent_summaries import Side, latent_summaries
 from imbal_core import metrics
@@ -39,11 +39,11 @@ __all__ = [
     "NETWORKS",
     "arm",
     "cell",
-    "epoch_frame",
     "frame",
     "grid",
     "label_frame",
     "measure",
+    "run_frame",
 ]
 
 #: Arms of a cell with an exponential imbalance. Focal loss and ASL have the options of the authors' code.
@@ -57,10 +57,15 @@ NETWORKS = {
     "resnet32": "ResNet-32",
     "resnet56": "ResNet-56",
 }
-#: Images of a class in the training pool. Only ratios of counts follow from it, so that the number of Places, which
-#: may differ from the one here, changes them by rounding alone.
-_POOL = {"mnist5k": 400, "cifar10": 5000, "scenes6": 500, "places": 5000, "inaturalist": 5000}
-_CLASSES = {"mnist5k": 10, "cifar10": 10, "scenes6": 6, "places": 5, "inaturalist": 5}
+#: Data set -> images of a class in the training pool, and classes. Only ratios of counts follow from the former, so
+#: that the number of Places, which may differ from the one here, changes them by rounding alone.
+_POOL = {
+    "mnist5k": (400, 10),
+    "cifar10": (5000, 10),
+    "scenes6": (500, 6),
+    "places": (5000, 5),
+    "inaturalist": (5000, 5),
+}
 
 _Seeds = Iterable[tuple[int, int]]
 #: Arm, imbalance of the cell ("exponential 100"), run.
@@ -73,7 +78,7 @@ def _long_tail(base: RunConfig, seeds: _Seeds, arms: Iterable[str] = ARMS) -> li
     The balanced arm has as many images in all, to the nearest whole number per class. Deferred weights begin after
     four fifths of the epochs (160 of 200).
     """
-    pool, classes = _POOL[base.dataset], _CLASSES[base.dataset]
+    pool, classes = _POOL[base.dataset]
     ratio = float(base.imbalance.removeprefix("exponential-"))
     total = exponential_counts(round(pool * base.imbalance_scale), classes, ratio).sum()
     changes: dict[str, dict[str, Any]] = {
@@ -92,7 +97,8 @@ def _experiment(base: RunConfig, seeds: _Seeds) -> list[_Place]:
     A split's few images of a class are among its many. Every arm takes as many steps: with few images the epoch
     goes on to another permutation of all.
     """
-    images = round(_POOL[base.dataset] * base.imbalance_scale) * _CLASSES[base.dataset]
+    pool, classes = _POOL[base.dataset]
+    images = round(pool * base.imbalance_scale) * classes
     return _runs(
         base,
         {
@@ -106,63 +112,59 @@ def _experiment(base: RunConfig, seeds: _Seeds) -> list[_Place]:
 
 
 def _runs(base: RunConfig, arms: Mapping[str, Mapping[str, Any]], seeds: _Seeds) -> list[_Place]:
+    imbalance = base.imbalance.replace("-", " ")
     return [
-        (
-            name,
-            base.imbalance.replace("-", " "),
-            dataclasses.replace(base, split_seed=split_seed, train_seed=train_seed, **changes),
-        )
-        for split_seed, train_seed in seeds
+        (name, imbalance, dataclasses.replace(base, split_seed=split, train_seed=train, **changes))
+        for split, train in seeds
         for name, changes in arms.items()
     ]
 
 
+_LAPTOP = RunConfig(
+    study="cnn_fragility",
+    profile="laptop",
+    dataset="cifar10",
+    imbalance="exponential-100",
+    imbalance_scale=0.5,
+    model="resnet20",
+    epochs=15,
+    learning_rate=0.05,
+    warmup_epochs=1,
+    batch_size=32,
+    weight_decay=2e-4,
+    augment="crop-flip",
+    precision="bf16",
+)
+
+
 def _smoke() -> list[_Place]:
-    long_tail = RunConfig(
-        study="cnn_fragility",
+    step = dataclasses.replace(
+        _LAPTOP,
         profile="smoke",
         dataset="mnist5k",
-        imbalance="exponential-20",
-        imbalance_scale=0.5,
+        imbalance="step-10",
+        imbalance_scale=0.25,
         model="small_cnn",
         image_size=16,
-        epochs=5,
-        learning_rate=0.05,
-        warmup_epochs=1,
-        batch_size=32,
-        weight_decay=2e-4,
+        epochs=3,
+        precision="fp32",
     )
-    step = dataclasses.replace(
-        long_tail, imbalance="step-10", imbalance_scale=0.25, augment="crop-flip", epochs=3
+    long_tail = dataclasses.replace(
+        step, imbalance="exponential-20", imbalance_scale=0.5, epochs=5, augment="none"
     )
     return _long_tail(long_tail, [(0, 0), (1, 1)]) + _experiment(step, [(0, 0)])
 
 
 def _laptop() -> list[_Place]:
     """Return the runs that two CPU cores finish: half of CIFAR-10's counts, all of the scenes', few epochs."""
-    cifar = RunConfig(
-        study="cnn_fragility",
-        profile="laptop",
-        dataset="cifar10",
-        imbalance="exponential-100",
-        imbalance_scale=0.5,
-        model="resnet20",
-        epochs=15,
-        learning_rate=0.05,
-        warmup_epochs=1,
-        batch_size=32,
-        weight_decay=2e-4,
-        augment="crop-flip",
-        precision="bf16",
-    )
-    step = dataclasses.replace(cifar, imbalance="step-10", imbalance_scale=0.05, epochs=16)
+    step = dataclasses.replace(_LAPTOP, imbalance="step-10", imbalance_scale=0.05, epochs=16)
     # the data set has 64 pixels, the network reads 32: each the mean of a square of four
     scenes = dataclasses.replace(
-        cifar, dataset="scenes6", imbalance="exponential-20", imbalance_scale=1.0, image_size=32, epochs=30
+        _LAPTOP, dataset="scenes6", imbalance="exponential-20", imbalance_scale=1.0, image_size=32, epochs=30
     )
     runs = []
     for seed in range(3):
-        runs += _long_tail(cifar, [(seed, seed)])
+        runs += _long_tail(_LAPTOP, [(seed, seed)])
         runs += _experiment(step, [(seed, seed)])
         runs += _long_tail(scenes, [(seed, seed)])
     return runs
@@ -204,8 +206,7 @@ def _paper() -> list[_Place]:
     return runs
 
 
-def _places(profile: str) -> list[_Place]:
-    return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
+_GRIDS = {"smoke": _smoke, "laptop": _laptop, "paper": _paper}
 
 
 def grid(profile: str) -> list[RunConfig]:
@@ -215,7 +216,7 @@ def grid(profile: str) -> list[RunConfig]:
     ----------
     profile : {"smoke", "laptop", "paper"}
     """
-    return [config for _, _, config in _places(profile)]
+    return [config for _, _, config in _GRIDS[profile]()]
 
 
 @functools.cache
@@ -223,7 +224,7 @@ def _known(profile: str) -> dict[RunConfig, tuple[str, str]]:
     """Return arm and imbalance by run, the seeds set to 0."""
     return {
         dataclasses.replace(config, split_seed=0, train_seed=0): (name, imbalance)
-        for name, imbalance, config in _places(profile)
+        for name, imbalance, config in (_GRIDS[profile]() if profile in _GRIDS else ())
     }
 
 
@@ -238,9 +239,7 @@ def cell(config: RunConfig) -> tuple[str, str]:
     ValueError
         If no grid of the study has this run, seeds aside.
     """
-    found = None
-    if config.profile in PROFILES:
-        found = _known(config.profile).get(dataclasses.replace(config, split_seed=0, train_seed=0))
+    found = _known(config.profile).get(dataclasses.replace(config, split_seed=0, train_seed=0))
     if found is None:
         raise ValueError(f"no arm of cnn_fragility is this run of profile {config.profile}: {config.label()}")
     return found
@@ -268,17 +267,15 @@ def measure(
     checkpoint : Path, optional
         Where training leaves its state after each epoch.
     progress : bool, default=True
-        Show a bar over the epochs.
 
     Returns
     -------
     dict
         ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with accuracy and macro F1 on the
-        test images, which choose nothing (not in profile laptop: on two cores that would cost as much as a third
-        of the training); ``readouts``: "softmax" on the test images and "train", on the training images, each with
-        accuracy and recall and precision per class; ``latent``: the last epoch's, see
-        `studies.latent_summaries.latent_summaries`. The weights of a loss on scaled logits are scaled too, so
-        that CE add up to what its softmax reads.
+        test images, which choose nothing (not in profile laptop, where that would cost a third of the training);
+        ``readouts``: "softmax" on the test images and "train", on the training images, see `metrics.class_scores`;
+        ``latent``: see `studies.latent_summaries.latent_summaries`. The weights of a loss on scaled logits are scaled
+        too, so that CE add up to what its softmax reads.
     """
     config = prepared.config
     run = train_run(
@@ -291,16 +288,16 @@ def measure(
     )
     num_classes = prepared.train.num_classes
     classifier = linear_classifier(run.network)
-    sides, scores = {}, {}
+    sides, readouts = {}, {}
     for name, readout in (("train", "train"), ("test", "softmax")):
         found, labels = run.predict(name, (classifier.tap,)), run.sides[name][1]
         predicted = found["logits"].argmax(1)
         sides[name] = Side(classifier.inputs(found[classifier.tap]), labels, predicted)
-        scores[readout] = metrics.class_scores(labels, predicted, num_classes)
+        readouts[readout] = metrics.class_scores(labels, predicted, num_classes)
     scale = loss_of(config, prepared.train_counts).logit_scale
     return {
         **run.measurements(),
-        "readouts": scores,
+        "readouts": readouts,
         "latent": latent_summaries(
             sides["train"],
             sides["test"],
@@ -319,87 +316,30 @@ def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     }
 
 
-def frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores of all arms and readouts in long form.
+def run_frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per record, sorted by its seeds: `long_frames.IDENTITY`, readout (the arm) and measurements.
 
-    Parameters
-    ----------
-    records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
-
-    Returns
-    -------
-    DataFrame
-        Columns key, profile, form (the network), model, dataset, imbalance (of the cell, such as "exponential
-        100"), split_seed, train_seed, readout, metric and value: those of `studies.fragility_scores.run_scores`
-        for every run, and of `compared_scores` for pairs of runs, under the key of the first.
+    ``records``, here and below, is of `imbal_book.run.long_frames.records_frame`.
     """
-    by_cell: dict[tuple[Any, ...], list[tuple[dict[str, Any], str, Mapping[str, Any]]]] = {}
-    rows = []
-    for identity, name, measured in long_frames.identified(records, _describe):
-        rows += [
-            {**identity, "readout": readout, "metric": metric, "value": value}
-            for readout, metric, value in run_scores(name, measured)
-        ]
-        place = tuple(identity[column] for column in ("profile", "form", "dataset", "imbalance"))
-        by_cell.setdefault(place, []).append((identity, name, measured))
-    for runs in by_cell.values():
-        rows += _compared(runs)
-    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
-
-
-def _compared(
-    runs: list[tuple[dict[str, Any], str, Mapping[str, Any]]],
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows that two runs of a cell or more say together."""
-    identities = {
-        (name, identity["split_seed"], identity["train_seed"]): identity for identity, name, _ in runs
-    }
-    measured = {
-        (name, identity["split_seed"], identity["train_seed"]): found for identity, name, found in runs
-    }
-    for (place, readout, metric), value in compared_scores(measured).items():
-        yield {**identities[place], "readout": readout, "metric": metric, "value": value}
+    rows = [
+        {**identity, "readout": name, "measurements": measured}
+        for identity, name, measured in long_frames.identified(records, _describe)
+    ]
+    found = pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "measurements"])
+    return found.sort_values(list(PAIR), kind="stable", ignore_index=True)
 
 
 def label_frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return what every label of every run says.
-
-    Parameters
-    ----------
-    records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
-
-    Returns
-    -------
-    DataFrame
-        The first columns of `frame`, readout (the arm), label, train_count, recall, train_recall, and the columns of
-        `imbal_book.studies.latent_readings.class_readings`.
-    """
-    rows = []
-    names: list[str] = []
-    for identity, name, measured in long_frames.identified(records, _describe):
-        readings = class_readings(measured["latent"])
-        names = list(readings)
-        for label, count in enumerate(measured["train_counts"]):
-            rows.append(
-                {
-                    **identity,
-                    "readout": name,
-                    "label": label,
-                    "train_count": count,
-                    "recall": measured["readouts"]["softmax"]["recall"][label],
-                    "train_recall": measured["readouts"]["train"]["recall"][label],
-                    **{reading: float(values[label]) for reading, values in readings.items()},
-                }
-            )
-    columns = ["readout", "label", "train_count", "recall", "train_recall", *names]
-    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, *columns])
+    """Return what every label of every run says: the columns of `run_frame`, and of `class_readings`."""
+    runs = run_frame(records)
+    names, latents = runs.drop(columns="measurements").to_dict("records"), runs["measurements"]
+    parts = [class_readings(measured).assign(**name) for name, measured in zip(names, latents, strict=True)]  # type: ignore[arg-type]
+    return pd.concat(parts, ignore_index=True) if parts else runs
 
 
-def epoch_frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the history of every run, see `imbal_book.run.long_frames.epoch_frame`."""
-    return long_frames.epoch_frame(records, _describe)
+def frame(records: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores of all arms and readouts in long form, see `studies.fragility_scores.scores`."""
+    return scores(run_frame(records), label_frame(records))
 
 
 def _describe(config: RunConfig) -> dict[str, str]:

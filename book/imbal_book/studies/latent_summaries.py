@@ -7,15 +7,15 @@ computed from them, such as overlaps, is computed when they are read: `imbal_boo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import recall_score
 
 from imbal_book.run.packed_numbers import pack_rows
 from imbal_core.embeddings.diversity import (
-    class_means,
     effective_rank,
     equal_rows,
     mean_cosine_distance,
@@ -23,6 +23,7 @@ from imbal_core.embeddings.diversity import (
     participation_ratio,
     range_gap,
 )
+from imbal_core.embeddings.features import split_by_class
 from imbal_core.embeddings.top_k import TopK, class_top_k, magnitude_gap
 
 __all__ = ["IN_USE_ABOVE", "NEEDED_FOR", "SHARES_AT", "TABLES", "TOP", "Side", "latent_summaries"]
@@ -55,18 +56,13 @@ DRAWS = 10
 #: Groups of each class's test images, whose mean FE match the units of two networks.
 PROBE_GROUPS = 4
 
-_GAPS = ("all", "true positives", "false negatives")
-
 
 @dataclass(frozen=True, eq=False)
 class Side:
     """The images of one side, as the classifier reads them.
 
-    Attributes
-    ----------
-    inputs : ndarray of shape (N, D), float
-        FE, from `imbal_core.embeddings.classification_embeddings.LinearClassifier.inputs`.
-    labels, predictions : ndarray of shape (N,), int64
+    ``inputs`` (N, D): FE, of `imbal_core.embeddings.classification_embeddings.LinearClassifier.inputs`; ``labels`` and
+    ``predictions`` (N,), int64.
     """
 
     inputs: np.ndarray
@@ -102,37 +98,33 @@ def latent_summaries(
     tops = _tops(train, test, weights)
     order = np.argsort(-tops["CE", "train", "all"].means, axis=1, kind="stable")
     top: dict[str, Any] = {}
-    for embedding, side, instances in TABLES:
-        of_side = top.setdefault(embedding, {}).setdefault(side, {})
-        of_side[instances] = _table(tops[embedding, side, instances])
+    gaps: dict[str, list[np.ndarray]] = {"FE": [], "CE": []}
+    for (embedding, side, instances), found in tops.items():
+        top.setdefault(embedding, {}).setdefault(side, {})[instances] = _table(found)
+        if embedding in gaps and side == "test":
+            gaps[embedding].append(magnitude_gap(tops[embedding, "train", "all"], found))
+    by_class = {
+        name: split_by_class(s.inputs, s.labels, num_classes)
+        for name, s in (("train", train), ("test", test))
+    }
+    groups = [rows[first::PROBE_GROUPS] for rows in by_class["test"] for first in range(PROBE_GROUPS)]
     return {
         "units": units,
         "top": top,
-        "gaps": {
-            embedding: pack_rows(
-                [magnitude_gap(tops[embedding, "train", "all"], tops[embedding, "test", of]) for of in _GAPS]
-            )
-            for embedding in ("FE", "CE")
-        },
+        "gaps": {embedding: pack_rows(rows) for embedding, rows in gaps.items()},
         "cut": cut_scores(test, weights, bias, order),
-        "diversity": diversity(train, test, num_classes, seed=seed),
-        "train_means": pack_rows(class_means(train.inputs, train.labels, num_classes)),
-        "test_means": pack_rows(class_means(test.inputs, test.labels, num_classes)),
+        "diversity": diversity(train, by_class["test"], seed=seed),
+        **{f"{name}_means": pack_rows([_mean(rows) for rows in parts]) for name, parts in by_class.items()},
         "weights": pack_rows(weights),
         "bias": pack_rows(bias[None])[0],
-        "probe": pack_rows(_probe(test, num_classes), digits=3),
+        "probe": pack_rows([_mean(rows) for rows in groups if len(rows)], digits=3),
     }
 
 
 def cut_scores(side: Side, weights: np.ndarray, bias: np.ndarray, order: np.ndarray) -> dict[str, Any]:
     """Return how well a classifier predicts that has only K weights of each class, or all but these.
 
-    Parameters
-    ----------
-    side : Side
-    weights, bias : ndarray of shape (C, D) and (C,)
-    order : ndarray of shape (C, D), int
-        The units of each class, those to be kept first.
+    ``order`` (C, D) has the units of each class, those to be kept first.
 
     Returns
     -------
@@ -145,75 +137,67 @@ def cut_scores(side: Side, weights: np.ndarray, bias: np.ndarray, order: np.ndar
     ranks = np.argsort(order, axis=1)
     at = [k for k in CUT_AT if k < units]
     scores: dict[str, Any] = {"k": at}
-    for name in ("only", "without"):
-        recalls, agreements = [], []
-        for k in at:
-            kept = ranks < k if name == "only" else ranks >= k
-            predicted = (side.inputs @ np.where(kept, weights, 0).T + bias).argmax(axis=1)
-            right = np.bincount(side.labels[predicted == side.labels], minlength=num_classes)
-            count = np.bincount(side.labels, minlength=num_classes)
-            recalls.append(np.divide(right, count, out=np.full(num_classes, np.nan), where=count > 0))
-            agreements.append(float((predicted == side.predictions).mean()))
+    for name, kept in (("only", np.less), ("without", np.greater_equal)):
+        predicted = [(side.inputs @ np.where(kept(ranks, k), weights, 0).T + bias).argmax(axis=1) for k in at]
+        recalls = [
+            recall_score(side.labels, found, labels=range(num_classes), average=None, zero_division=np.nan)
+            for found in predicted
+        ]
+        agreements = [float((found == side.predictions).mean()) for found in predicted]
         scores[name] = {"recall": pack_rows(recalls), "agreement": agreements}
     return scores
 
 
-def diversity(train: Side, test: Side, num_classes: int, *, seed: int) -> dict[str, Any]:
-    """Return how diverse the FE of each class are.
-
-    Parameters
-    ----------
-    train, test : Side
-    num_classes : int
-        C.
-    seed : int
-        Of the draws.
+def diversity(train: Side, test: list[np.ndarray], *, seed: int) -> dict[str, Any]:
+    """Return how diverse the FE of each class are; ``test`` has the FE of each class, ``seed`` is of the draws.
 
     Returns
     -------
     dict
         Rows of text with a number per class. ``measures``: the names of the rows of ``train`` and ``test`` (all
         images) and ``equal`` (as many training images of each class as the smallest has, ``rows``; the mean over
-        `DRAWS` draws): effective rank, participation ratio and mean cosine distance of two images. ``coverage``: of
-        the test by all training images, and by one equal draw; ``range_gap``: to the test from all, and from equal
-        draws, the mean; see `imbal_core.embeddings.diversity.range_gap`.
+        `DRAWS` draws). ``coverage``: of the test by all training images, and by one equal draw; ``range_gap``: to the
+        test from all, and from equal draws, the mean. See `imbal_core.embeddings.diversity`.
     """
-    counts = np.bincount(train.labels, minlength=num_classes)
-    rows = int(counts[counts > 0].min())
+    counts = np.bincount(train.labels)
+    counts = counts[counts > 0]
     generator = np.random.default_rng(seed)
-    draws = [
-        equal_rows(train.labels, generator=generator)
-        for _ in range(DRAWS if (counts[counts > 0] > rows).any() else 1)
+    chosen = [
+        equal_rows(train.labels, generator=generator) for _ in range(DRAWS if np.ptp(counts) > 0 else 1)
     ]
-    drawn = [(train.inputs[draw], train.labels[draw]) for draw in draws]
-    whole = (train.inputs, train.labels)
-    gaps = [range_gap(x, y, test.inputs, test.labels, num_classes) for x, y in (whole, *drawn)]
-    covered = [neighbour_coverage(x, y, test.inputs, test.labels, num_classes) for x, y in (whole, drawn[0])]
+    whole = split_by_class(train.inputs, train.labels, len(test))
+    drawn = [split_by_class(train.inputs[rows], train.labels[rows], len(test)) for rows in chosen]
+    gaps = [_each(range_gap, part, test) for part in (whole, *drawn)]
     return {
         "measures": ["effective rank", "participation ratio", "cosine distance"],
-        "rows": rows,
-        "train": pack_rows(_measures(train.inputs, train.labels, num_classes)),
-        "equal": pack_rows(np.mean([_measures(*part, num_classes) for part in drawn], axis=0)),
-        "test": pack_rows(_measures(test.inputs, test.labels, num_classes)),
-        "coverage": pack_rows(covered),
+        "rows": int(counts.min()),
+        "train": pack_rows(_measures(whole)),
+        "equal": pack_rows(np.mean([_measures(part) for part in drawn], axis=0)),
+        "test": pack_rows(_measures(test)),
+        "coverage": pack_rows([_each(neighbour_coverage, part, test) for part in (whole, drawn[0])]),
         "range_gap": pack_rows([gaps[0], np.mean(gaps[1:], axis=0)]),
     }
 
 
-def _measures(inputs: np.ndarray, labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
+def _measures(parts: list[np.ndarray]) -> list[list[float]]:
     # an image without any active unit has no angle to another
-    active = np.flatnonzero((inputs != 0).any(axis=1))
-    distance = np.full(num_classes, np.nan)
-    if len(active):
-        distance = mean_cosine_distance(inputs[active], labels[active], num_classes)
-    spread = (measure(inputs, labels, num_classes) for measure in (effective_rank, participation_ratio))
-    return [*spread, distance]
+    active = [rows[rows.any(axis=1)] for rows in parts]
+    spread = (_each(measure, parts) for measure in (effective_rank, participation_ratio))
+    return [*spread, _each(mean_cosine_distance, active)]
+
+
+def _each(measure: Callable[..., float], *parts: list[np.ndarray]) -> list[float]:
+    return [measure(*rows) for rows in zip(*parts, strict=True)]
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    return rows.mean(axis=0) if len(rows) else np.full(rows.shape[1], np.nan)
 
 
 def _tops(train: Side, test: Side, weights: np.ndarray) -> dict[tuple[str, str, str], TopK]:
     """Return the top K of each of `TABLES`; their shares are those of |CE| or FE."""
     sides = {"train": train, "test": test}
-    options: Mapping[str, dict[str, Any]] = {
+    options: dict[str, dict[str, Any]] = {
         "FE": {},
         "CE": {"weights": weights},
         "signed CE": {"weights": weights, "signed": True},
@@ -239,14 +223,3 @@ def _table(top: TopK) -> dict[str, Any]:
         "in_use": pack_rows(np.stack([top.units_in_use(rate) for rate in IN_USE_ABOVE], axis=1)),
         "needed": pack_rows(np.stack([top.units_for_share(share) for share in NEEDED_FOR], axis=1)),
     }
-
-
-def _probe(side: Side, num_classes: int) -> np.ndarray:
-    """Return the mean FE of every group of images, those of class 0 first: (groups, D)."""
-    return np.stack([side.inputs[rows].mean(axis=0) for rows in _groups(side.labels, num_classes)])
-
-
-def _groups(labels: np.ndarray, num_classes: int) -> Iterator[np.ndarray]:
-    for label in range(num_classes):
-        members = np.flatnonzero(labels == label)
-        yield from (members[first::PROBE_GROUPS] for first in range(min(PROBE_GROUPS, len(members))))

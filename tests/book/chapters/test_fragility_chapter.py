@@ -7,12 +7,11 @@ from fragility_records import LATENTS, records
 from scipy.stats import spearmanr
 
 from imbal_book.chapters import cnn_fragility as chapter
-from imbal_book.chapters import cnn_fragility_words as words
 from imbal_book.chapters.complement_places import Place
 from imbal_book.chapters.readings import judge_forms
 from imbal_book.evidence.papers import load_paper
 from imbal_book.pictures import fragility_pictures as pictures
-from imbal_book.pictures.figures import METHODS
+from imbal_book.pictures.arms import METHODS
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies import cnn_fragility as study
@@ -33,6 +32,11 @@ def frame(made):
 
 
 @pytest.fixture(scope="module")
+def runs(made):
+    return study.run_frame(made)
+
+
+@pytest.fixture(scope="module")
 def labels(made):
     return study.label_frame(made)
 
@@ -48,47 +52,55 @@ def test_classes_have_the_names_of_their_data_set_where_they_are_as_many():
     assert chapter.class_names(PLACE, 4) == ("0", "1", "2", "3")
 
 
-def test_shares_are_means_over_seeds(made):
-    points = chapter.share_points(made, PLACE)
+def readings(seed):
+    readout = {"recall": [0.0] * 4}
+    return class_readings(
+        {
+            "latent": LATENTS[seed],
+            "train_counts": [1] * 4,
+            "readouts": dict.fromkeys(("softmax", "train"), readout),
+        }
+    )
+
+
+def test_shares_are_means_over_seeds(runs):
+    points = chapter.share_points(runs, PLACE)
     assert list(dict.fromkeys(points["panel"])) == list("0123")
     assert list(dict.fromkeys(points["method"])) == ["CE balanced", "CE imbalanced"]
-    at, _ = share_curve(LATENTS[0], "CE", "test", "true positives")
+    curves = [share_curve(latent).query("label == 2") for latent in LATENTS]
     one = points[(points["panel"] == "2") & (points["method"] == "CE imbalanced")]
-    assert one["k"].tolist() == list(at) and set(one["n"]) == {3}
-    values = [share_curve(latent, "CE", "test", "true positives")[1][2] for latent in LATENTS]
-    np.testing.assert_allclose(one["mean"], np.mean(values, axis=0))
-    assert chapter.share_points(made[:0], PLACE).empty
+    assert one["k"].tolist() == curves[0]["k"].tolist() and set(one["n"]) == {3}
+    np.testing.assert_allclose(one["mean"], np.mean([curve["value"] for curve in curves], axis=0))
+    assert chapter.share_points(runs[:0], PLACE).empty
 
 
 def test_gaps_stand_at_the_size_of_the_class(labels):
     points = chapter.gap_points(labels, [PLACE])
     missed = points[points["method"] == "false negatives"].set_index("train_count")
     assert sorted(missed.index) == [6, 12, 30, 60]
-    gaps = [class_readings(latent)["magnitude_gap_fn"][3] for latent in LATENTS]
+    gaps = [readings(seed)["magnitude_gap_fn"][3] for seed in range(3)]
     assert missed.loc[6, "mean"] == pytest.approx(np.mean(gaps))
     features = chapter.gap_points(labels, [PLACE], suffix="_fe")
     assert features["mean"].tolist() != points["mean"].tolist()
 
 
-def test_overlaps_and_embeddings_are_those_of_the_records(made):
-    found = chapter.mean_overlaps(made, PLACE)
+def test_overlaps_and_embeddings_are_those_of_the_records(runs):
+    found = chapter.mean_overlaps(runs, PLACE)
     assert list(found) == ["CE balanced", "CE imbalanced"]
     expected = np.mean([class_overlaps(latent) for latent in LATENTS], axis=0)
     np.testing.assert_allclose(found["CE imbalanced"], expected)
-    features, weights, counts = chapter.mean_embeddings(made, PLACE, "Focal")
+    features, weights = chapter.mean_embeddings(runs, PLACE, "Focal")
     np.testing.assert_allclose(features, unpack_rows(LATENTS[0]["test_means"]))
     np.testing.assert_allclose(weights, unpack_rows(LATENTS[0]["weights"]))
-    assert counts.tolist() == [60, 30, 12, 6]
-    assert chapter.mean_embeddings(made[:0], PLACE, "Focal") is None
 
 
 def test_diversity_is_drawn_for_every_class_and_arm(labels):
-    points = chapter.diversity_points(labels, [PLACE])
+    points = chapter.diversity_points(labels, PLACE)
     assert len(points) == 8
     one = points[points["panel"].str.endswith("CE imbalanced")]
     assert one["rare"].tolist() == [False, False, True, True]
     assert one["recall"].tolist() == pytest.approx([0.8, 0.9, 0.4, 0.2])
-    ranks = [class_readings(latent)["effective_rank_train"][1] for latent in LATENTS]
+    ranks = [readings(seed)["effective_rank_train"][1] for seed in range(3)]
     assert one["diversity"].iloc[1] == pytest.approx(np.mean(ranks))
 
 
@@ -114,7 +126,7 @@ def test_tables_name_what_was_not_attempted(frame):
     assert table.index.tolist() == list(study.ARMS)
     assert table.loc["ASL", "accuracy (%)"] == "not attempted" and table.loc["ASL", "n"] == 0
     assert table.loc["Focal", "minority recall (%)"].startswith("30.0 (") and table.loc["Focal", "n"] == 3
-    ranks = [class_readings(latent)["effective_rank"][2:].mean() for latent in LATENTS]
+    ranks = [readings(seed)["effective_rank"][2:].mean() for seed in range(3)]
     assert table.loc["Focal", "effective rank, minority"].startswith(f"{np.mean(ranks):.1f} (")
 
 
@@ -123,6 +135,7 @@ def test_the_experiment_is_compared_with_few_images(frame):
     more = (changed["readout"] == "Distinct") & (changed["metric"] == "recall_few")
     changed.loc[more, "value"] += 0.25
     table = chapter.experiment_table(changed, STEP).set_index("arm")
+    assert table.loc["Distinct", "minority recall (%)"].startswith("55.0 (")
     assert table.index.tolist() == list(study.EXPERIMENT_ARMS)
     assert table["minority recall minus Few (points)"].tolist()[0] == ""
     assert table.loc["Distinct", "minority recall minus Few (points)"].startswith("+25.0 (")
@@ -154,37 +167,57 @@ def test_the_sibling_table_stands_beside_recalls_of_as_many_classes(labels):
     assert both["ResNet-20: recall (%)"][3] == "30.0 (30.0 to 30.0)"
 
 
+def test_quantities_stand_beside_each_other_by_place_with_the_sign_of_a_change(frame):
+    changed = frame.copy()
+    one = (changed["readout"] == "LDAM-DRW") & (changed["metric"] == "recall_few")
+    changed.loc[one, "value"] += 0.1
+    quantities = {
+        "share": ("CE imbalanced", "", "top_k_share", 100),
+        "change": ("false negatives", "", "magnitude_gap", -100),
+        "gain": ("LDAM-DRW", "CE imbalanced", "recall_few", 100),
+    }
+    table = chapter.beside_table(changed, [PLACE, STEP], quantities).set_index("")
+    assert table.columns.tolist() == [PLACE.title(), STEP.title()]
+    share, change, gain = table[PLACE.title()]
+    mean = np.mean([readings(seed)["top_k_share"].mean() for seed in range(3)])
+    assert share.startswith(f"{100 * mean:.1f} (")
+    missed = frame[(frame["readout"] == "false negatives") & (frame["metric"] == "magnitude_gap")]
+    missed = missed[missed["dataset"] == "cifar10"]["value"].mean()
+    assert change.startswith(f"{-100 * missed:+.1f} (")
+    low, high = map(float, change.split("(")[1].rstrip(")").split(" to "))
+    assert low < -100 * missed < high
+    assert gain.startswith("+10.0 (")
+    assert set(table[STEP.title()]) == {"not attempted"}
+
+
 def test_frames_of_no_records_draw_nothing_and_say_how_to_get_them():
     empty = records_frame([])
-    assert chapter.mean_overlaps(empty, PLACE) == {}
+    assert chapter.mean_overlaps(study.run_frame(empty), PLACE) == {}
     assert "imbal run cnn_fragility --profile laptop" in chapter.not_run("best")
 
 
 # Pictures
 
 
-def drawings(made, labels):
-    features, weights, _ = chapter.mean_embeddings(made, PLACE, "CE imbalanced")
+def drawings(runs, labels):
+    features, weights = chapter.mean_embeddings(runs, PLACE)
+    words = {"title": "T", "caption": "from here"}
     return {
-        "embeddings": pictures.embeddings(features, weights, "abcd", title="E", caption="from here"),
-        "shares": pictures.share_curves(chapter.share_points(made, PLACE), title="S", caption="from here"),
-        "gaps": pictures.gaps(chapter.gap_points(labels, [PLACE]), title="G", caption="from here"),
-        "overlaps": pictures.overlaps(
-            chapter.mean_overlaps(made, PLACE), "abcd", title="O", caption="from here"
-        ),
-        "diversity": pictures.diversity_and_recall(
-            chapter.diversity_points(labels, [PLACE]), title="D", caption="from here"
-        ),
+        "embeddings": pictures.embeddings(features, weights, "abcd", **words),
+        "shares": pictures.share_curves(chapter.share_points(runs, PLACE), **words),
+        "gaps": pictures.gaps(chapter.gap_points(labels, [PLACE]), **words),
+        "overlaps": pictures.overlaps(chapter.mean_overlaps(runs, PLACE), "abcd", **words),
+        "diversity": pictures.diversity_and_recall(chapter.diversity_points(labels, PLACE), **words),
     }
 
 
 @pytest.fixture(scope="module")
-def drawn(made, labels):
-    return drawings(made, labels)
+def drawn(runs, labels):
+    return drawings(runs, labels)
 
 
-def test_every_picture_is_the_same_bytes_for_the_same_data(drawn, made, labels):
-    again = drawings(made, labels)
+def test_every_picture_is_the_same_bytes_for_the_same_data(drawn, runs, labels):
+    again = drawings(runs, labels)
     for name, drawing in drawn.items():
         assert drawing.svg() == again[name].svg(), name
         assert drawing.caption == "from here" and len(drawing.table)
@@ -214,8 +247,8 @@ def test_silent_units_stand_last_and_not_with_the_first_class():
     assert (shown[:, :12] > 0).all() and (shown[:, 12:] == 0).all()
 
 
-def test_of_one_seed_no_interval_is_drawn_or_printed(made, labels):
-    one = made[[config == 0 for config in made["train_seed"]]]
+def test_of_one_seed_no_interval_is_drawn_or_printed(runs):
+    one = runs[runs["train_seed"] == 0]
     drawing = pictures.share_curves(chapter.share_points(one, PLACE))
     assert "low" not in drawing.table and set(drawing.table["n"]) == {1}
     assert "inf" not in drawing.table.to_html()
@@ -243,11 +276,11 @@ def test_shares_and_gaps_are_drawn_in_percent_at_their_place(drawn):
     assert f"true positives: {100 * right['mean'].iloc[0]:.0f} % for the rarest class" in drawn["gaps"].alt
 
 
-def test_overlaps_leave_the_diagonal_empty_and_name_the_closest_pair(drawn, made):
-    matrix = chapter.mean_overlaps(made, PLACE)["CE imbalanced"]
+def test_overlaps_leave_the_diagonal_empty_and_name_the_closest_pair(drawn, runs):
+    matrix = chapter.mean_overlaps(runs, PLACE)["CE imbalanced"]
     ax = drawn["overlaps"].figure.axes[1]
     assert len(ax.texts) == 12
-    shown = np.ma.filled(ax.images[0].get_array(), np.nan)
+    shown = np.ma.filled(ax.collections[0].get_array(), np.nan).reshape(4, 4)
     assert np.isnan(np.diag(shown)).all()
     pairs = matrix[np.triu_indices(4, 1)]
     assert f"CE imbalanced: {100 * pairs.mean():.0f} % on average, most, {100 * pairs.max():.0f} %" in (
@@ -264,52 +297,16 @@ def test_rare_classes_have_a_mark_of_their_own(drawn):
     assert "3 (6 images)" in drawn["diversity"].alt
 
 
-def test_arms_share_the_colours_of_the_book_and_differ_from_one_another():
-    kinds = [name for name in pictures.STYLE if name not in study.ARMS]
-    for names in (study.ARMS, kinds):
-        assert len({pictures.STYLE[name][1] for name in names}) == len(names)
-    for arm, known in (("CE imbalanced", "CE"), ("LDAM-DRW", "LDAM-DRW"), ("Focal", "Focal")):
-        assert pictures.STYLE[arm] == METHODS[known][1:]
-
-
-# Words
-
-
-def in_all_forms(claim_id, frame):
-    claim = load_paper("dablain_2023").claims[claim_id]
-    return judge_forms(claim, frame, claim.forms)
-
-
-def test_the_first_lines_hold_the_numbers_of_the_records(frame):
-    verdicts = in_all_forms("C-4", frame)
-    text = words.glance(verdicts, frame)
-    share = np.mean([class_readings(latent)["top_k_share"].mean() for latent in LATENTS])
-    assert "**CIFAR-10, exponential 100, ResNet-20** (3 seeds): the ten largest" in text
-    assert f"of all units carry {100 * share:.1f} (" in text
-    missed = frame[(frame["readout"] == "false negatives") & (frame["metric"] == "magnitude_gap")]
-    missed = missed[missed["dataset"] == "cifar10"]["value"].mean()
-    assert f"their magnitude changes by {-100 * missed:+.1f} (" in text
-    assert "**CIFAR-10, step 10, ResNet-20**: minority recall changes by +0.0 (" in text
-    assert text.endswith(f"C-4 *{next(v.label for v in verdicts if v.n)}* (stand-in, n = 3).")
-    empty = words.glance(verdicts, frame[:0])
-    assert "seeds" not in empty and empty.startswith("No run of this study is recorded yet")
-    assert "No run" not in text
+def test_arms_and_kinds_of_images_can_be_told_apart():
+    for names in (study.ARMS, ["all test images", "true positives", "false negatives"]):
+        assert len({METHODS[name][2:] for name in names}) == len(names)
 
 
 def test_a_claim_without_any_record_stands_once_and_others_with_every_network(frame):
-    found = in_all_forms("C-1", frame[:0]) + in_all_forms("C-4", frame[:0])
-    assert len(found) == 6
-    alone = words.condensed(found)
-    assert [verdict.claim for verdict in alone] == ["C-1", "C-4"]
-    with_records = words.condensed(in_all_forms("C-1", frame[:0]) + in_all_forms("C-4", frame))
-    assert [verdict.claim for verdict in with_records] == ["C-1", "C-4", "C-4", "C-4"]
+    def verdicts(*pairs):
+        claims = load_paper("dablain_2023").claims
+        found = [judge_forms(claims[name], rows, claims[name].forms) for name, rows in pairs]
+        return [verdict.claim for verdict in chapter.condensed([*found[0], *found[1]])]
 
-
-def test_findings_are_paired_differences_and_nothing_without_records(frame):
-    changed = frame.copy()
-    one = (changed["readout"] == "LDAM-DRW") & (changed["metric"] == "recall_few")
-    changed.loc[one, "value"] += 0.1
-    lines = words.findings(changed).splitlines()
-    assert len(lines) == 4
-    assert "LDAM-DRW minus cross entropy. CIFAR-10, exponential 100, ResNet-20: +10.0 (" in lines[2]
-    assert words.findings(frame[:0]) == ""
+    assert verdicts(("C-1", frame[:0]), ("C-4", frame[:0])) == ["C-1", "C-4"]
+    assert verdicts(("C-1", frame[:0]), ("C-4", frame)) == ["C-1", "C-4", "C-4", "C-4"]

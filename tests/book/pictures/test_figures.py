@@ -81,14 +81,15 @@ def test_nothing_is_left_in_pyplot_or_its_settings(draw):
 
 def test_a_remedy_keeps_its_colour_and_remedies_differ():
     families = [
-        {"D", "OD", "CE", "plain"},
+        {"D", "OD", "CE", "plain", "CE imbalanced", "all test images"},
         {"C", "OC"},
-        {"F", "OF", "CE, category centers"},
-        {"LA", "CE, logit adjusted", "Logit adjustment", "Balanced softmax", *SHIFTS},
+        {"F", "OF", "CE, category centers", "true positives"},
+        {"LA", "CE, logit adjusted", "Logit adjustment", "Balanced softmax", *SHIFTS, "false negatives"},
+        {"CE balanced"},
         {"CCE (paper)"},
         {"CCE (released)"},
         {"COT"},
-        {"Focal", "Class-balanced", "LDAM-DRW", "weighted loss"},
+        {"Focal", "Class-balanced", "LDAM-DRW", "weighted loss", "ASL"},
         {"CE, tau-normalised", "CE, classifier re-trained"},
         {name for name in METHODS if name.startswith("final BN")},
         {"plain, temperature", "label smoothing"},
@@ -99,6 +100,8 @@ def test_a_remedy_keeps_its_colour_and_remedies_differ():
     assert len(set().union(*colours)) == len(families)
     same = {
         "CE": "D",
+        "CE imbalanced": "D",
+        "all test images": "D",
         "plain": "D",
         "CE, category centers": "F",
         "CE, logit adjusted": "LA",

@@ -9,6 +9,7 @@ from latent_sides import CLASSES, UNITS, network, side, summaries
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies.latent_summaries import CUT_AT, SHARES_AT, TABLES, Side, latent_summaries
 from imbal_core.embeddings.diversity import neighbour_coverage
+from imbal_core.embeddings.features import split_by_class
 from imbal_core.embeddings.top_k import class_top_k, magnitude_gap
 
 TRAIN, TEST = side((60, 30, 12, 6), 1), side((25,) * 4, 2, 0.6)
@@ -95,7 +96,8 @@ def test_diversity_is_measured_on_all_images_and_on_equally_many(found):
     equal, whole = unpack_rows(spread["equal"]), unpack_rows(spread["train"])
     assert (equal[0] <= 5).all(), "six images span at most five directions"
     assert whole[0][0] > 10 and whole[:, 3] == pytest.approx(equal[:, 3], rel=2e-3)
-    covered = neighbour_coverage(TRAIN.inputs, TRAIN.labels, TEST.inputs, TEST.labels, CLASSES)
+    parts = (split_by_class(side.inputs, side.labels, CLASSES) for side in (TRAIN, TEST))
+    covered = [neighbour_coverage(*rows) for rows in zip(*parts, strict=True)]
     np.testing.assert_allclose(unpack_rows(spread["coverage"])[0], covered, rtol=1e-3)
     gaps = unpack_rows(spread["range_gap"])
     assert (gaps[1] >= gaps[0] - 1e-6).all(), "fewer images have a narrower range"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from imbal_core.embeddings.matching import match_units, translate, unit_correlations
-from imbal_core.embeddings.top_k import class_top_k, paired_overlap
+from imbal_core.embeddings.matching import match_units, translate
+from imbal_core.embeddings.top_k import class_top_k
 
 
 def draw(rows=40, first=5, second=5, seed=0):
@@ -27,26 +27,22 @@ def best_total(gains):
     )
 
 
-@given(st.integers(2, 40), st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6), st.floats(-1e4, 1e4))
-@settings(max_examples=60, deadline=None)
-def test_correlations_are_those_of_numpy(rows, first, second, seed, offset):
-    x, y = draw(rows, first, second, seed)
-    x += offset
-    expected = np.corrcoef(x, y, rowvar=False).reshape(first + second, -1)[:first, first:]
-    assert_allclose(unit_correlations(x, y), expected, atol=1e-9)
+def pearson(x, y):
+    """Return the correlations of NumPy, the units of x by those of y."""
+    return np.corrcoef(x, y, rowvar=False)[: x.shape[1], x.shape[1] :]
 
 
-@given(st.integers(0, 10**6), st.integers(1, 5))
+@given(st.integers(0, 10**6), st.integers(2, 5), st.floats(-1e3, 1e3))
 @settings(max_examples=40, deadline=None)
-def test_units_of_one_network_are_matched_by_the_largest_total(seed, units):
+def test_units_of_one_network_are_matched_by_the_largest_total(seed, units, offset):
     """Only pairs above 0 are kept, so the total over all of them can be short of the best by what is negative."""
     x = np.abs(draw(12, units, units, seed)[0])
-    y = x @ np.abs(np.random.default_rng(seed).standard_normal((units, units))) + 0.1 * x
-    matrix = unit_correlations(x, y)
+    y = x @ np.abs(np.random.default_rng(seed).standard_normal((units, units))) + 0.1 * x + offset
+    matrix = pearson(x, y)
     partners, correlations = match_units(x, y)
     found = np.flatnonzero(partners >= 0)
     assert len(set(partners[found])) == len(found)
-    assert_allclose(correlations[found], matrix[found, partners[found]])
+    assert_allclose(correlations[found], matrix[found, partners[found]], atol=1e-9)
     if (matrix > 0).all():
         assert correlations.sum() == pytest.approx(best_total(matrix), abs=1e-9)
 
@@ -63,9 +59,6 @@ def test_a_permuted_network_has_the_same_class_top_k_after_matching(seed, order)
     balanced = class_top_k(features, labels, 3, weights=weights, k=3)
     imbalanced = class_top_k(features[:, order], labels, 3, weights=weights[:, order], k=3)
     assert_array_equal(translate(partners, imbalanced.identities), balanced.identities)
-    assert_array_equal(
-        paired_overlap(balanced.identities, translate(partners, imbalanced.identities)), np.ones(3)
-    )
 
 
 def test_constant_units_those_left_over_and_opposite_ones_have_no_partner():
@@ -75,7 +68,6 @@ def test_constant_units_those_left_over_and_opposite_ones_have_no_partner():
     partners, correlations = match_units(first, second)
     assert partners.tolist() == [-1, 2, -1, 0]
     assert np.isnan(correlations[[0, 2]]).all()
-    assert np.isnan(unit_correlations(first, second)[0]).all()
     assert match_units(x[:, :1], -x[:, :1])[0].tolist() == [-1]
 
 
@@ -85,8 +77,8 @@ def test_identities_are_translated_by_the_pairs():
 
 def test_tensors_are_read_and_what_does_not_fit_is_named():
     x, y = (values.astype(np.float32) for values in draw(40, 3, 4))
-    found = unit_correlations(torch.from_numpy(x), torch.from_numpy(y).requires_grad_())
-    assert_allclose(found, unit_correlations(x, y))
+    found = match_units(torch.from_numpy(x), torch.from_numpy(y).requires_grad_())
+    assert_array_equal(found[0], match_units(x, y)[0])
     with pytest.raises(ValueError, match="of the same images, 2 or more, got 40 and 39 rows"):
         match_units(x, y[1:])
     with pytest.raises(ValueError, match="of the same images, 2 or more, got 1 and 1 rows"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from imbal_core.embeddings.classification_embeddings import linear_classifier
-from imbal_core.embeddings.top_k import class_top_k, magnitude_gap, overlap_matrix, paired_overlap
+from imbal_core.embeddings.top_k import class_top_k, magnitude_gap, overlap_matrix
 from imbal_core.models.build import build_model
 from imbal_core.training.prediction import predict
 
@@ -176,8 +176,6 @@ def test_overlaps_are_those_of_sets(sizes, seed):
     first, second = (draw_identities(classes, sizes[2], sizes[2] + sizes[3], rng) for classes in sizes[:2])
     expected = [[slow_overlap(mine, theirs) for theirs in second] for mine in first]
     assert_allclose(overlap_matrix(first, second), expected)
-    same = min(len(first), len(second))
-    assert_allclose(paired_overlap(first[:same], second[:same]), np.diag(expected))
 
 
 def results():
@@ -194,7 +192,7 @@ def test_overlap_of_results_is_that_of_their_identities():
     assert_allclose(
         overlap_matrix(train.identities, train.identities), [[1, 0.5, 0.5], [0.5, 1, 0], [0.5, 0, 0.5]]
     )
-    assert_allclose(paired_overlap(train.identities, test.identities), [0.5, 0.5, np.nan])
+    assert_allclose(np.diag(overlap_matrix(train.identities, test.identities)), [0.5, 0.5, np.nan])
 
 
 def test_magnitude_gaps_are_as_computed_by_hand():
@@ -230,7 +228,5 @@ def test_what_does_not_fit_is_named():
     for first, second in (([[1, 2]], [[1]]), ([1, 2], [1, 2])):
         with pytest.raises(ValueError, match=r"shape \(classes, K\), of the same K, got"):
             overlap_matrix(first, second)
-    with pytest.raises(ValueError, match="same classes on both sides, got 2 and 1"):
-        paired_overlap([[1, 2], [2, 3]], [[1, 2]])
     with pytest.raises(ValueError, match=r"\(C, D\) is \(3, 3\) in train and \(3, 4\) in test"):
         magnitude_gap(results()[0], class_top_k(np.ones((1, 4)), [0], 3, k=2))

@@ -191,7 +191,9 @@ def describe(name: str, root: Path) -> list[str]:
     lines = []
     for label, kind in enumerate(CLASS_NAMES):
         pool = found[found.kept & (found.label == label)]
-        parts = ", ".join(f"{disease} {number:,}" for disease, number in pool.groupby("kind", sort=False).size().items())
+        parts = ", ".join(
+            f"{disease} {number:,}" for disease, number in pool.groupby("kind", sort=False).size().items()
+        )
         lines.append(
             f"{kind}: {len(pool):,} images{f' ({parts})' if label else ''}, {pool.leaf.count():,} of them with a "
             f"known leaf ({pool.leaf.nunique():,} leaves)"

@@ -79,6 +79,15 @@ class Loss(nn.Module):
         The logits must be cosines: the network's classifier is to be an `imbal_core.models.heads.NormedLinear`.
     logit_scale : float
         What logits are multiplied by before a softmax that is read as a probability; 1 but for cosines.
+
+    Examples
+    --------
+    >>> loss, other = (build_loss("ldam", class_counts=[90, 10], reweight_from=160) for _ in range(2))
+    >>> loss.start_epoch(160)
+    >>> other.load_state_dict(loss.state_dict())
+    <All keys matched successfully>
+    >>> int(other.epoch), torch.equal(other.class_weights, loss.class_weights)
+    (160, True)
     """
 
     reduction: str

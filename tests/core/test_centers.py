@@ -193,20 +193,6 @@ def test_rows_whose_squares_overflow_or_vanish_keep_their_direction(dtype, scale
     assert_array_equal(scaled, untouched)
 
 
-def test_memory_beside_the_input_does_not_grow_with_the_rows():
-    def peak(count):
-        values, labels = np.ones((count, 256), np.float32), np.arange(count) % 3
-        sizes = []
-        chunks = rows.chunks_with_lengths
-        for _, part, lengths in chunks(values, 3):
-            assert np.shares_memory(part.numpy(), values)
-            sizes.append(part.numel() + lengths.numel())
-        CategoryCenters().fit(values, labels).predict(values)
-        return max(sizes)
-
-    assert peak(5_000) == peak(20_000) <= 1.01 * rows._CHUNK_VALUES
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int16])
 def test_a_tensor_gives_tensors_with_the_values_of_an_array(dtype):
     values, labels = draw()

@@ -43,7 +43,7 @@ def repository_url() -> str:
 
 
 def distribution(requirement: str) -> str:
-    return re.split(r"[<>=!~;\[ ]", requirement)[0].lower()
+    return re.split(r"[<>=!~;\[ ]", requirement)[0].lower().replace("_", "-")
 
 
 def third_party_imports() -> dict[bool, set[str]]:
@@ -59,7 +59,7 @@ def third_party_imports() -> dict[bool, set[str]]:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) else []
             for top in {module.split(".")[0] for module in modules} - known:
-                found[id(node) not in inside].add(names.get(top, [top])[0].lower())
+                found[id(node) not in inside].add(names.get(top, [top])[0].lower().replace("_", "-"))
     return found
 
 

@@ -90,7 +90,7 @@ def build_book(
     repo : Path, optional
         The checkout; default: the one that holds this package.
     live : bool, default=True
-        Train each chapter's *Run it here* section on the embedded digits.
+        Train each chapter's *The method in code* on the embedded digits.
     profile : str, default="best"
         Which records the pages show.
     train : bool, default=False

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from imbal_book.chapters import number
-from imbal_book.chapters.readings import DATA, span
-from imbal_book.evidence.claims import Verdict
+from imbal_book.chapters.readings import DATA
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.verbs import minus, summarise
 
@@ -20,7 +19,6 @@ __all__ = [
     "comparison_table",
     "gains",
     "in_order",
-    "opening",
 ]
 
 #: From the nearest to the paper's protocol to the farthest.
@@ -114,29 +112,6 @@ def gains(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
     cells = cells.merge(there.rename(columns={"value": "paper"}), how="left", on=_CELL)
     cells = cells.merge(available(frame), on=["form", "dataset"])
     return cells.assign(panel=cells["title"], row="type " + cells["imbalance"], method=cells["readout"])
-
-
-def opening(gains: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
-    """Return the words of the first sentence: what the centers, and adjusted logits, changed in the nearest place.
-
-    Those of `readings.span` on the centers; adjusted, the change by LA; place, label, grade.
-
-    Parameters
-    ----------
-    gains : DataFrame
-        Of :func:`gains`.
-    verdict : Verdict
-        On the claim that centers are more accurate than the softmax layer.
-    """
-    nearest = gains[gains["panel"].isin(gains["panel"].head(1))]
-    adjusted = nearest["method"] == "LA"
-    return {
-        **span(nearest[~adjusted]),
-        "adjusted": span(nearest[adjusted])["change"],
-        "place": nearest["panel"].iloc[0] if len(nearest) else "nothing is recorded",
-        "label": verdict.word,
-        "grade": verdict.grade or "none",
-    }
 
 
 def _points(rows: pd.DataFrame, digits: int = 1) -> list[str]:

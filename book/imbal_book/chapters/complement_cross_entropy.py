@@ -7,9 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import Chapter, Html, number, readings
+from imbal_book.chapters import Chapter, Html, number
 from imbal_book.chapters.readings import DATA
-from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.judgement import gate_reason
 from imbal_book.evidence.papers.reference import published_values, reference_numbers
 from imbal_book.evidence.rules import load_rules
@@ -29,7 +28,6 @@ __all__ = [
     "levels",
     "mechanism_table",
     "not_run",
-    "opening",
     "published_table",
     "recorded_times",
     "selection_table",
@@ -328,35 +326,6 @@ def baseline(frame: pd.DataFrame) -> dict[str, str]:
         "gate": "every claim about that network stays undecided"
         if closed
         else "claims about that network are judged",
-    }
-
-
-def opening(frame: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
-    """Return the words of the first sentence: what both forms of the loss changed in accuracy.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Of one network.
-    verdict : Verdict
-        On the claim that accuracy rises.
-
-    Returns
-    -------
-    dict
-        The words of :func:`readings.span` on the paper's form; released, the change by the other one; network, data,
-        label, grade.
-    """
-    change = minus(frame[frame["metric"] == "accuracy"], "CE")
-    cells = summarise(change[change["readout"].isin(FIRST)], ["readout", "place"])
-    gain, released = (cells[cells["readout"] == name] for name in FIRST[1:])
-    return {
-        **readings.span(gain),
-        "released": readings.span(released)["change"],
-        "network": " and ".join(frame["form"].unique()) or "no network",
-        "data": " and ".join(frame["dataset"].replace(DATA).unique()) or "no data",
-        "label": verdict.word,
-        "grade": verdict.grade or "none",
     }
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "interval_text",
     "judge_forms",
     "level",
+    "opening",
     "power_table",
     "prefer",
     "recalls",
@@ -226,6 +227,12 @@ def recalls(labels: pd.DataFrame) -> pd.DataFrame:
     return found.assign(
         method=found["readout"], label=names, low=found["low"].clip(0), high=found["high"].clip(upper=1)
     )
+
+
+def opening(cells: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
+    """Return the words of a page's first sentence: those of :func:`span`, and label, grade and why of a verdict."""
+    words = {"label": verdict.word, "grade": verdict.grade or "none", "why": verdict.explanation}
+    return span(cells) | words
 
 
 def span(cells: pd.DataFrame) -> dict[str, str]:

@@ -175,7 +175,8 @@ def intervals(
         else [{"label": legend_name(mark["method"]), **mark} for mark in marks.to_dict("records")]
     )
     shared = bool((cells.groupby("row")["method"].nunique() > 1).any())
-    lanes = np.linspace(-0.27, 0.27, len(methods)) if shared else np.zeros(len(methods))
+    # closer to one another than to those of the next row
+    lanes = (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.6 / len(methods) * shared
     height = 1.8 + len(rows) * (0.29 * len(methods) if shared else 0.36)
     figure, axes = panels(len(names), width=max(6.4, 1.8 + 2.9 * len(names)), height=height)
     _name_marks(axes[0], cells, methods if shared else [], words)

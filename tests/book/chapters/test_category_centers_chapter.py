@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from imbal_book.chapters import category_centers as tables
-from imbal_book.chapters.readings import headline, judge_forms, recalls, verdicts
+from imbal_book.chapters.readings import judge_forms, recalls
 from imbal_book.evidence.papers import load_paper
 
 
@@ -178,24 +178,6 @@ def test_a_fair_head_stands_before_the_handicapped_one_beside_the_same_table_of_
     assert fair["paper"].dropna().tolist() == old["paper"].dropna().tolist()
     labels = {v.form for c in paper.claims.values() for v in judge_forms(c, pd.concat(both), c.forms) if v.n}
     assert labels == {"fine-tuned, fair head", "fine-tuned"}
-
-
-def test_the_first_sentence_follows_the_records(paper):
-    frame = pd.concat([long_frame(VALUES, "fine-tuned"), long_frame(VALUES, "frozen")])
-    verdict = headline(verdicts(paper, frame))["D-1a"]
-    found = tables.opening(tables.gains(frame, paper), verdict)
-    means = [
-        100 * np.mean(np.subtract(VALUES[k, m], VALUES[k, "D"]))
-        for k, m in (("A", "C"), ("A", "F"), ("B", "C"))
-    ]
-    assert found["change"] == f"{min(means):+.1f} to {max(means):+.1f}" and found["cells"] == "3"
-    assert (found["place"], found["pairs"]) == ("CIFAR-10, fine-tuned", "4")
-    assert found["adjusted"] == f"{100 * np.mean(np.subtract(VALUES['A', 'LA'], VALUES['A', 'D'])):+.1f}"
-    assert (found["label"], found["grade"]) == (verdict.word, verdict.grade)
-    nothing = tables.opening(
-        tables.gains(frame.iloc[:0], paper), headline(verdicts(paper, frame.iloc[:0]))["D-1a"]
-    )
-    assert (nothing["change"], nothing["label"]) == ("not run", "not attempted")
 
 
 def label_rows(dataset, num_labels, recall):

@@ -12,6 +12,7 @@ from imbal_book.chapters import open_chapter, readings
 from imbal_book.evidence.papers import load_paper
 from imbal_book.evidence.papers.reference import published_values, reference_numbers
 from imbal_book.evidence.rules import load_rules
+from imbal_book.evidence.verbs import minus, summarise
 from imbal_book.run.long_frames import IDENTITY
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
@@ -210,8 +211,8 @@ def test_a_chapter_without_records_has_empty_tables_and_says_how_to_run_them(pap
     assert tables.recorded_times(empty).empty and tables.selection_table(frame).empty
     found = readings.verdicts(paper, frame)
     assert {verdict.label for verdict in found} == {"not attempted"}
-    words = tables.opening(frame, readings.headline(found)["B-1"])
-    assert (words["change"], words["released"], words["pairs"]) == ("not run", "not run", "0")
+    words = readings.opening(tables.gains(frame), readings.headline(found)["B-1"])
+    assert (words["change"], words["cells"], words["pairs"]) == ("not run", "0", "0")
     assert words["label"] == "not attempted"
     assert "--profile laptop</code>" in tables.not_run("best")
     assert "--profile paper</code>" in tables.not_run("paper")
@@ -299,15 +300,10 @@ def test_digits_enter_no_verdict_and_the_larger_profile_counts(paper):
 def test_the_first_sentence_follows_the_records(paper, gains, words):
     frame = tables.in_order(both(*gains))
     verdict = readings.headline(readings.verdicts(paper, frame, 0.0))["B-1"]
-    found = tables.opening(frame, verdict)
+    found = readings.opening(summarise(minus(frame, "CE"), ["place"]), verdict)
     assert tuple(found[name] for name in ("change", "above", "below", "label")) == words
-    assert (found["cells"], found["pairs"], found["network"], found["data"]) == (
-        "2",
-        "5",
-        "small network",
-        "CIFAR-10",
-    )
-    assert found["grade"] == "stand-in" and found["released"] == "not run"
+    assert (found["cells"], found["pairs"], found["grade"]) == ("2", "5", "stand-in")
+    assert found["why"] == verdict.explanation
 
 
 # The paper's scale

@@ -171,16 +171,18 @@ def selection_table(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = frame[frame["metric"].isin(["accuracy", "best_test_accuracy"]) & frame["readout"].isin(ARMS)]
     by_epoch = rows.assign(arm=rows["readout"], readout=rows["metric"], metric="value")
-    gap = summarise(minus(by_epoch, "accuracy", keep=["arm"]), ["place", "arm"])
-    mean = by_epoch.groupby(["readout", "place", "arm"])["value"].mean()
-    cells = pd.MultiIndex.from_frame(gap[["place", "arm"]])
-    last, best = (
-        [f"{100 * value:.1f}" for value in mean.reindex([(name, *cell) for cell in cells])]
-        for name in ("accuracy", "best_test_accuracy")
+    on, epochs = ["place", "arm"], ["accuracy", "best_test_accuracy"]
+    gap = summarise(minus(by_epoch, "accuracy", keep=["arm"]), on).set_index(on)
+    mean = 100 * by_epoch.groupby([*on, "readout"])["value"].mean().unstack().reindex(
+        gap.index, columns=epochs
     )
-    points = [number(*ends, sign=True) for ends in gap[["mean", "low", "high"]].to_numpy()]
-    columns = {"last epoch (%)": last, "best test epoch (%)": best, "gap (points)": points, "n": gap["n"]}
-    return pd.concat([gap[["place", "arm"]], pd.DataFrame(columns)], axis=1)
+    columns = {
+        "last epoch (%)": mean["accuracy"].map("{:.1f}".format),
+        "best test epoch (%)": mean["best_test_accuracy"].map("{:.1f}".format),
+        "gap (points)": [number(*ends, sign=True) for ends in gap[["mean", "low", "high"]].to_numpy()],
+        "n": gap["n"],
+    }
+    return pd.DataFrame(columns).reset_index()
 
 
 def mechanism_table(frame: pd.DataFrame) -> pd.DataFrame:

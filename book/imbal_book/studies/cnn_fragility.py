@@ -22,6 +22,7 @@ from imbal_book.evidence.verbs import PAIR
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
 from imbal_book.run.trained import train_run
+from imbal_book.studies.complement_cross_entropy import LITERATURE
 from imbal_book.studies.fragility_scores import scores
 from imbal_book.studies.latent_readings import class_readings
 from imbal_book.studies.latent_summaries import Side, latent_summaries
@@ -172,24 +173,7 @@ def _laptop() -> list[_Place]:
 
 def _paper() -> list[_Place]:
     """Return the recipe of the authors' sibling code, three draws of the split and three seeds of the training."""
-    cifar = RunConfig(
-        study="cnn_fragility",
-        profile="paper",
-        dataset="cifar10",
-        imbalance="exponential-100",
-        model="resnet32",
-        epochs=200,
-        learning_rate=0.1,
-        schedule="step",
-        milestones=(160, 180),
-        decay=0.01,
-        warmup_epochs=5,
-        weight_decay=2e-4,
-        augment="crop-flip",
-        precision="bf16",
-        float32_head=True,
-        score_every=5,
-    )
+    cifar = dataclasses.replace(LITERATURE, study="cnn_fragility")
     step = dataclasses.replace(cifar, imbalance="step-10", imbalance_scale=0.1)
     # the imbalance of these two is not known; that of CIFAR-10 is taken
     photographs = [

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARMS",
+    "LITERATURE",
     "NETWORKS",
     "POST_HOC",
     "TAU",
@@ -69,6 +70,27 @@ _SECOND = ("Balanced softmax", "LDAM-DRW")
 #: two draws and two trainings, from which the two variances are told apart.
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (1, 0))
 _SOFTMAX = "softmax"
+
+
+#: The recipe of the long-tail literature, that of LDAM's repository, which other studies of the same data share.
+LITERATURE = RunConfig(
+    study="complement_cross_entropy",
+    profile="paper",
+    dataset="cifar10",
+    imbalance="exponential-100",
+    model="resnet32",
+    epochs=200,
+    learning_rate=0.1,
+    schedule="step",
+    milestones=(160, 180),
+    decay=0.01,
+    warmup_epochs=5,
+    weight_decay=2e-4,
+    augment="crop-flip",
+    precision="bf16",
+    float32_head=True,
+    score_every=5,
+)
 
 
 def _loss(name: str, epochs: int) -> dict[str, Any]:
@@ -135,25 +157,7 @@ def _laptop() -> list[RunConfig]:
 
 
 def _paper() -> list[RunConfig]:
-    """Return the recipe of the long-tail literature, for ResNet-32 and for the paper's ResNet-34."""
-    base = RunConfig(
-        study="complement_cross_entropy",
-        profile="paper",
-        dataset="cifar10",
-        imbalance="exponential-100",
-        model="resnet32",
-        epochs=200,
-        learning_rate=0.1,
-        schedule="step",
-        milestones=(160, 180),
-        decay=0.01,
-        warmup_epochs=5,
-        weight_decay=2e-4,
-        augment="crop-flip",
-        precision="bf16",
-        float32_head=True,
-        score_every=5,
-    )
+    """Return the runs of ResNet-32 and of the paper's ResNet-34."""
     cells = [
         (dataset, f"{kind}-{ratio}")
         for kind in ("exponential", "step")
@@ -167,7 +171,7 @@ def _paper() -> list[RunConfig]:
     runs = []
     for model in ("resnet32", "resnet34_small"):
         for dataset, imbalance in first + [cell for cell in cells if cell not in first]:
-            here = dataclasses.replace(base, model=model, dataset=dataset, imbalance=imbalance)
+            here = dataclasses.replace(LITERATURE, model=model, dataset=dataset, imbalance=imbalance)
             blocks = in_turn if (dataset, imbalance) in first else ((tuple(ARMS), PAIRS),)
             for arms, pairs in blocks:
                 runs += _arms(here, arms, pairs)

@@ -13,8 +13,11 @@ from pathlib import Path
 import yaml
 
 from imbal_book.build import notebooks
+from imbal_book.build.deviations import register
+from imbal_book.build.ledger import claim_rows, ledger_table, score, seeds_table
 from imbal_book.build.pages import chapter_card, status_table
 from imbal_book.run.checkout import checkout_folder
+from imbal_book.run.records import RecordStore
 from imbal_core._checks.names import unknown_name
 
 __all__ = ["BookError", "build_book", "find_notebook", "list_notebooks", "stage_book"]
@@ -67,11 +70,21 @@ def stage_book(repo: Path, copies: Mapping[str, Path]) -> Path:
     shutil.copy2(repo / "_config.yml", stage)
     generated = stage / "book" / "_generated"
     generated.mkdir()
-    (generated / "status.md").write_text(status_table(copies), encoding="utf-8")
+    records = RecordStore(repo / "results").read()
+    rows = claim_rows(copies, records)
+    texts = {
+        "status": status_table(copies),
+        "score": score(rows),
+        "ledger": ledger_table(rows),
+        "seeds": seeds_table(rows),
+        "deviations": register(records),
+    }
     landing = (repo / "book" / "index.md").read_text(encoding="utf-8")
     for chapter in re.findall(r"_generated/card_(\w+)\.md", landing):
-        card = chapter_card(chapter, copies.get(chapter))
-        (generated / f"card_{chapter}.md").write_text(card, encoding="utf-8")
+        own = [row for row in rows if row["paper"].study == chapter]
+        texts[f"card_{chapter}"] = chapter_card(chapter, copies.get(chapter), own)
+    for name, text in texts.items():
+        (generated / f"{name}.md").write_text(text, encoding="utf-8")
     return stage
 
 

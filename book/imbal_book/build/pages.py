@@ -2,57 +2,63 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping
+import html
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imbal_book.build.ledger import badge, came_out, glued
 from imbal_book.build.parameters import read_notebook
 from imbal_book.evidence.claims import VERDICT_BADGES
-from imbal_core._checks.names import unknown_name
 
 __all__ = ["chapter_card", "status_table"]
 
 
-def _glued(executed: Path) -> dict[str, str]:
-    """Return the reprs that an executed chapter glued, by name; none from smoke records: digits decide no claim."""
-    notebook = read_notebook(executed)
-    if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":
-        return {}
-    found = {}
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        if name := output.get("metadata", {}).get("scrapbook", {}).get("name", ""):
-            found[name] = next(value for mime, value in output["data"].items() if mime.endswith("text/plain"))
-    return found
+def chapter_card(chapter: str, executed: Path | None, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the foot of a chapter's card as MyST: its answer, its claims with their verdicts, and a link.
 
-
-def chapter_card(chapter: str, executed: Path | None) -> str:
-    """Return the foot of a chapter's card as MyST: verdicts, what they rest on and a link, or that it is not written.
-
-    The verdicts are the values that the chapter glued as ``verdict_<claim>``, with ``grade_<claim>`` beside them. What
-    they rest on is the text that it glued as ``judged_on``: a verdict from a small network is not read as one from the
-    paper's.
-
-    Raises
-    ------
-    ValueError
-        If a glued verdict is not one of the labels.
+    Parameters
+    ----------
+    chapter : str
+    executed : Path or None
+        Its executed copy; None where the chapter is not written.
+    rows : sequence of mapping
+        The claims of its paper, see `imbal_book.build.ledger.claim_rows`.
     """
     if executed is None:
         return "{bdg-light}`chapter in preparation`\n"
-    glued = _glued(executed)
-    lines = []
-    for claim in (key.removeprefix("verdict_") for key in glued if key.startswith("verdict_")):
-        verdict = ast.literal_eval(glued[f"verdict_{claim}"])
-        if verdict not in VERDICT_BADGES:
-            raise unknown_name(f"verdict in {executed.name}", verdict, VERDICT_BADGES)
-        grade = ast.literal_eval(glued.get(f"grade_{claim}", "''"))
-        link = f'<a href="../notebooks/{chapter}.html#parts-{claim.lower()}">parts</a>'
-        lines.append(f"- {{bdg-{VERDICT_BADGES[verdict]}}}`{claim} {verdict}`{grade and f' {grade},'} {link}")
-    verdicts = "\n".join(lines) or "This build judges no claim."
-    basis = ast.literal_eval(glued.get("judged_on", "''"))
-    judged = f"Judged on: {basis}.\n\n" if basis else ""
-    return f"{verdicts}\n\n{judged}[Read the chapter](../notebooks/{chapter}.ipynb)\n"
+    kept = glued(executed)
+    link = f"[Read the chapter](../notebooks/{chapter}.ipynb)\n"
+    if not kept.get("verdicts"):
+        return f"This build judges no claim.\n\n{link}"
+    page = f"../notebooks/{chapter}.html"
+    items = "".join(
+        f"<li>{badge(row['verdict'], page + '#parts-' + row['claim'].id.lower())} "
+        f"{html.escape(row['claim'].statement)} <small>{_evidence(row['verdict'])}</small></li>"
+        for row in rows
+    )
+    counts = Counter(row["verdict"]["label"] for row in rows)
+    summary = ", ".join(f"{counts[label]} {label}" for label in VERDICT_BADGES if counts[label])
+    judged = f"\n\nJudged on: {kept['judged_on']}." if kept.get("judged_on") else ""
+    claims = f'<details class="card-claims"><summary>{len(rows)} claims: {summary}</summary><ul>{items}</ul></details>'
+    return f"{_answer(kept, rows)}\n\n{claims}{judged}\n\n{link}"
+
+
+def _evidence(verdict: Mapping[str, Any]) -> str:
+    return f"{verdict['grade']}, n = {verdict['n']}" if verdict["grade"] else "no records"
+
+
+def _answer(kept: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the answer that the chapter glued, or the first claim that was attempted with what came out."""
+    if "answer" in kept:
+        return str(kept["answer"])
+    for row in rows:
+        if lines := came_out(row["verdict"]):
+            verdict = row["verdict"]
+            said = f"{html.escape(row['claim'].statement)} {badge(verdict)} {html.escape(lines[0])}."
+            return f'<p class="answer">{said} <small>{_evidence(verdict)} pairs</small></p>'
+    return '<p class="answer">No claim was attempted yet.</p>'
 
 
 def status_table(executed: Mapping[str, Path]) -> str:

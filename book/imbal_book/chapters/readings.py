@@ -6,6 +6,7 @@ A long frame has one row per run, readout and metric, with columns form, profile
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -28,6 +29,7 @@ from imbal_book.studies import PROFILES
 
 __all__ = [
     "DATA",
+    "GLUED",
     "NOTHING",
     "ambiguity_table",
     "contrast",
@@ -48,6 +50,8 @@ __all__ = [
 
 #: Data set -> how it is called in print.
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist5k": "digits"}
+#: What an executed notebook keeps of a verdict, beside its parts.
+GLUED = ("claim", "label", "word", "grade", "profile", "form", "explanation", "n", "draws", "models")
 #: The interval of something that was not run.
 NOTHING = Interval(np.nan, np.nan, np.nan, 0, np.nan)
 
@@ -147,14 +151,22 @@ def verdict_line(found: Sequence[Verdict]) -> str:
 
 
 def glue_verdicts(found: Sequence[Verdict]) -> None:
-    """Keep the headline, and what it rests on, in the executed notebook: the landing page reads them there."""
+    """Keep the headline, with its parts and what it rests on, in the executed notebook.
+
+    The landing page and the ledger of claims read them there; see `imbal_book.build.ledger`.
+    """
     from myst_nb import glue  # of the extra "notebooks"
 
-    best = headline(found)
-    for claim, verdict in best.items():
-        glue(f"verdict_{claim}", verdict.label, display=False)
-        glue(f"grade_{claim}", f"{verdict.grade}, n = {verdict.n}" if verdict.grade else "", display=False)
-    glue("judged_on", judged_on(best.values()), display=False)
+    best = headline(found).values()
+    kept = [
+        {
+            **{name: getattr(verdict, name) for name in GLUED},
+            "parts": verdict.parts.to_dict("records"),
+        }
+        for verdict in best
+    ]
+    glue("verdicts", json.dumps(kept, default=float), display=False)
+    glue("judged_on", judged_on(best), display=False)
 
 
 def power_table(
@@ -265,5 +277,6 @@ def span(cells: pd.DataFrame) -> dict[str, str]:
 def ambiguity_table(paper: Paper) -> pd.DataFrame:
     """Return what the paper leaves open and what was chosen, with where the choice is put to the test."""
     names = {"id": "", "topic": "open", "paper": "the paper", "chosen": "our choice", "ablated": "tested"}
-    points = pd.DataFrame([dataclasses.asdict(point) for point in paper.ambiguities], columns=list(names))
-    return points.fillna({"ablated": "no"}).rename(columns=names)
+    points = pd.DataFrame([dataclasses.asdict(point) for point in paper.ambiguities])
+    points["paper"] = (points["paper"] + " " + points["code"]).str.strip()
+    return points[list(names)].fillna({"ablated": "no"}).rename(columns=names)

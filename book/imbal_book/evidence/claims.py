@@ -41,6 +41,8 @@ class Verdict:
         Of a claim that holds, how its size compares with what the paper prints; "" for any other.
     parts : DataFrame
         One row per part and cell, see `imbal_book.evidence.judgement.COLUMNS`.
+    models : tuple of str
+        The networks of the records.
     """
 
     claim: str
@@ -51,6 +53,7 @@ class Verdict:
     reason: str = ""
     size: str = ""
     parts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
+    models: tuple[str, ...] = ()
 
     @property
     def word(self) -> str:
@@ -127,7 +130,8 @@ def judge(claim: Claim, frame: pd.DataFrame, *, form: str, rules: Rules | None =
         reason = f"{reason} This network cannot have: {'; '.join(missing)}.".strip()
     size = _size(claim, chosen[0], table, form) if label == "holds" else ""
     profile = str(frame["profile"].iloc[0])
-    return Verdict(claim.id, label, grade_of(claim, own), profile, form, reason, size, table)
+    models = tuple(sorted(set(own["model"])))
+    return Verdict(claim.id, label, grade_of(claim, own), profile, form, reason, size, table, models)
 
 
 def _printed(claim: Claim, form: str, readout: str, dataset: str, imbalance: str) -> float | None:

@@ -12,13 +12,21 @@ import pandas as pd
 from scipy import stats
 
 from imbal_book.evidence.rules import Gate, Part, Rules
-from imbal_book.evidence.statistics import mean_interval, mean_squares, ratio_of_deviations
+from imbal_book.evidence.statistics import (
+    mean_interval,
+    mean_squares,
+    ratio_of_deviations,
+    variance_components,
+)
 
 __all__ = ["COLUMNS", "gate_reason", "interval_over_draws", "judge_parts", "label_of"]
 
 #: One row per part and cell. The interval is that of Holm's procedure and decides the state: "holds", "fails", "open",
-#: "not run". In the metric's unit; of a spread the natural logarithm of a ratio.
-COLUMNS = tuple("part dataset imbalance pairs draws mean low high confidence side margin state".split())
+#: "not run". In the metric's unit; of a spread the natural logarithm of a ratio. ``sd`` is the standard deviation of
+#: the paired differences, ``share`` the part of their variance that lies between draws; NaN where there is none.
+COLUMNS = tuple(
+    "part metric dataset imbalance pairs draws mean low high confidence sd share side margin state".split()
+)
 _SEEDS = ["split_seed", "train_seed"]
 
 
@@ -131,8 +139,21 @@ def _cell(part: Part, dataset: str, imbalance: str, frame: pd.DataFrame, form: s
         of_values = _sign_interval if part.compare == "sign" else interval_over_draws
         interval = lambda confidence: of_values(values, confidence)  # noqa: E731
     draws = values.index.get_level_values("split_seed").nunique()
-    start = (part.part, dataset, imbalance, len(values), draws, mean, math.nan, math.nan, math.nan)
-    row = dict(zip(COLUMNS, (*start, part.side, part.margin, "not run"), strict=True))
+    plain = part.compare == "mean" and len(values) > 1
+    row = dict.fromkeys(COLUMNS, math.nan) | {
+        "part": part.part,
+        "metric": part.metric,
+        "dataset": dataset,
+        "imbalance": imbalance,
+        "pairs": len(values),
+        "draws": draws,
+        "mean": mean,
+        "sd": float(values.std()) if plain else math.nan,
+        "share": variance_components(values).share if plain else math.nan,
+        "side": part.side,
+        "margin": part.margin,
+        "state": "not run",
+    }
     return _Cell(row, interval)
 
 

@@ -1,77 +1,75 @@
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from executed_copies import executed, glued_verdict
 
+from imbal_book.build.ledger import claim_rows
 from imbal_book.build.pages import chapter_card, status_table
 from imbal_book.evidence.claims import VERDICT_BADGES
+from imbal_book.evidence.judgement import COLUMNS
+from imbal_book.evidence.papers import load_paper
 
 
-def executed(path: Path, verdicts=(), profile="best") -> Path:
-    """Write a copy as papermill and `run_notebook` leave it, with glued verdicts."""
-    outputs = [
-        new_output(
-            "display_data",
-            data={"application/papermill.record/text/plain": repr(text)},
-            metadata={"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}},
-        )
-        for name, text in verdicts
-    ]
-    metadata = {
-        "language_info": {"name": "python", "version": "3.12.1"},
-        "papermill": {
-            "duration": 12.345,
-            "start_time": "2026-01-02T03:04:05.678901+00:00",
-            "parameters": {"PROFILE": profile, "TRAIN": False, "LIVE": True},
-        },
-        "imbal": {"inputs": "0", "device": "some CPU", "versions": {"torch": "2.6.0"}},
-    }
-    cells = [new_code_cell("1", outputs=outputs)]
-    nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
-    return path
+def card(copy):
+    rows = claim_rows({"category_centers": copy} if copy else {}, [])
+    return chapter_card("category_centers", copy, [row for row in rows if row["paper"].name == "zhang_2018"])
 
 
-def test_a_card_shows_the_glued_verdicts_and_links_the_chapter(tmp_path):
-    copy = executed(
-        tmp_path / "a.ipynb",
-        [
-            ("verdict_D-1", "undecided"),
-            ("accuracy", "x"),
-            ("verdict_D-2", "holds"),
-            ("grade_D-2", "near, n = 5"),
-        ],
+def test_a_card_answers_first_and_folds_the_claims_each_with_its_word_and_a_link_to_its_parts(tmp_path):
+    row = (
+        "it rises",
+        "accuracy",
+        "cifar10",
+        "A",
+        5,
+        5,
+        0.02,
+        0.01,
+        0.03,
+        0.95,
+        0.01,
+        0.1,
+        "above",
+        0.0,
+        "holds",
     )
-    card = chapter_card("a", copy)
-    assert card.splitlines()[:2] == [
-        '- {bdg-warning}`D-1 undecided` <a href="../notebooks/a.html#parts-d-1">parts</a>',
-        '- {bdg-success}`D-2 holds` near, n = 5, <a href="../notebooks/a.html#parts-d-2">parts</a>',
-    ]
-    assert "(../notebooks/a.ipynb)" in card
+    parts = [dict(zip(COLUMNS, row, strict=True))]
+    verdicts = [glued_verdict("D-1a", parts=parts), glued_verdict("D-2", "fails", grade="stand-in", n=3)]
+    text = card(executed(tmp_path / "a.ipynb", verdicts))
+    answer, claims = text.splitlines()[0], text.splitlines()[2]
+    statement = load_paper("zhang_2018").claims["D-1a"].statement
+    assert statement in answer and "it rises: +2.0 (1.0 to 3.0) points" in answer and "near, n = 5" in answer
+    assert "<summary>5 claims: 1 holds, 1 fails, 3 not attempted</summary>" in claims
+    assert (
+        '<a class="verdict verdict-danger" href="../notebooks/category_centers.html#parts-d-2">fails</a>'
+        in claims
+    )
+    assert "stand-in, n = 3" in claims and "(../notebooks/category_centers.ipynb)" in text
+
+
+def test_the_answer_is_the_chapters_own_where_it_glues_one(tmp_path):
+    text = card(executed(tmp_path / "a.ipynb", [glued_verdict()], answer="Centers gain 2 points."))
+    assert text.startswith("Centers gain 2 points.\n")
 
 
 def test_a_chapter_that_is_not_written_is_announced_without_a_link():
-    card = chapter_card("final_batch_norm", None)
-    assert "in preparation" in card
-    assert "](" not in card
+    text = card(None)
+    assert "in preparation" in text and "](" not in text
 
 
 def test_smoke_records_give_no_verdict(tmp_path):
-    copy = executed(tmp_path / "a.ipynb", [("verdict_D-1", "holds")], profile="smoke")
-    assert "judges no claim" in chapter_card("a", copy)
+    assert "judges no claim" in card(executed(tmp_path / "a.ipynb", [glued_verdict()], profile="smoke"))
 
 
 def test_a_card_says_which_network_the_verdicts_rest_on(tmp_path):
-    glued = [("verdict_B-1", "fails"), ("judged_on", "small network, profile laptop")]
-    card = chapter_card("a", executed(tmp_path / "a.ipynb", glued))
-    assert "Judged on: small network, profile laptop." in card.splitlines()
-    without = chapter_card("a", executed(tmp_path / "b.ipynb", [("judged_on", "")]))
-    assert "Judged on" not in without
+    text = card(executed(tmp_path / "a.ipynb", [glued_verdict()], judged_on="small network, profile laptop"))
+    assert "Judged on: small network, profile laptop." in text.splitlines()
+    assert "Judged on" not in card(executed(tmp_path / "b.ipynb", [glued_verdict()], judged_on=""))
 
 
 def test_a_verdict_outside_the_labels_stops_the_build(tmp_path):
     with pytest.raises(ValueError, match=r"unknown verdict in a\.ipynb 'confirmed'"):
-        chapter_card("a", executed(tmp_path / "a.ipynb", [("verdict_D-1", "confirmed")]))
+        card(executed(tmp_path / "a.ipynb", [glued_verdict(label="confirmed")]))
 
 
 def test_the_landing_page_explains_every_verdict():

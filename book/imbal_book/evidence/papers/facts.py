@@ -205,13 +205,31 @@ class HereItem:
 
 @dataclass(frozen=True)
 class Ambiguity:
-    """A point that the paper leaves open, what was chosen, and the readouts in which the choice is varied."""
+    """A point that the paper leaves open or that is done otherwise here.
+
+    Attributes
+    ----------
+    id : int
+    topic, chosen : str
+        What it is about, and what is done here.
+    ablated : str or None
+        The readouts in which the choice is varied.
+    paper, code : str
+        What the paper says, and what its authors' code does; "" where that is nothing.
+    effect : mapping or None
+        What the choice does, as readouts ``a`` minus ``b`` in a ``metric``, to be computed from the records.
+    test : str or None
+        The test that shows what is done here, as pytest names it.
+    """
 
     id: int
     topic: str
-    paper: str
     chosen: str
     ablated: str | None
+    paper: str = ""
+    code: str = ""
+    effect: Mapping[str, str] | None = None
+    test: str | None = None
 
 
 @dataclass(frozen=True)

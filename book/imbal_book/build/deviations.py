@@ -1,0 +1,88 @@
+"""The register of deviations: what a paper says, what its authors' code does, what is done here, what that changes."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from imbal_book.chapters import Chapter
+from imbal_book.evidence.papers import Ambiguity, Paper, list_papers, load_paper
+from imbal_book.evidence.verbs import CELL, minus, summarise
+from imbal_book.run.record_format import Record
+from imbal_book.studies import get_study
+
+__all__ = ["effect_text", "register"]
+
+
+def effect_text(frame: pd.DataFrame, effect: Mapping[str, str]) -> str:
+    """Return what a choice does: the span over cells of the mean paired difference of two readouts, in points.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The study's long form.
+    effect : mapping
+        Readouts ``a`` and ``b``, and the ``metric``, a fraction.
+    """
+    wanted = frame[(frame["metric"] == effect["metric"]) & frame["readout"].isin([effect["a"], effect["b"]])]
+    gains = minus(wanted, effect["b"], keep=["model"]) if len(wanted) else wanted
+    if gains.empty:
+        return "not measured"
+    cells = summarise(gains, [*CELL, "model"])
+    low, high = (f"{100 * end:+.1f}" for end in (cells["mean"].min(), cells["mean"].max()))
+    sure = int(((cells["low"] > 0) | (cells["high"] < 0)).sum())
+    return (
+        f"{effect['a']} minus {effect['b']}, {effect['metric'].replace('_', ' ')}: {low} to {high} points in "
+        f"{len(cells)} cells; the 95 % interval leaves out 0 in {sure}"
+    )
+
+
+def register(records: Iterable[Record]) -> str:
+    """Return the register as HTML, a table per paper with a row for each of its open points.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        From which the effects are computed; smoke records do not count.
+    """
+    real = [record for record in records if record.config["profile"] != "smoke"]
+    return "\n".join(_section(load_paper(name), real) for name in list_papers())
+
+
+def _section(paper: Paper, records: list[Record]) -> str:
+    own = [record for record in records if record.config["study"] == paper.study]
+    frame = None
+    if own and any(point.effect for point in paper.ambiguities):
+        study: Any = get_study(paper.study)
+        frame = study.frame(Chapter(paper.study, (), own, {}).frame())
+    rows = "".join(_row(point, frame) for point in paper.ambiguities)
+    heads = ("Point", "The paper", "Its authors' code", "Here", "Effect", "Test")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    title = f"{paper.title} ({paper.year})"
+    return (
+        f'<h2 id="deviations-{paper.study.replace("_", "-")}">{html.escape(title)}</h2>\n<table class="ledger">'
+        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>\n"
+    )
+
+
+def _row(point: Ambiguity, frame: pd.DataFrame | None) -> str:
+    effect = point.ablated and f"varied: {point.ablated}"
+    if point.effect:
+        effect = effect_text(frame, point.effect) if frame is not None else "not measured"
+    test = ""
+    if point.test:
+        path, name = point.test.split("::")
+        test = f"<code>{html.escape(name.removeprefix('test_').replace('_', ' '))}</code><br><small>{path}</small>"
+    texts = {
+        "Point": f"<b>{point.id}</b> {html.escape(point.topic)}",
+        "The paper": html.escape(point.paper) or "nothing",
+        "Its authors' code": html.escape(point.code) or "nothing found",
+        "Here": html.escape(point.chosen),
+        "Effect": html.escape(effect or "not measured"),
+        "Test": test or "none of its own",
+    }
+    cells = "".join(f'<td data-head="{html.escape(head)}">{text}</td>' for head, text in texts.items())
+    return f"<tr>{cells}</tr>\n"

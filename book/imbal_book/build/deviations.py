@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from imbal_book.build.ledger import card_table
 from imbal_book.chapters import Chapter
 from imbal_book.evidence.papers import Ambiguity, Paper, list_papers, load_paper
 from imbal_book.evidence.verbs import CELL, minus, summarise
@@ -58,31 +59,22 @@ def _section(paper: Paper, records: list[Record]) -> str:
     if own and any(point.effect for point in paper.ambiguities):
         study: Any = get_study(paper.study)
         frame = study.frame(Chapter(paper.study, (), own, {}).frame())
-    rows = "".join(_row(point, frame) for point in paper.ambiguities)
-    heads = ("Point", "The paper", "Its authors' code", "Here", "Effect", "Test")
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    title = f"{paper.title} ({paper.year})"
-    return (
-        f'<h2 id="deviations-{paper.study.replace("_", "-")}">{html.escape(title)}</h2>\n<table class="ledger">'
-        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>\n"
-    )
+    title = html.escape(f"{paper.title} ({paper.year})")
+    name = f"deviations-{paper.study.replace('_', '-')}"
+    return f'<h2 id="{name}">{title}</h2>\n{card_table([_row(point, frame) for point in paper.ambiguities])}'
 
 
-def _row(point: Ambiguity, frame: pd.DataFrame | None) -> str:
-    effect = point.ablated and f"varied: {point.ablated}"
+def _row(point: Ambiguity, frame: pd.DataFrame | None) -> dict[str, str]:
+    effect = f"varied: {point.ablated}" if point.ablated else "not measured"
     if point.effect:
         effect = effect_text(frame, point.effect) if frame is not None else "not measured"
-    test = ""
-    if point.test:
-        path, name = point.test.split("::")
-        test = f"<code>{html.escape(name.removeprefix('test_').replace('_', ' '))}</code><br><small>{path}</small>"
-    texts = {
+    path, _, name = (point.test or "").partition("::")
+    words = name.removeprefix("test_").replace("_", " ")
+    return {
         "Point": f"<b>{point.id}</b> {html.escape(point.topic)}",
         "The paper": html.escape(point.paper) or "nothing",
         "Its authors' code": html.escape(point.code) or "nothing found",
         "Here": html.escape(point.chosen),
-        "Effect": html.escape(effect or "not measured"),
-        "Test": test or "none of its own",
+        "Effect": html.escape(effect),
+        "Test": f"{html.escape(words)}<br><small>{path}</small>" if name else "none of its own",
     }
-    cells = "".join(f'<td data-head="{html.escape(head)}">{text}</td>' for head, text in texts.items())
-    return f"<tr>{cells}</tr>\n"

@@ -6,7 +6,7 @@ import ast
 import html
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ import numpy as np
 import pandas as pd
 
 from imbal_book.build.parameters import read_notebook
-from imbal_book.chapters import number
-from imbal_book.evidence.claims import VERDICT_BADGES
+from imbal_book.chapters import estimate
+from imbal_book.evidence.claims import VERDICT_BADGES, printed_gain
+from imbal_book.evidence.judgement import COLUMNS
 from imbal_book.evidence.papers import Claim, Paper, list_papers, load_paper
 from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.statistics import detectable_difference, seeds_for_power
 from imbal_book.run.record_format import Record
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["badge", "came_out", "claim_rows", "glued", "ledger_table", "score", "seeds_table"]
+__all__ = ["badge", "came_out", "card_table", "claim_rows", "glued", "ledger_table", "score", "seeds_table"]
 
 #: The part that is shown first: what decides the label stands before what does not.
 _DECIDES = ("fails", "open", "holds")
@@ -144,34 +145,28 @@ def came_out(verdict: Mapping[str, Any]) -> list[str]:
 
     That is the one that fails or is open, else of those that hold the one whose interval ends nearest to 0.
     """
-    parts = pd.DataFrame(verdict["parts"])
-    if parts.empty:
-        return []
-    lines = []
-    for name, cells in parts[parts["pairs"] > 0].groupby("part", sort=False):
-        rank = cells["state"].map(_DECIDES.index)
-        distance = np.minimum(cells["low"].abs(), cells["high"].abs())
-        cell = cells.loc[
-            pd.DataFrame({"rank": rank, "distance": distance}).sort_values(["rank", "distance"]).index[0]
-        ]
-        unit = "" if cell["metric"] not in _FRACTIONS else " points"
-        text = number(
-            cell["mean"],
-            cell["low"],
-            cell["high"],
-            scale=100 if unit else 1,
-            digits=1 if unit else 2,
-            sign=True,
-        )
-        more = f" and {len(cells) - 1} more cells" if len(cells) > 1 else ""
-        trainings = cell["pairs"] / cell["draws"]
-        design = (
-            f"{cell['draws']:g} draws × {trainings:g} trainings"
-            if trainings % 1 == 0
-            else (f"{cell['pairs']:g} pairs of {cell['draws']:g} draws")
-        )
-        lines.append(f"{name}: {text}{unit} on {cell['dataset']}, {cell['imbalance']} ({design}){more}")
-    return lines
+    parts = pd.DataFrame(verdict["parts"], columns=COLUMNS)
+    run = parts[parts["pairs"] > 0]
+    run = run.assign(rank=run["state"].map(_DECIDES.index), near=run[["low", "high"]].abs().min(axis=1))
+    ordered = run.sort_values(["rank", "near"], kind="stable").groupby("part", sort=False)
+    deciding = ordered.head(1).assign(more=ordered["part"].transform("size") - 1).sort_index()
+    several = len(deciding) > 1
+    return [
+        f"{cell['part']}: {_found(cell)}" if several else _found(cell) for cell in deciding.to_dict("records")
+    ]
+
+
+def _found(cell: Mapping[Hashable, Any]) -> str:
+    pairs, draws = int(cell["pairs"]), int(cell["draws"])
+    design = f"{pairs} pairs of {draws} draws"
+    if pairs % draws == 0:
+        design = f"{_many(draws, 'draw')} × {_many(pairs // draws, 'training')}"
+    more = f", and {_many(cell['more'], 'more cell')}" if cell["more"] else ""
+    return f"{estimate(cell)} on {cell['dataset']}, {cell['imbalance']} ({design}){more}"
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _reported(claim: Claim, form: str | None) -> str:
@@ -179,56 +174,69 @@ def _reported(claim: Claim, form: str | None) -> str:
     parts = load_rules().claims[claim.id]
     if claim.ours or not isinstance(parts, list):
         return ""
-    beside = claim.forms.get(form or "") or next(iter(claim.forms.values()))
-    network = beside.network
-    if network in claim.printed:
-        return f"{100 * claim.printed[network]:+.1f} points ({network})"
-    pairs = [
-        [
-            claim.reported.get((network, cell.dataset, cell.imbalance, readout))
-            for readout in (parts[0].a, parts[0].b)
-        ]
-        for cell in claim.cells
-    ]
-    gains = [100 * (a - b) for a, b in pairs if a is not None and b is not None]
+    first = parts[0]
+    form = form if form and form in claim.forms else next(iter(claim.forms))
+    network = claim.forms[form].network
+    cells = [cell for cell in claim.cells if first.dataset in (None, cell.dataset)]
+    found = [printed_gain(claim, first, form, cell.dataset, cell.imbalance) for cell in cells]
+    gains = [100 * gain for gain in found if gain is not None]
     if not gains:
-        return "no number that could be read"
+        return "no size"
+    if network in claim.printed:
+        return f"{gains[0]:+.1f} points ({network})"
     return f"{min(gains):+.1f} to {max(gains):+.1f} points in {len(gains)} cells ({network})"
+
+
+def card_table(rows: Sequence[Mapping[str, str]], marks: Sequence[str] = (), name: str = "") -> str:
+    """Return a table of HTML cells whose rows a narrow screen shows as cards, each cell below its column's name.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Column to HTML, the same columns in each.
+    marks : sequence of str, optional
+        Attributes of each row, such as those by which a script filters.
+    name : str, optional
+        The table's id.
+    """
+    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in rows[0])
+    lines = [
+        f"<tr {mark}>"
+        + "".join(f'<td data-head="{html.escape(key)}">{row[key]}</td>' for key in row)
+        + "</tr>"
+        for row, mark in zip(rows, marks or [""] * len(rows), strict=True)
+    ]
+    start = f'<table class="ledger"{f" id={name}" if name else ""}><thead><tr>{head}</tr></thead><tbody>'
+    return "\n".join([start, *lines, "</tbody></table>"]) + "\n"
 
 
 def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the ledger as HTML: a row per claim, marked with paper, label and grade for the filter of the page."""
-    heads = ("Claim", "Verdict", "Reported", "What came out here", "Run it again")
-    body = []
+    lines, marks = [], []
     for row in rows:
         claim, verdict, paper = row["claim"], row["verdict"], row["paper"]
         page = f"../notebooks/{paper.study}.html"
         link = f"{page}#parts-{claim.id.lower()}" if row["chapter"] else ""
-        by = "ours" if claim.ours else _citation(paper)
-        quote = (
-            f"<details><summary>in its words</summary>“{html.escape(claim.quote)}”</details>"
-            if claim.quote
-            else ""
+        by, grade = "ours" if claim.ours else _citation(paper), verdict["grade"] or "no records"
+        quote = f"<details><summary>in its words</summary>“{html.escape(claim.quote)}”</details>"
+        found = "".join(f"<li>{html.escape(line)}</li>" for line in came_out(verdict))
+        links = f'<small><a href="{link}">parts</a>, <a href="{page}">figures</a></small>' if link else ""
+        command = f"<code>{html.escape(row['command'])}</code><br>" if row["command"] else ""
+        lines.append(
+            {
+                "Claim": f"<b>{claim.id}</b> {html.escape(claim.statement)}<br><small>{by}; "
+                f"{html.escape(claim.source)}; {claim.status}</small>{quote if claim.quote else ''}",
+                "Verdict": f"{badge(verdict, link)}<br><small>{grade}</small>",
+                "Reported": html.escape(_reported(claim, verdict["form"])) or "nothing: ours",
+                "What came out here": (f"<ul>{found}</ul>" if found else html.escape(verdict["explanation"]))
+                + links,
+                "Run it again": f"{command}<small>{row['cost'] or 'no run'}</small>",
+            }
         )
-        lines = "".join(f"<li>{html.escape(line)}</li>" for line in came_out(verdict))
-        links = f' <a href="{link}">table of parts</a>, <a href="{page}">figures</a>' if link else ""
-        cells = (
-            f"<b>{claim.id}</b> {html.escape(claim.statement)}<br><small>{by}; {html.escape(claim.source)}; "
-            f"{claim.status}</small>{quote}",
-            f"{badge(verdict, link)}<br><small>{verdict['grade'] or 'no evidence'}</small>",
-            html.escape(_reported(claim, verdict["form"])) or "ours, not the paper's",
-            f"{f'<ul>{lines}</ul>' if lines else html.escape(verdict['explanation'])}<small>{links}</small>",
-            f"<code>{html.escape(row['command'])}</code><br><small>{row['cost']}</small>"
-            if row["command"]
-            else "",
-        )
-        marks = {"paper": by, "label": verdict["label"], "grade": verdict["grade"] or "no evidence"}
-        data = " ".join(f'data-{name}="{html.escape(value)}"' for name, value in marks.items())
-        tds = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(heads, cells, strict=True))
-        body.append(f'<tr id="{claim.id.lower()}" {data}>{tds}</tr>')
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    start = f'<table class="ledger" id="ledger"><thead><tr>{head}</tr></thead><tbody>'
-    return "\n".join([start, *body, "</tbody></table>"]) + "\n"
+        values = {"paper": by, "label": verdict["label"], "grade": grade}
+        data = " ".join(f'data-{key}="{html.escape(value)}"' for key, value in values.items())
+        marks.append(f'id="{claim.id.lower()}" {data}')
+    return card_table(lines, marks, "ledger")
 
 
 def score(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -250,7 +258,7 @@ def score(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def seeds_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return, as Markdown, how much paired differences vary, and the pairs that it takes to see 1, 2 and 5 points.
+    """Return, as HTML, how much paired differences vary, and the pairs that it takes to see 1, 2 and 5 points.
 
     A row is a chapter, network, metric and data set. Variances of its parts and cells are pooled by their degrees of
     freedom; the share between draws is pooled over the cells in which draws have several trainings.
@@ -271,24 +279,20 @@ def seeds_table(rows: Sequence[Mapping[str, Any]]) -> str:
         _variation(str(chapter), str(network), str(metric), str(dataset), cells)
         for (chapter, network, metric, dataset), cells in groups
     ]
-    if not found:
-        return "No paired differences are recorded yet.\n"
-    lines = [[*found[0]], ["---"] * 4 + ["---:"] * (len(found[0]) - 4), *(row.values() for row in found)]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    return card_table(found) if found else "No paired differences are recorded yet.\n"
 
 
-def _variation(chapter: str, network: str, metric: str, dataset: str, cells: pd.DataFrame) -> dict[str, Any]:
+def _variation(chapter: str, network: str, metric: str, dataset: str, cells: pd.DataFrame) -> dict[str, str]:
     free, crossed = cells["pairs"] - 1, cells.dropna(subset="share")
     sd = float(np.sqrt((free * cells["sd"] ** 2).sum() / free.sum()))
-    pairs = int(cells["pairs"].min())
+    pairs = int(cells["pairs"].median())
     share = np.average(crossed["share"], weights=crossed["sd"] ** 2) if len(crossed) else None
     return {
-        "Chapter": f"[](../notebooks/{chapter}.ipynb)",
-        "Network": network,
+        "Network": f'<a href="../notebooks/{chapter}.html">{html.escape(network)}</a>',
         "Metric": _FRACTIONS[metric],
         "Data": dataset,
-        "Cells": len(cells),
-        "Pairs of a cell": pairs,
+        "Cells": str(len(cells)),
+        "Pairs of a cell": str(pairs),
         "SD, points": f"{100 * sd:.1f}",
         "Between draws": "unknown" if share is None else f"{100 * share:.0f} %",
         "Seen with 80 %, points": f"{100 * detectable_difference(sd, pairs):.1f}",

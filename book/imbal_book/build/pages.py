@@ -56,8 +56,8 @@ def _answer(kept: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         if lines := came_out(row["verdict"]):
             verdict = row["verdict"]
-            said = f"{html.escape(row['claim'].statement)} {badge(verdict)} {html.escape(lines[0])}."
-            return f'<p class="answer">{said} <small>{_evidence(verdict)} pairs</small></p>'
+            said = f"<b>{html.escape(row['claim'].statement)}</b> {badge(verdict)} Here, {html.escape(lines[0])}."
+            return f'<p class="answer">{said} <small>{_evidence(verdict)}.</small></p>'
     return '<p class="answer">No claim was attempted yet.</p>'
 
 

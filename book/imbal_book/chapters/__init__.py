@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from imbal_book.evidence.claims import VERDICT_BADGES, Verdict
@@ -21,7 +23,17 @@ from imbal_book.studies import PROFILES, build_grid
 from imbal_core._checks.names import unknown_name
 from imbal_core.training.prediction import default_device
 
-__all__ = ["Chapter", "Html", "judged_on", "number", "open_chapter", "rules_table", "table", "verdict_table"]
+__all__ = [
+    "Chapter",
+    "Html",
+    "estimate",
+    "judged_on",
+    "number",
+    "open_chapter",
+    "rules_table",
+    "table",
+    "verdict_table",
+]
 
 
 class Html(str):
@@ -152,6 +164,32 @@ def number(
     return f"{scale * mean:{plus}.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
 
+#: Metrics that are fractions, whose differences are printed in percentage points.
+_FRACTIONS = ("accuracy", "agreement", "confidence", "gain_few", "p_true", "top_k_share")
+
+
+def _in_points(metric: str) -> bool:
+    return metric in _FRACTIONS or metric.startswith(("f1_", "recall_"))
+
+
+def _margin(part: Mapping[Hashable, Any]) -> str:
+    scale = 100 if _in_points(part["metric"]) else 1
+    return f" {scale * part['margin']:g}" if part["margin"] else ""
+
+
+def estimate(part: Mapping[Hashable, Any]) -> str:
+    """Return the mean and interval of a row of a verdict's parts in words, in the unit of what is compared."""
+    mean, low, high, metric = part["mean"], part["low"], part["high"], part["metric"]
+    if part["compare"] == "spread":
+        mean, low, high = np.exp([mean, low, high])
+        return f"{mean:.2f} ({low:.2f} to {high:.2f}) times the standard deviation"
+    if part["compare"] == "sign":
+        return f"{number(mean, low, high, scale=1, digits=2, sign=True)} in the mean sign of the difference"
+    if _in_points(metric):
+        return f"{number(mean, low, high, sign=True)} points"
+    return f"{number(mean, low, high, scale=1, digits=2, sign=True)} in {metric.replace('_', ' ')}"
+
+
 def table(frame: pd.DataFrame) -> Html:
     """Return a frame as a table that scrolls by itself.
 
@@ -218,19 +256,15 @@ def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> H
 
 
 def _parts(parts: pd.DataFrame) -> str:
-    """Return the parts of a verdict as a folded table; differences of fractions in percentage points."""
+    """Return the parts of a verdict as a folded table, margins in the unit of the difference."""
     shown = pd.DataFrame(
         {
             "part": parts["part"],
             "cell": parts["dataset"] + ", " + parts["imbalance"],
-            "difference, points": [
-                number(mean, low, high, sign=True) if pairs else ""
-                for mean, low, high, pairs in parts[["mean", "low", "high", "pairs"]].to_numpy()
-            ],
+            "difference": [estimate(part) if part["pairs"] else "" for part in parts.to_dict("records")],
             "n": parts["pairs"],
             "has to be": [
-                side.replace("_", " ") + (f" {100 * margin:g}" if margin else "")
-                for side, margin in zip(parts["side"], parts["margin"], strict=True)
+                part["side"].replace("_", " ") + _margin(part) for part in parts.to_dict("records")
             ],
             "state": parts["state"],
         }

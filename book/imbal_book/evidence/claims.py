@@ -13,7 +13,7 @@ from imbal_book.evidence.papers import Claim
 from imbal_book.evidence.rules import Part, Rules, load_rules
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["GRADES", "VERDICT_BADGES", "Verdict", "grade_of", "judge", "settle"]
+__all__ = ["GRADES", "VERDICT_BADGES", "Verdict", "grade_of", "judge", "printed_gain", "settle"]
 
 GRADES = ("paper's protocol", "near", "stand-in")
 #: Every label, and the colour of its badge in sphinx-design's words.
@@ -173,15 +173,25 @@ def _family(model: str) -> str:
     return bare if bare in ("all_cnn", "small_cnn") else bare.split("_")[0].rstrip("0123456789")
 
 
+def printed_gain(claim: Claim, part: Part, form: str, dataset: str, imbalance: str) -> float | None:
+    """Return the gain that the paper prints for the first part of a claim in a cell, a fraction; None without one.
+
+    The cells that papers print are accuracies, so a part in another metric has none.
+    """
+    if (gain := claim.printed.get(claim.forms[form].network)) is not None:
+        return gain
+    if (part.metric, part.compare, part.versus, part.against_form) != ("accuracy", "mean", None, None):
+        return None
+    a, b = (_printed(claim, form, readout, dataset, imbalance) for readout in (part.a, part.b))
+    return None if a is None or b is None else a - b
+
+
 def _size(claim: Claim, first: Part, table: pd.DataFrame, form: str) -> str:
     """Return how the mean of the first part compares with what the paper prints in the same cells."""
     rows = table[(table["part"] == first.part) & (table["pairs"] > 0)]
-    printed = []
-    for dataset, imbalance in rows[["dataset", "imbalance"]].itertuples(index=False):
-        a, b = (_printed(claim, form, readout, dataset, imbalance) for readout in (first.a, first.b))
-        by_cell = None if a is None or b is None else a - b
-        printed.append(claim.printed.get(claim.forms[form].network, by_cell))
-    both = [(row, there) for row, there in zip(rows["mean"], printed, strict=True) if there is not None]
+    cells = rows[["mean", "dataset", "imbalance"]].itertuples(index=False)
+    pairs = [(mean, printed_gain(claim, first, form, *cell)) for mean, *cell in cells]
+    both = [(mean, there) for mean, there in pairs if there is not None]
     if not both:
         return "The paper prints no size."
     here, there = (math.fsum(column) / len(both) for column in zip(*both, strict=True))

@@ -25,7 +25,7 @@ __all__ = ["COLUMNS", "gate_reason", "interval_over_draws", "judge_parts", "labe
 #: "not run". In the metric's unit; of a spread the natural logarithm of a ratio. ``sd`` is the standard deviation of
 #: the paired differences, ``share`` the part of their variance that lies between draws; NaN where there is none.
 COLUMNS = tuple(
-    "part metric dataset imbalance pairs draws mean low high confidence sd share side margin state".split()
+    "part metric compare dataset imbalance pairs draws mean low high confidence sd share side margin state".split()
 )
 _SEEDS = ["split_seed", "train_seed"]
 
@@ -143,6 +143,7 @@ def _cell(part: Part, dataset: str, imbalance: str, frame: pd.DataFrame, form: s
     row = dict.fromkeys(COLUMNS, math.nan) | {
         "part": part.part,
         "metric": part.metric,
+        "compare": part.compare,
         "dataset": dataset,
         "imbalance": imbalance,
         "pairs": len(values),

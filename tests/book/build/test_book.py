@@ -9,13 +9,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from executed_copies import glued_verdict
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from imbal_book.build import notebooks
 from imbal_book.build.book import BookError, build_book, find_notebook, list_notebooks, stage_book
+from imbal_book.evidence.papers import list_papers, load_paper
 
 ROOT = Path(__file__).parents[3]
-PAGES = ["index", "reading", "glossary", "status", "references"]
+PAGES = ["index", "claims", "deviations", "seeds", "reading", "glossary", "status", "references"]
 
 
 def fake_run(source, destination, parameters, **options):
@@ -26,7 +28,10 @@ def fake_run(source, destination, parameters, **options):
         scrapbook = {"name": name, "mime_prefix": "application/papermill.record/"}
         return new_output("display_data", data=data, metadata={"scrapbook": scrapbook})
 
-    outputs = [glued("verdict_D-1", "undecided"), glued("accuracy", 0.5)]
+    papers = [load_paper(name) for name in list_papers()]
+    claims = [claim for paper in papers if paper.study == source.stem for claim in paper.claims]
+    verdicts = json.dumps([glued_verdict(claim, "undecided") for claim in claims])
+    outputs = [glued("verdicts", verdicts), glued("accuracy", 0.5)]
     opening = nbformat.read(ROOT / "notebooks" / source.name, as_version=4).cells[0].source
     badges = [line for line in opening.splitlines() if line.startswith("[![")]
     cells = [
@@ -144,7 +149,16 @@ def test_the_landing_page_has_a_card_for_every_chapter_and_links_written_ones_on
     assert page.count("chapter in preparation") == len(cards) - len(written)
     for name in written:
         assert f'href="../notebooks/{name}.html"' in page
-    assert page.count("D-1 undecided") == len(written)
+    claims = [claim for name in list_papers() for claim in load_paper(name).claims]
+    assert len(re.findall(r'href="../notebooks/\w+.html#parts-[\w-]+">undecided</a>', page)) == len(claims)
+
+
+def test_the_ledger_has_a_row_for_every_claim_and_its_filter_is_a_file(html):
+    page = (html / "book" / "claims.html").read_text(encoding="utf-8")
+    claims = [claim for name in list_papers() for claim in load_paper(name).claims]
+    assert len(re.findall(r"<tr id=", page)) == len(claims)
+    assert re.search(r'<script src="../_static/ledger.js" defer', page)
+    assert '<form class="ledger-filter" id="ledger-filter" hidden' in page, "shown by its script alone"
 
 
 def test_the_status_page_shows_how_each_chapter_was_executed(html):

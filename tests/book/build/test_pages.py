@@ -19,6 +19,7 @@ def test_a_card_answers_first_and_folds_the_claims_each_with_its_word_and_a_link
     row = (
         "it rises",
         "accuracy",
+        "mean",
         "cifar10",
         "A",
         5,
@@ -38,7 +39,11 @@ def test_a_card_answers_first_and_folds_the_claims_each_with_its_word_and_a_link
     text = card(executed(tmp_path / "a.ipynb", verdicts))
     answer, claims = text.splitlines()[0], text.splitlines()[2]
     statement = load_paper("zhang_2018").claims["D-1a"].statement
-    assert statement in answer and "it rises: +2.0 (1.0 to 3.0) points" in answer and "near, n = 5" in answer
+    assert (
+        statement in answer
+        and "Here, +2.0 (1.0 to 3.0) points on cifar10, A (5 draws × 1 training)" in answer
+        and "near, n = 5" in answer
+    )
     assert "<summary>5 claims: 1 holds, 1 fails, 3 not attempted</summary>" in claims
     assert (
         '<a class="verdict verdict-danger" href="../notebooks/category_centers.html#parts-d-2">fails</a>'

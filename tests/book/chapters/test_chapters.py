@@ -198,7 +198,7 @@ def test_a_table_is_escaped_and_shows_its_index_only_where_that_has_a_name():
 
 
 def make_verdict(claim="D-1a", label="holds", form="fine-tuned", n=10, reason="because"):
-    row = ("centers beat it", "accuracy", "cifar10", "A", n, n, 0.01, 0.005, 0.015, 0.95, 0.02, 0.1)
+    row = ("centers beat it", "accuracy", "mean", "cifar10", "A", n, n, 0.01, 0.005, 0.015, 0.95, 0.02, 0.1)
     row += ("above", 0.0, "holds")
     parts = pd.DataFrame([row] if n else [], columns=list(COLUMNS))
     return Verdict(claim, label, "near" if n else "", "laptop", form, reason, "", parts)

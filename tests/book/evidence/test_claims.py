@@ -125,6 +125,22 @@ def test_the_size_stands_beside_a_claim_that_holds_and_does_not_decide():
     reported = {("resnet32", "cifar10", "step 10", r): v for r, v in (("new", 0.9), ("old", 0.8))}
     assert "reaches" in judge(claim(reported=reported), both(), form="net", rules=rules()).size
     assert judge(claim(), both(-0.1, 0.1), form="net", rules=rules()).size == ""
+    recall = both().assign(metric="recall_few")
+    other = rules(dataclasses.replace(LIFT, metric="recall_few"))
+    found = judge(claim(reported=reported), recall, form="net", rules=other)
+    assert found.size == "The paper prints no size.", "its accuracies say nothing of recall"
+
+
+def test_a_claim_without_records_can_only_be_not_attempted():
+    nothing = both().iloc[:0]
+    for name in list_papers():
+        for each in load_paper(name).claims.values():
+            for form in each.forms:
+                if not isinstance(RULES.claims[each.id], float):
+                    found = judge(each, nothing, form=form)
+                    assert (found.label, found.grade, found.n, found.size) == ("not attempted", "", 0, "")
+            if isinstance(RULES.claims[each.id], float):
+                assert settle(each, None).label == "not attempted"
 
 
 def test_claims_without_a_comparison_and_identities():

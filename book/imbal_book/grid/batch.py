@@ -335,6 +335,11 @@ def run_grid(
     return report
 
 
+def _kind(config: RunConfig) -> tuple[object, ...]:
+    """Return what runs that take about as long share."""
+    return config.model, config.dataset, config.epochs, config.frozen
+
+
 def plan(configs: Sequence[RunConfig], store: RecordStore) -> Plan:
     """Return how much of a grid is recorded, and the device time that the rest may take.
 
@@ -344,14 +349,8 @@ def plan(configs: Sequence[RunConfig], store: RecordStore) -> Plan:
     missing = store.missing(list(configs))
     seconds: dict[tuple[object, ...], list[float]] = {}
     for record in store.read():
-        config = record.config
-        kind = (config["model"], config["dataset"], config["epochs"], config["frozen"])
-        seconds.setdefault(kind, []).append(float(record.provenance["seconds"]))
-    known = [
-        float(np.median(seconds[kind]))
-        for c in missing
-        if (kind := (c.model, c.dataset, c.epochs, c.frozen)) in seconds
-    ]
+        seconds.setdefault(_kind(record.run_config()), []).append(record.provenance["seconds"])
+    known = [float(np.median(seconds[_kind(c)])) for c in missing if _kind(c) in seconds]
     if not missing:
         basis = "nothing is missing"
     elif not known:

@@ -12,11 +12,28 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from imbal_book.run.config import RunConfig
+from imbal_core._checks.forms import check_form
 
 __all__ = ["SCHEMA", "Record", "RecordError", "parse_record", "plain_values", "run_key"]
 
 SCHEMA = 1
-_KEY = re.compile(r"[0-9a-f]{16}")
+#: What a record is made of; the measurements are the study's own.
+_FORM = {
+    "key": re.compile(r"[0-9a-f]{16}"),
+    "config": dict,
+    "data": {str: str},
+    "split": str,
+    "measurements": dict,
+    "provenance": {
+        "seconds": float,
+        "date": str,
+        "device": str,
+        "threads": int,
+        "git_commit": (str, None),
+    },
+}
+# In the provenance, where versions of the package that know no checksum read past it.
+_CHECKSUM = "sha256"
 
 
 class RecordError(ValueError):
@@ -87,8 +104,9 @@ class Record:
         return RunConfig.from_dict(self.config)
 
     def to_json(self) -> str:
-        """Return the text of the record's file: sorted keys, floats as ``repr``, no NaN."""
+        """Return the text of the record's file, with its checksum: sorted keys, floats as ``repr``, no NaN."""
         plain = {item.name: plain_values(getattr(self, item.name), item.name) for item in fields(self)}
+        plain["provenance"][_CHECKSUM] = _checksum(plain)
         return json.dumps(plain, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
@@ -109,12 +127,15 @@ def run_key(config: RunConfig, data: Mapping[str, str], split: str) -> str:
 
 
 def parse_record(content: str | bytes) -> Record:
-    """Return the record in the text of a file, after checking its schema, its fields and its key.
+    """Return the record in the text of a file, after checking its schema, its fields, its key and its checksum.
+
+    A file without a checksum, as the first edition wrote them, passes.
 
     Raises
     ------
     RecordError
-        If the text is torn, foreign, of another schema, or if the key is not that of the content.
+        If the text is torn, foreign or of another schema, lacks a field that every reader needs, or if the key or the
+        checksum is not that of the content.
     """
     try:
         text = content.decode() if isinstance(content, bytes) else content
@@ -130,7 +151,11 @@ def parse_record(content: str | bytes) -> Record:
         odd = [f"lacks {name!r}" for name in sorted(names - value.keys())]
         odd += [f"has the unknown field {name!r}" for name in sorted(value.keys() - names)]
         raise RecordError(f"foreign: not a record of schema {SCHEMA}, it {' and '.join(odd)}")
-    _check_types(value)
+    try:
+        check_form(value, _FORM)
+    except ValueError as error:
+        raise RecordError(f"damaged: {error}") from error
+    noted = value["provenance"].pop(_CHECKSUM, None)
     record = Record(**value)
     try:
         expected = run_key(record.run_config(), record.data, record.split)
@@ -138,18 +163,18 @@ def parse_record(content: str | bytes) -> Record:
         raise RecordError(f"has a configuration that this version cannot read ({error})") from error
     if record.key != expected:
         raise RecordError(f"has key {record.key}, but its configuration, data and split give {expected}")
+    if noted not in (None, _checksum(value)):
+        raise RecordError(
+            "damaged: its checksum is not that of its content; take the file from where it came from"
+        )
     return record
 
 
-def _check_types(value: dict[str, Any]) -> None:
-    for name in ("config", "data", "measurements", "provenance"):
-        if not isinstance(value[name], dict):
-            raise RecordError(f"field {name!r} is {type(value[name]).__name__}, expected an object")
-    for name in ("key", "split"):
-        if not isinstance(value[name], str):
-            raise RecordError(f"field {name!r} is {type(value[name]).__name__}, expected text")
-    if not _KEY.fullmatch(value["key"]):
-        raise RecordError(f"key {value['key']!r} is not 16 hexadecimal digits")
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Return the sha256 of everything that a record's file says, apart from this number itself."""
+    provenance = {name: value for name, value in content["provenance"].items() if name != _CHECKSUM}
+    text = json.dumps({**content, "provenance": provenance}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _refuse_constant(name: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from imbal_book.run.checkout import checkout_folder
 from imbal_book.run.config import RunConfig
 from imbal_book.run.provenance import utc_now
-from imbal_book.run.record_archives import offered_files
+from imbal_book.run.record_archives import offered_files, read_regular
 from imbal_book.run.record_format import Record, RecordError, parse_record, plain_values
 from imbal_core._checks.files import create_atomically, write_atomically
 
@@ -133,9 +133,13 @@ class RecordStore:
         return path, new
 
     def _agrees(self, record: Record, path: Path) -> bool:
-        """Return whether the file at ``path`` says the same; False if it was no record and was set aside."""
+        """Return whether the file at ``path`` says the same; False if it was no record and was set aside.
+
+        A file of an earlier version that says the same is brought into today's form, which has a checksum.
+        """
         try:
-            present = parse_record(path.read_bytes())
+            content = read_regular(path)
+            present = parse_record(content)
         except FileNotFoundError:
             return False
         except RecordError as error:
@@ -143,6 +147,8 @@ class RecordStore:
             return False
         measured = plain_values(record.measurements, "measurements")
         if present.measurements == measured:
+            if (text := present.to_json().encode()) != content:
+                write_atomically(path, text)
             return True
         where = _first_difference(present.measurements, measured, "measurements")
         raise ContradictionError(
@@ -178,7 +184,7 @@ class RecordStore:
         return taken
 
     def _read_file(self, path: Path) -> Record:
-        record = parse_record(path.read_bytes())
+        record = parse_record(read_regular(path))
         if path != self.path(record):
             raise RecordError(f"in the wrong place, it belongs in {self.path(record).relative_to(self.root)}")
         return record
@@ -243,9 +249,9 @@ class RecordStore:
     def add(self, path: str | os.PathLike[str]) -> AddReport:
         """Return what became of each file in a zip archive or folder of records.
 
-        A record's place in the store follows from its content, never from the name in the archive. Refused by
-        name: foreign and torn files, other schemas, a key that is not that of the content, measurements that
-        contradict a record of the store, links, names that lead outside the archive.
+        A record without a checksum gets one. Its place in the store follows from its content, never from the name in
+        the archive. Refused by name: foreign, torn and damaged files, other schemas, a key or checksum that is not that
+        of the content, measurements that contradict a record of the store, links, names that lead outside the archive.
 
         Raises
         ------
@@ -299,7 +305,7 @@ def _set_aside(path: Path, reason: str) -> None:
     except FileNotFoundError:
         return
     try:
-        parse_record(aside.read_bytes())
+        parse_record(read_regular(aside))
     except RecordError:
         warnings.warn(
             f"{path} was no record ({reason}); set aside as {aside.name}", SkippedRecordWarning, stacklevel=4

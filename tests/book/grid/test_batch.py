@@ -18,7 +18,7 @@ from leaf_photos import write_leaves, write_plant
 from imbal_book.grid import batch
 from imbal_book.run.config import RunConfig
 from imbal_book.run.record_format import Record, run_key
-from imbal_book.run.records import RecordStore
+from imbal_book.run.records import RecordStore, SkippedRecordWarning
 from imbal_core.data.class_counts import zhang_counts
 from imbal_core.data.datasets import load_dataset
 from imbal_core.data.prepared import DatasetError
@@ -28,6 +28,7 @@ from imbal_core.training import fit as training
 CPU = torch.device("cpu")
 DATA = {"train": "aa" * 32, "test": "bb" * 32}
 SPLIT = "cc" * 32
+ORIGIN = {"device": "cpu", "threads": 1, "date": "2026-01-01", "git_commit": None}
 
 
 def plain_config(seed=0, **changes):
@@ -45,7 +46,7 @@ def plain_config(seed=0, **changes):
 
 
 def plain_record(config, seconds=1.0):
-    return Record.of_run(config, DATA, SPLIT, {"accuracy": 0.5}, {"device": "cpu", "seconds": seconds})
+    return Record.of_run(config, DATA, SPLIT, {"accuracy": 0.5}, {**ORIGIN, "seconds": seconds})
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_an_interrupted_run_resumes_and_leaves_the_same_record(
     record, store, tiny_config, tiny_data, one_thread, monkeypatch
 ):
     config, root = tiny_config(), tiny_data[1]
-    real_write, real_indices = training.write_checkpoint, training.epoch_indices
+    real_write = training.write_checkpoint
 
     def interrupted(*arguments):
         real_write(*arguments)
@@ -211,8 +212,7 @@ def test_an_interrupted_run_resumes_and_leaves_the_same_record(
     assert checkpoint.exists() and store.read() == []
 
     epochs = []
-    monkeypatch.setattr(training, "write_checkpoint", real_write)
-    monkeypatch.setattr(training, "epoch_indices", lambda *a, **k: epochs.append(1) or real_indices(*a, **k))
+    monkeypatch.setattr(training, "write_checkpoint", lambda *a: epochs.append(1) or real_write(*a))
     resumed = batch.execute(config, store, root=root, device=CPU, progress=False)
     assert len(epochs) == 1, "only the second of two epochs is left to train"
     assert resumed.key == record[0].key
@@ -372,6 +372,20 @@ def test_plan_sums_the_median_seconds_of_runs_alike(store):
     assert found.missing == [*like[3:], unlike]
     assert found.estimated_seconds == 24.0  # two runs of the median, 12 seconds
     assert "for 2 of 3 missing runs" in found.basis
+
+
+def test_plan_passes_over_a_record_that_it_cannot_use_and_names_it(store):
+    for seed in range(3):
+        path = store.write(plain_record(plain_config(seed), 10.0))
+    value = json.loads(path.read_text())
+    del value["provenance"]["seconds"]
+    path.write_text(json.dumps(value))
+    older = json.loads(store.path(plain_record(plain_config(0))).read_text())
+    del older["config"]["frozen"], older["provenance"]["sha256"]  # written before that field was
+    store.path(plain_record(plain_config(0))).write_text(json.dumps(older))
+    with pytest.warns(SkippedRecordWarning, match=f"skipped 1 of 3 .*{path.name}: damaged: provenance lacks"):
+        found = batch.plan([plain_config(seed) for seed in range(4)], store)
+    assert (found.recorded, found.estimated_seconds) == (2, 20.0)
 
 
 def test_plan_says_when_nothing_is_known_and_when_nothing_is_missing(store):

@@ -74,9 +74,15 @@ def cross_entropy(
         s, a fraction: Szegedy, C. et al. (2016), "Rethinking the Inception Architecture for Computer Vision".
     """
     logits, targets = checked(logits, targets, class_weights)
+    return _cross_entropy(logits, targets, reduction, class_weights, smoothing)
+
+
+def _cross_entropy(
+    logits: Tensor, targets: Tensor, reduction: str, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     if reduction not in REDUCTIONS:
         raise unknown_name("reduction", reduction, REDUCTIONS)
-    weights = None if class_weights is None else class_weights.to(logits.dtype)
+    weights = None if weights is None else weights.to(logits.dtype)
     if targets.ndim == 1:
         options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": _NO_TARGET}
         return F.cross_entropy(logits, targets, weights, **options)  # type: ignore[arg-type]
@@ -194,11 +200,11 @@ def ldam(
     ----------
     Cao, K. et al. (2019). "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss".
     """
-    logits, targets = checked(logits, targets, margins)
+    logits, targets = checked(logits, targets, margins, class_weights)
     margins = margins.to(logits.dtype)
     if targets.ndim == 1:
         moved = logits.scatter_add(1, targets.unsqueeze(1), -margins[targets].unsqueeze(1))
-        return cross_entropy(scale * moved, targets, class_weights=class_weights, reduction=reduction)
+        return _cross_entropy(scale * moved, targets, reduction, class_weights)
     values = _focused(_log_odds_against(scale * logits, targets) + scale * margins, 0.0)
     weights = None if class_weights is None else class_weights.to(logits.dtype)
     return _expected(values if weights is None else weights * values, targets, reduction, weights)
@@ -213,7 +219,7 @@ def balanced_softmax(
     Long-Tailed Visual Recognition".
     """
     logits, targets = checked(logits, targets, class_counts)
-    return cross_entropy(logits + class_counts.to(logits.dtype).log(), targets, reduction=reduction)
+    return _cross_entropy(logits + class_counts.to(logits.dtype).log(), targets, reduction)
 
 
 def logit_adjustment(
@@ -226,7 +232,7 @@ def logit_adjustment(
     adjustment".
     """
     logits, targets = checked(logits, targets, class_counts)
-    return cross_entropy(_shifted(logits, class_counts, -tau), targets, reduction=reduction)
+    return _cross_entropy(_shifted(logits, class_counts, -tau), targets, reduction)
 
 
 def adjust_logits(logits: ArrayLike | Tensor, class_counts: Counts, *, tau: float = 1.0) -> Any:
@@ -269,14 +275,14 @@ def _shifted(logits: Tensor, class_counts: Tensor, tau: float) -> Tensor:
 
 
 def checked(
-    logits: Tensor, targets: Tensor, per_class: Tensor | None = None, *, soft: bool = True
+    logits: Tensor, targets: Tensor, *per_class: Tensor | None, soft: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Return the logits in float32 or float64, and the targets as int64 (N,) or in the type of the logits (N, K).
 
     Values are looked at on a CPU alone, where it costs next to nothing. A loss of other targets than class indices may
     be refused by ``soft=False``.
     """
-    logits = _checked_logits(logits, per_class)
+    logits = _checked_logits(logits, *per_class)
     rows, classes = logits.shape
     distributions = targets.is_floating_point() and targets.shape == logits.shape
     if not distributions and (targets.dtype not in _INDICES or targets.shape != (rows,)):
@@ -291,7 +297,7 @@ def checked(
         )
     targets = targets.to(logits.dtype) if distributions else targets.long()
     if targets.device.type == "cpu" and not torch.compiler.is_compiling() and rows:
-        low, high = targets.aminmax()
+        low, high = (value.item() for value in targets.aminmax())
         if not distributions and (low < 0 or high >= classes):
             raise ValueError(
                 f"targets must lie in [0, {classes}), got values from {low} to {high}: leave images without a "
@@ -302,17 +308,18 @@ def checked(
     return logits, targets
 
 
-def _checked_logits(logits: Tensor, per_class: Tensor | None) -> Tensor:
+def _checked_logits(logits: Tensor, *per_class: Tensor | None) -> Tensor:
     if logits.ndim != 2 or logits.shape[1] < 2 or not logits.is_floating_point():
         raise ValueError(
             "logits must be floating-point of shape (N, K) with K at least 2, "
             f"got {logits.dtype} of shape {tuple(logits.shape)}."
         )
-    if per_class is not None and per_class.shape != logits.shape[1:]:
-        raise ValueError(
-            f"counts, weights and margins must have shape ({logits.shape[1]},), one for each column of logits, "
-            f"got {tuple(per_class.shape)}."
-        )
+    for values in per_class:
+        if values is not None and values.shape != logits.shape[1:]:
+            raise ValueError(
+                f"counts, weights and margins must have shape ({logits.shape[1]},), one for each column of "
+                f"logits, got {tuple(values.shape)}."
+            )
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 

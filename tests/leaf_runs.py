@@ -1,6 +1,5 @@
 """Records of the final batch norm without training: logits are drawn, scores are computed as the study does."""
 
-import dataclasses
 import zlib
 
 import numpy as np
@@ -8,10 +7,11 @@ from scipy.special import softmax
 
 from imbal_book.run.record_format import Record
 from imbal_book.studies import build_grid
-from imbal_book.studies.final_batch_norm import arm
+from imbal_book.studies.final_batch_norm import ARMS, BASE_BATCH_SIZE, OWN_START, PAIRS, arm, form
 from imbal_book.studies.rare_class_scores import class_margins, epoch_scores, readout_scores
 
 NAME = "final_batch_norm"
+LITE = "EfficientNet-Lite0"
 LABELS = np.repeat([0, 1], 150)
 #: Arm -> how far apart the classes are, where the boundary lies, and how large the logits are.
 DRAWN = {
@@ -96,8 +96,34 @@ def record_of(config, **origin):
 
 
 def fill(store, profile="laptop", keep=lambda config: True):
-    """Write a record for every run of a profile that is to be kept; of laptop three pairs of every arm."""
+    """Write a record for every run of a profile that is to be kept."""
     for config in build_grid(NAME, profile):
-        if (config.head_start == "own" or profile != "laptop") and keep(config):
-            store.write(record_of(dataclasses.replace(config, head_start="linear")))
+        if keep(config):
+            store.write(record_of(config))
     return store
+
+
+#: Kind of runs of the laptop profile -> which those are; of each kind three pairs of seeds.
+KINDS = {
+    "fair": lambda c: form(c) == LITE and c.imbalance.startswith("rare-1000-10-") and arm(c) in ARMS,
+    "timm's start": lambda c: form(c) == f"{LITE}{OWN_START}" and c.imbalance.startswith("rare-1000-10-"),
+    "mechanism": lambda c: form(c) == LITE and arm(c) not in ARMS,
+    "folded": lambda c: c.fold_batch_norm,
+    "SGD": lambda c: c.optimizer == "sgd",
+    "imbalances": lambda c: not c.imbalance.startswith("rare-1000-10-") and c.head_start == "linear",
+    "timm's imbalances": lambda c: not c.imbalance.startswith("rare-1000-10-") and c.head_start == "own",
+    "batch sizes": lambda c: c.batch_size != BASE_BATCH_SIZE and c.head_start == "linear",
+    "timm's batch sizes": lambda c: c.batch_size != BASE_BATCH_SIZE and c.head_start == "own",
+    "leaves": lambda c: c.split_groups and c.head_start == "linear",
+    "timm's leaves": lambda c: c.split_groups and c.head_start == "own",
+}
+
+
+def kinds(*names):
+    """Return whether a run is of one of these kinds, and of the first three pairs of seeds of its start."""
+
+    def keep(config):
+        few = PAIRS[:3] if config.head_start == "linear" else [(seed, seed) for seed in range(3)]
+        return (config.split_seed, config.train_seed) in few and any(KINDS[name](config) for name in names)
+
+    return keep

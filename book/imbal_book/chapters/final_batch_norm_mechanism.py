@@ -1,4 +1,4 @@
-"""By what mechanism the final batch norm works: comparisons, sweeps, and what the layer itself has learnt."""
+"""By what mechanism the final batch norm works: comparisons, sweeps, leaves, and what the layer itself has learnt."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ import numpy as np
 import pandas as pd
 
 from imbal_book.chapters.final_batch_norm import (
-    PAIR,
+    ARMS,
+    F1,
+    FORMS,
+    gains,
     levels,
-    own_imbalance,
+    pick,
     plant_name,
-    plants,
     points,
-    select,
+    table_of,
+    wide,
 )
-from imbal_book.chapters.readings import contrast
-from imbal_book.evidence.statistics import Interval, mean_interval
-from imbal_book.evidence.verbs import minus
+from imbal_book.evidence.verbs import minus, summarise
 from imbal_book.run.config import RunConfig
-from imbal_book.studies.final_batch_norm import BASE_BATCH_SIZE, BASE_IMBALANCE
+from imbal_book.studies.final_batch_norm import BASE_BATCH_SIZE, BASE_IMBALANCE, OWN_START, describe
 
 __all__ = [
     "QUESTIONS",
     "READOUTS",
-    "answer",
-    "judged_shift",
+    "head_of",
     "layer_table",
+    "leakage_table",
     "questions",
     "readout_cells",
     "running_share",
     "running_share_table",
+    "shift_table",
     "sweep",
+    "sweep_cells",
     "sweep_table",
 ]
 
@@ -53,230 +56,147 @@ READOUTS = (
     "final BN, momentum 0.1",
 )
 # Neither score can be changed by a shift of the threshold.
-_RANKING, _AT_BEST = (("final BN", "plain", "auroc"), ("final BN", "plain", "f1_best"))
+_RANKING, _AT_BEST = ("final BN", "plain", "auroc"), ("final BN", "plain", "f1_best")
 #: Question, readout a, readout b, metric: the table holds a minus b.
 QUESTIONS = (
     ("Does the layer rank leaves better, whatever the threshold? (AUROC)", *_RANKING),
     ("The same by precision and recall (AUPRC)", "final BN", "plain", "auprc"),
     ("And if both had their best threshold, in hindsight?", *_AT_BEST),
     ("Does the layer itself rank better, when the network is used?", "final BN", _REMOVED, "auroc"),
-    ("Does it beat a shift by the known class counts?", "final BN", "plain, logit adjusted", "f1_minority"),
-    ("Does it beat a threshold from validation images?", "final BN", "plain, threshold moved", "f1_minority"),
-    ("The same, chosen for a balanced test?", "final BN", "plain, balanced threshold", "f1_minority"),
-    ("Does it beat the shift inside the loss?", "final BN", "logit adjustment", "f1_minority"),
-    ("Does it beat weights inside the loss?", "final BN", "weighted loss", "f1_minority"),
-    ("Are layer and weights better than the layer?", "final BN + weighted loss", "final BN", "f1_minority"),
-    ("Is it needed when the network is used?", "final BN", _REMOVED, "f1_minority"),
-    ("Does it need its scale and shift?", "final BN", "final BN, no affine", "f1_minority"),
-    ("Does it need its slow statistics?", "final BN", "final BN, momentum 0.1", "f1_minority"),
-    ("Do soft targets alone help?", "label smoothing", "plain", "f1_minority"),
+    ("Does it beat a shift by the known class counts?", "final BN", "plain, logit adjusted", F1),
+    ("Does it beat a threshold from validation images?", "final BN", "plain, threshold moved", F1),
+    ("The same, chosen for a balanced test?", "final BN", "plain, balanced threshold", F1),
+    ("Does it beat the shift inside the loss?", "final BN", "logit adjustment", F1),
+    ("Does it beat weights inside the loss?", "final BN", "weighted loss", F1),
+    ("Are layer and weights better than the layer?", "final BN + weighted loss", "final BN", F1),
+    ("Is it needed when the network is used?", "final BN", _REMOVED, F1),
+    ("Does it need its scale and shift?", "final BN", "final BN, no affine", F1),
+    ("Does it need its slow statistics?", "final BN", "final BN, momentum 0.1", F1),
+    ("Do soft targets alone help?", "label smoothing", "plain", F1),
 )
-#: The plain network with its threshold shifted, the choices that need no test image first.
-SHIFTED = {
+#: Readouts whose F1 says what a shift of the plain network's threshold is worth, as the table of shifts calls them.
+_SHIFTS = {
+    "plain": "F1, plain",
     "plain, logit adjusted": "shifted by the class counts",
     "plain, balanced threshold": "shifted by validation images",
+    "final BN": "with the layer",
 }
-_PANELS = {"f1_minority": "with the threshold that it has", "auroc": "with any threshold"}
-EPSILON = 1e-5  # what torch adds to the variance
+_SCORES = {"auroc": "AUROC", "f1_best": "F1 at its best threshold"}
+_EPSILON = 1e-5  # what torch adds to the variance
+_PARTS = ("running_mean", "running_var", "weight", "bias")  # of the layer, in a record
+_BY_LEAF = ", leaf-grouped split"
+_NEVER = "not attempted"
+
+
+def head_of(form: str) -> str:
+    """Return how the head of a form's network starts, for the words below a figure."""
+    return f"The head starts as {'timm draws it' if OWN_START in form else 'nn.Linear does'}."
 
 
 def readout_cells(part: pd.DataFrame) -> pd.DataFrame:
-    """Return F1 and ranking of :data:`READOUTS` for :func:`imbal_book.pictures.batch_norm_pictures.dots`.
-
-    Parameters
-    ----------
-    part : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.frame`, of one form, data set and imbalance.
-    """
-    cells = levels(part, READOUTS, tuple(_PANELS))
-    return cells.assign(panel=cells["metric"].map(_PANELS), row=cells["method"])
+    """Return F1 and ranking of :data:`READOUTS`, of one data set, for `pictures.figures.intervals`."""
+    named = {F1: "F1, with the threshold that it has", "auroc": "AUROC, with any threshold"}
+    cells = levels(part, READOUTS, named)
+    return cells.assign(panel=cells["metric"].map(named), row=cells["readout"], method=cells["readout"])
 
 
 def questions(part: pd.DataFrame) -> pd.DataFrame:
     """Return every question with the paired difference that answers it, in percentage points, a column per plant.
 
-    Parameters
-    ----------
-    part : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.frame`, of one form and one imbalance.
+    ``part`` is of one form and imbalance; a question without any pair is left out.
     """
-    rows = []
-    for question, a, b, metric in QUESTIONS:
-        gains = {plant: contrast(own, a, b, metric) for plant, own in plants(part)}
-        if any(gain.n for gain in gains.values()):
-            cells = {plant: points(gain) or "not attempted" for plant, gain in gains.items()}
-            seeds = sorted({gain.n for gain in gains.values() if gain.n})
-            rows.append(
-                {
-                    "question": question,
-                    "difference": f"{a} - {b}",
-                    **cells,
-                    "seeds": " or ".join(map(str, seeds)),
-                }
-            )
-    return pd.DataFrame(rows)
+    asked = pd.DataFrame(QUESTIONS, columns=["question", "a", "b", "metric"])
+    cells = asked.merge(gains(part, *(question[1:] for question in QUESTIONS)))
+    cells = cells.assign(difference=cells["a"] + " - " + cells["b"])
+    row = ["question", "difference"]
+    table = wide(cells, row, "dataset", "text").fillna(_NEVER).rename(columns=plant_name)
+    seeds = cells.groupby(row)["n"].unique().map(lambda n: " or ".join(map(str, sorted(n))))
+    return table.assign(seeds=seeds).rename_axis(columns=None).reset_index()
 
 
-def judged_shift(ranking: Interval, at_best: Interval) -> str:
-    """Return whether the layer is more than a shift of the threshold: "more", "no sign of more" or "mixed".
+def shift_table(part: pd.DataFrame) -> pd.DataFrame:
+    """Return whether the layer is more than a shift of the threshold, a row per plant, with the numbers that say so.
 
-    Parameters
-    ----------
-    ranking, at_best : Interval
-        Its gains in AUROC and in the F1 at the best threshold, which no shift can change.
-
-    Returns
-    -------
-    str
-        "more" if both intervals lie above 0, "no sign of more" if neither does, else "mixed".
+    "more" if the intervals of its gains in AUROC and in F1 at the best threshold, which no shift can change, both lie
+    above 0; "no sign of more" if neither does; else "not decided".
     """
-    above = (ranking.low > 0, at_best.low > 0)
-    return "more" if all(above) else "mixed" if any(above) else "no sign of more"
+    cells, row = gains(part, _RANKING, _AT_BEST), ["dataset"]
+    above = wide(cells.assign(above=cells["low"] > 0), row, "metric", "above").sum(axis=1)
+    f1 = (
+        wide(levels(part, _SHIFTS), row, "readout", "mean")
+        .reindex(columns=list(_SHIFTS))
+        .rename(columns=_SHIFTS)
+    )
+    f1["any threshold, at most"] = levels(part, ("plain",), ("f1_best",)).set_index("dataset")["mean"]
+    said = above.map({0: "no sign of more", 1: "not decided", 2: "more"})
+    columns = {"more than a shift?": said, **wide(cells, row, "metric", "text").rename(columns=_SCORES)}
+    columns |= {**f1.map("{:.2f}".format, na_action="ignore").astype(object).fillna(_NEVER)}
+    return table_of({**columns, "seeds": cells.groupby(row)["n"].max()}, "plant")
 
 
-_ANSWERS = {
-    "more": "**more than a shift of the threshold.**",
-    "mixed": "**not decided: one of two measures says more than a shift, the other does not.**",
-    "no sign of more": "**no sign that it is more than a shift of the threshold.**",
-}
-
-
-def answer(part: pd.DataFrame) -> str:
-    """Return the plain answer to the section's question as Markdown, a line per plant; "" without records.
-
-    Parameters
-    ----------
-    part : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.frame`, of one form and one imbalance.
-    """
-    lines = []
-    for plant, own in plants(part):
-        ranking, at_best = (contrast(own, *question) for question in (_RANKING, _AT_BEST))
-        if not (ranking.n and at_best.n):
-            continue
-        f1 = levels(own, ("plain", *SHIFTED, "final BN")).set_index("method")["mean"]
-        shifts = ", ".join(f"{f1[name]:.2f} {how}" for name, how in SHIFTED.items() if name in f1)
-        best = levels(own, ("plain",), ("f1_best",))["mean"].iloc[0]
-        lines.append(
-            f"- {plant}: {_ANSWERS[judged_shift(ranking, at_best)]} No shift changes the ranking, and there the layer "
-            f"gains {points(ranking)} points of AUROC, and {points(at_best)} points of F1 where both networks have "
-            f"their best threshold. What a shift is worth: F1 is {f1['plain']:.2f} plain, {shifts}, at most {best:.2f} "
-            f"with any threshold, and {f1['final BN']:.2f} with the layer. {_seeds(ranking.n)}."
-        )
-    return "\n".join(lines)
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
-
-
-_Part = tuple[float, str, pd.DataFrame]
-
-
-def _axis(frame: pd.DataFrame, form: str, by: str) -> list[_Part]:
-    """Return (position, label, rows) for every place on an axis, in order."""
-    if by == "imbalance":
-        rows = select(frame, form, None)
-        found = [(_ratio(name), rows[rows["imbalance"] == name]) for name in set(rows["imbalance"])]
-        parts = [(position, f"1:{position:.0f}", own) for position, own in found]
-    else:
-        rows = frame[frame["imbalance"] == BASE_IMBALANCE]
-        sizes = {name: size for name in set(rows["form"]) if (size := _batch_size(name, form))}
-        parts = [(float(size), str(size), rows[rows["form"] == name]) for name, size in sizes.items()]
-    return sorted(parts, key=lambda part: part[0])
-
-
-def _ratio(imbalance: str) -> float:
-    majority, rare = map(float, imbalance.split(":"))
-    return majority / rare
-
-
-def _batch_size(name: str, form: str) -> int | None:
-    """Return the images per step of a form of the same network, None for another form."""
-    if name == form:
-        return BASE_BATCH_SIZE
-    size = name.removeprefix(f"{form}, batch ")
-    return int(size) if size.isdigit() else None
-
-
-def sweep(frame: pd.DataFrame, form: str, by: str) -> pd.DataFrame:
-    """Return F1 without and with the layer, and its gain, along one axis on the plants where it was varied.
+def sweep(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return F1 of plain and final BN at every place of an axis, of each start of the head and plant with two or more.
 
     Parameters
     ----------
     frame : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.frame`.
-    form : str
+        Of :func:`imbal_book.studies.final_batch_norm.frame`; runs of other questions may stand in it.
     by : {"imbalance", "batch size"}
 
     Returns
     -------
     DataFrame
-        Columns dataset, position (images of the large class for each of the rare one, or images per step), label
-        ("1:100", "64"), method ("plain", "final BN", or "gain", the paired difference), mean, low, high, n; sorted
-        by data set and position. Data sets with one position only are left out.
+        Long form: form is the network with its start, imbalance the place on the axis ("1:100", "64") and position its
+        number, by which the rows are sorted. A place without a pair of both arms does not count.
     """
-    table = []
-    for position, label, part in _axis(frame, form, by):
-        for plant, own in plants(part):
-            gain = contrast(own, PAIR[1], PAIR[0], "f1_minority")
-            if not gain.n:
-                continue
-            cells = levels(own, PAIR).to_dict("records")
-            found = [(c["method"], c["mean"], c["low"], c["high"], c["n"]) for c in cells]
-            found.append(("gain", gain.mean, gain.low, gain.high, gain.n))
-            table += [(plant, position, label, *row) for row in found]
-    names = ["dataset", "position", "label", "method", "mean", "low", "high", "n"]
-    swept = pd.DataFrame(table, columns=names).sort_values(["dataset", "position"], kind="stable")
-    several = swept.groupby("dataset")["position"].transform("nunique") > 1
-    return swept[several].reset_index(drop=True)
+    rows = pick(frame, ARMS)
+    parts = rows["form"].str.extract(r"^(?P<form>.*?)(?:, batch (?P<size>\d+))?$")
+    if by == "imbalance":
+        large, rare = (rows["imbalance"].str.extract(r"^(\d+):(\d+)$").astype(float)[i] for i in (0, 1))
+        position, there = large / rare, parts["size"].isna()
+        label = position.map("1:{:.0f}".format)
+    else:
+        position = parts["size"].astype(float).fillna(BASE_BATCH_SIZE)
+        there, label = rows["imbalance"] == BASE_IMBALANCE, position.map("{:.0f}".format)
+    rows = rows.assign(form=parts["form"], imbalance=label, position=position)
+    rows = rows[there & rows["form"].isin(FORMS)]
+    places = minus(rows, ARMS[0])[["form", "dataset", "position"]].drop_duplicates()
+    several = places[places.duplicated(["form", "dataset"], keep=False)]
+    return rows.merge(several).sort_values(["form", "dataset", "position"], kind="stable")
 
 
-def sweep_table(frame: pd.DataFrame, form: str, by: str) -> pd.DataFrame:
-    """Return the layer's gain in F1 along one axis, and how it differs from that at the study's own place.
+def sweep_cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return levels and gain of the layer for `pictures.figures.intervals`, of one form and plant of `sweep`."""
+    by = ["imbalance", "readout"]
+    level, gain = summarise(rows, by), summarise(minus(rows, ARMS[0]), by)
+    level = level.assign(low=level["low"].clip(0), high=level["high"].clip(upper=1))
+    ends = ["mean", "low", "high"]
+    gain[ends] = 100 * gain[ends]
+    panels = {"F1 of the rare class": level, "final BN minus plain (percentage points)": gain}
+    cells = pd.concat(part.assign(panel=name) for name, part in panels.items())
+    return cells.assign(row=cells["imbalance"], method=cells["readout"])
 
-    Plants with one place only are left out. Both in percentage points with 95 % intervals, paired by seed.
 
-    Parameters
-    ----------
-    frame, form, by
-        As for :func:`sweep`.
+def sweep_table(rows: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return the layer's gain in F1 along an axis, and how it differs from that at the study's own place.
+
+    Both in percentage points with 95 % intervals, paired. ``rows`` is of :func:`sweep`, for the same axis.
     """
-    swept = set(sweep(frame, form, by)["dataset"])
-    parts = _axis(frame, form, by)
-    own_place = _ratio(BASE_IMBALANCE) if by == "imbalance" else float(BASE_BATCH_SIZE)
-    base = next((part for position, _, part in parts if position == own_place), frame.iloc[:0])
-    base_label = next((label for position, label, _ in parts if position == own_place), "")
-    base_gains = {plant: _gain_by_seed(own) for plant, own in plants(base)}
-    rows = []
-    for _, label, part in parts:
-        for plant, own in plants(part):
-            gain = _gain_by_seed(own)
-            if plant not in swept or gain.empty:
-                continue
-            row = {"plant": plant, by: label, "gain of the layer": points(mean_interval(gain))}
-            if plant in base_gains:
-                change = (gain - base_gains[plant]).dropna()
-                own_row = part is base or change.empty
-                row[f"minus the gain at {base_label}"] = "" if own_row else points(mean_interval(change))
-            rows.append(row | {"seeds": len(gain)})
-    return pd.DataFrame(rows)
-
-
-def _gain_by_seed(part: pd.DataFrame) -> pd.Series:
-    rows = part[(part["metric"] == "f1_minority") & part["readout"].isin(PAIR)]
-    return minus(rows, PAIR[0]).set_index(["split_seed", "train_seed"])["value"].sort_index()
+    base = str(BASE_BATCH_SIZE) if by == "batch size" else "1:100"
+    place = ["dataset", "form", "imbalance"]
+    gain = minus(rows, ARMS[0])
+    change = minus(gain.assign(readout=gain["imbalance"], imbalance=""), base)
+    parts = {
+        "gain of the layer": gain,
+        f"minus the gain at {base}": change.assign(imbalance=change["readout"]),
+    }
+    cells = {name: summarise(part, place).set_index(place) for name, part in parts.items()}
+    texts = {name: pd.Series(points(part), part.index) for name, part in cells.items()}
+    return table_of({**texts, "seeds": cells["gain of the layer"]["n"]}, "plant", "network", by)
 
 
 def running_share(config: RunConfig, images: int) -> tuple[int, float]:
-    """Return the steps of a run, and the share of the start that is left in the layer's running statistics.
-
-    Parameters
-    ----------
-    config : RunConfig
-    images : int
-        Training images, as many as an epoch has.
-    """
+    """Return a run's steps at so many images an epoch, and the share of the start left in the running statistics."""
     steps = config.epochs * -(-images // config.batch_size)
     return steps, (1 - config.final_batch_norm_momentum) ** steps
 
@@ -284,56 +204,68 @@ def running_share(config: RunConfig, images: int) -> tuple[int, float]:
 def running_share_table(configs: Iterable[RunConfig]) -> pd.DataFrame:
     """Return how far the layer's running statistics get from their start, by batch size and momentum.
 
-    Parameters
-    ----------
-    configs : iterable of RunConfig
-        A grid of the study; those of the paper's own imbalance are taken.
-    """
-    rows = {}
-    for config in configs:
-        if config.final_batch_norm and own_imbalance(config):
-            steps, share = running_share(config, sum(map(int, config.imbalance.split("-")[1:3])))
-            place = (config.profile, config.batch_size, config.final_batch_norm_momentum, config.epochs)
-            rows[place] = {
-                "profile": config.profile,
-                "batch size": config.batch_size,
-                "momentum": f"{config.final_batch_norm_momentum:g}",
-                "epochs": config.epochs,
-                "steps": steps,
-                "share of the start that is left": f"{share:.0%}" if share >= 0.005 else "under 1%",
-            }
-    return pd.DataFrame([rows[place] for place in sorted(rows)])
-
-
-def layer_table(records: pd.DataFrame) -> pd.DataFrame:
-    """Return what the layer has learnt: means over the runs of each arm that has it, a row per class.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Of :meth:`imbal_book.chapters.Chapter.frame`, of one form and imbalance, with a column ``arm``.
+    ``configs`` is a grid of the study; those of the paper's own imbalance are taken.
     """
     rows = []
-    for (dataset, arm), group in records.groupby(["dataset", "arm"], sort=False):
-        layers = [found["layer"] for found in group["measurements"] if "layer" in found]
-        if not layers:
-            continue
-        for label, name in enumerate(("large", "rare")):
-            mean, variance, weight, bias = (
-                np.array([layer[part][label] for layer in layers])
-                for part in ("running_mean", "running_var", "weight", "bias")
-            )
-            scale = weight / np.sqrt(variance + EPSILON)
-            rows.append(
-                {
-                    "plant": plant_name(str(dataset)),
-                    "arm": arm,
-                    "logit of the class": name,
-                    "running mean": f"{mean.mean():.2f}",
-                    "running deviation": f"{np.sqrt(variance).mean():.2f}",
-                    "multiplied by": f"{scale.mean():.2f}",
-                    "then shifted by": f"{(bias - scale * mean).mean():+.2f}",
-                    "runs": len(layers),
-                }
-            )
-    return pd.DataFrame(rows)
+    for config in configs:
+        if config.final_batch_norm and describe(config)["imbalance"] == BASE_IMBALANCE:
+            steps, share = running_share(config, sum(map(int, BASE_IMBALANCE.split(":"))))
+            left = f"{share:.0%}" if share >= 0.005 else "under 1%"
+            momentum = config.final_batch_norm_momentum
+            rows.append((config.profile, config.batch_size, momentum, config.epochs, steps, left))
+    names = ["profile", "batch size", "momentum", "epochs", "steps", "share of the start that is left"]
+    table = pd.DataFrame(rows, columns=names).drop_duplicates().sort_values(names[:4], ignore_index=True)
+    return table.assign(momentum=table["momentum"].map("{:g}".format))
+
+
+def layer_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return what the layer has learnt: means over the runs of each arm that has it, a row per class.
+
+    ``runs`` is of :func:`imbal_book.chapters.final_batch_norm.runs`, of one form and imbalance.
+    """
+    rows = [
+        (row["dataset"], row["arm"], label, *(row["measurements"]["layer"][part][k] for part in _PARTS))
+        for row in runs.to_dict("records")
+        for k, label in enumerate(("large", "rare"))
+        if "layer" in row["measurements"]
+    ]
+    learnt = pd.DataFrame(rows, columns=["dataset", "arm", "label", *_PARTS])
+    scale = learnt["weight"] / np.sqrt(learnt["running_var"] + _EPSILON)
+    learnt = learnt.assign(deviation=np.sqrt(learnt["running_var"]), scale=scale)
+    learnt = learnt.assign(shift=learnt["bias"] - scale * learnt["running_mean"])
+    groups = learnt.groupby(["dataset", "arm", "label"], sort=False)
+    shown = {"running_mean": "running mean", "deviation": "running deviation", "scale": "multiplied by"}
+    columns = groups[list(shown)].mean().map("{:.2f}".format).rename(columns=shown)
+    shift = groups["shift"].mean().map("{:+.2f}".format)
+    named = {**columns, "then shifted by": shift, "runs": groups.size()}
+    return table_of(named, "plant", "arm", "logit of the class")
+
+
+def leakage_table(runs: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return how many test leaves are in training by plant, network and kind of split, and F1 of both arms.
+
+    ``runs`` is of :func:`imbal_book.chapters.final_batch_norm.runs`; each draw of the split counts once.
+    """
+    kinds = ["", " healthy", " diseased"]
+    shares = [
+        (run["dataset"], run["form"], run["split_seed"], found["test"], *found["test_by_class"])
+        for run in runs[runs["imbalance"] == BASE_IMBALANCE].to_dict("records")
+        if (found := run["measurements"].get("shared_groups")) and run["form"].removesuffix(_BY_LEAF) in FORMS
+    ]
+    drawn = pd.DataFrame(shares, columns=["dataset", "form", "split_seed", *kinds])
+    row = ["dataset", "form"]
+    drawn = drawn.drop_duplicates([*row, "split_seed"]).groupby(row, sort=False)[kinds].mean()
+    known = drawn.map("{:.0%}".format).rename(columns="test{} images whose leaf is in training".format)
+    own = frame[frame["imbalance"] == BASE_IMBALANCE]
+    f1 = wide(levels(own, ARMS), row, "readout", "text").reindex(known.index, columns=ARMS)
+    gain = gains(own, (*ARMS[::-1], F1)).set_index(row)
+    columns = {
+        **known,
+        **f1.astype(object).fillna(_NEVER).add_prefix("F1, "),
+        "gain of the layer": gain["text"],
+        "seeds": gain["n"],
+    }
+    table = table_of(columns, "plant", "network")
+    by_leaf = table["network"].str.endswith(_BY_LEAF)
+    table.insert(2, "split", by_leaf.map({True: "leaf-grouped", False: "random"}))
+    return table.assign(network=table["network"].str.removesuffix(_BY_LEAF))

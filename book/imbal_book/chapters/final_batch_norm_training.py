@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from imbal_book.chapters import number
-from imbal_book.chapters.final_batch_norm import PAIR, levels, plant_name, plants, points, runs
-from imbal_book.chapters.readings import contrast
-from imbal_book.evidence.statistics import mean_interval
-from imbal_book.studies.final_batch_norm import always_rare, epochs_to
+from imbal_book.chapters.final_batch_norm import (
+    ARMS,
+    BY,
+    F1,
+    FORMS,
+    gains,
+    in_order,
+    levels,
+    pick,
+    plant_name,
+    table_of,
+    wide,
+)
+from imbal_book.evidence.statistics import sign_interval
+from imbal_book.evidence.verbs import PAIR
+from imbal_book.studies.final_batch_norm import always_rare
 
 __all__ = [
     "LEVELS",
     "baseline",
-    "confidence_bins",
     "confidence_table",
     "curve_cells",
     "epochs_table",
+    "histogram",
     "loss_table",
     "margins",
+    "reliability",
 ]
 
 #: Values of F1 whose first epoch is counted.
@@ -30,222 +40,155 @@ LEVELS = (0.7, 0.8, 0.9)
 
 
 def curve_cells(epochs: pd.DataFrame) -> pd.DataFrame:
-    """Return test F1 and validation loss of every epoch, for :func:`imbal_book.pictures.batch_norm_pictures.curves`.
+    """Return test F1 and validation loss of every epoch, for `pictures.batch_norm_pictures.curves`.
 
-    Parameters
-    ----------
-    epochs : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.epoch_frame`, of one form and one imbalance.
-
-    Returns
-    -------
-    DataFrame
-        Columns dataset, method ("plain" and "final BN"), key, epoch, f1, loss.
+    ``epochs`` is of the study's ``epoch_frame``, of one form and imbalance.
     """
     names = {"test_f1_minority": "f1", "valid_loss": "loss"}
-    rows = epochs[epochs["metric"].isin(names) & epochs["readout"].isin(PAIR)]
-    rows = rows.assign(dataset=rows["dataset"].map(plant_name), metric=rows["metric"].map(names))
-    order = rows.drop_duplicates(["dataset", "readout", "key", "epoch"])[
-        ["dataset", "readout", "key", "epoch"]
-    ]
-    wide = rows.pivot(index=["dataset", "readout", "key", "epoch"], columns="metric", values="value")
-    found = order.merge(wide.reindex(columns=["f1", "loss"]).reset_index(), how="left")
-    return found.rename(columns={"readout": "method"}).dropna()
+    rows, place = pick(epochs, ARMS, names), ["dataset", "readout", "key", "epoch"]
+    wide = rows.pivot(index=place, columns="metric", values="value").rename(columns=names).astype(float)
+    found = rows[place].drop_duplicates().join(wide.reindex(columns=["f1", "loss"]), on=place).dropna()
+    return found.assign(dataset=found["dataset"].map(plant_name)).rename(columns={"readout": "method"})
 
 
-def baseline(records: pd.DataFrame, part: pd.DataFrame) -> float | None:
+def baseline(runs: pd.DataFrame) -> float | None:
     """Return the test F1 of calling every image rare; None without runs or where they have different tests.
 
-    Parameters
-    ----------
-    records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
-    part : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.frame`.
+    ``runs`` is of :func:`imbal_book.chapters.final_batch_norm.runs`.
     """
-    own = runs(records, part)
-    counts = {tuple(measured["test_counts"]) for measured in own.get("measurements", ())}
+    counts = {tuple(measured["test_counts"]) for measured in runs["measurements"]}
     return always_rare(counts.pop()) if len(counts) == 1 else None
 
 
 def epochs_table(epochs: pd.DataFrame) -> pd.DataFrame:
-    """Return how many epochs the test F1 of the rare class takes to reach each of :data:`LEVELS`.
+    """Return how soon the test F1 of the rare class reaches each of :data:`LEVELS`, in every cell that is recorded.
+
+    A run that never gets there is censored at its last epoch: of a pair of runs the one that gets there is the sooner,
+    and two that do not are a tie.
 
     Parameters
     ----------
     epochs : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.epoch_frame`, of one form and one imbalance.
+        Of :func:`imbal_book.studies.final_batch_norm.epoch_frame`.
 
     Returns
     -------
     DataFrame
-        A row per data set and level: mean first epoch without and with the layer, where a run that never gets
-        there counts one epoch more than it has, the paired difference with its 95 % interval, how many runs got
-        there, and the number of pairs.
+        A row per plant, network, imbalance and level: of each arm how many runs got there and the epoch by which half
+        of them had; in how many pairs the layer is sooner, as soon, later; and the share in which it is sooner (ties
+        half each, percent) with the 95 % interval of Clopper and Pearson, in which 50 is no difference.
     """
-    rows = []
-    f1 = epochs[(epochs["metric"] == "test_f1_minority") & epochs["readout"].isin(PAIR)]
-    for plant, part in plants(f1):
+    table = []
+    rows = pick(epochs[epochs["form"].isin(FORMS)], ARMS, ("test_f1_minority",))
+    for (form, dataset, imbalance), own in rows.groupby(BY, sort=False):
         for level in LEVELS:
-            first = _first_epochs(part, level)
-            if not set(PAIR) <= set(first.columns) or len(first := first.dropna()) == 0:
+            epoch = own["epoch"].astype(float).where(own["value"] >= level, np.inf)
+            first = epoch.groupby([own[name] for name in (*PAIR, "readout")]).min().unstack()
+            first = first.reindex(columns=ARMS).dropna()
+            if first.empty:
                 continue
-            last = part["epoch"].max()
-            gain = mean_interval(first["final BN"] - first["plain"])
-            rows.append(
-                {
-                    "plant": plant,
-                    "F1 of at least": f"{level:.1f}",
-                    **{f"{arm}, epochs": f"{first[arm].mean():.1f}" for arm in PAIR},
-                    "difference": number(gain.mean, gain.low, gain.high, scale=1, sign=True),
-                    **{f"{arm}, got there": f"{(first[arm] <= last).sum()} of {len(first)}" for arm in PAIR},
-                    "seeds": gain.n,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _first_epochs(f1: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Return the first epoch with that F1: a row per pair of seeds, a column per arm."""
-    runs = f1.sort_values("epoch").groupby(["split_seed", "train_seed", "readout"])["value"]
-    return pd.Series({run: epochs_to(list(values), level) for run, values in runs}).unstack()
+            row = {
+                "plant": plant_name(str(dataset)),
+                "network": form,
+                "imbalance": imbalance,
+                "F1": f"{level:.1f}",
+            }
+            for arm, values in first.items():
+                half = np.sort(values)[(len(values) - 1) // 2]
+                row[f"{arm}, got there"] = f"{np.isfinite(values).sum()} of {len(values)}"
+                row[f"{arm}, half by epoch"] = (
+                    f"{half:.0f}" if np.isfinite(half) else f"> {own['epoch'].max()}"
+                )
+            signs = np.array(first["final BN"] < first["plain"], int) - (first["final BN"] > first["plain"])
+            counts = [int((signs == sign).sum()) for sign in (1, 0, -1)]
+            row["sooner : as soon : later"] = " : ".join(map(str, counts))
+            share, *ends = ((end + 1) / 2 for end in (signs.mean(), *sign_interval(signs)))
+            table.append(row | {"share sooner (%)": number(share, *ends, digits=0)})
+    return pd.DataFrame(table)
 
 
 def loss_table(part: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
     """Return what the epoch of the lowest loss costs in F1, both epochs chosen on validation images.
 
-    Parameters
-    ----------
-    part : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.frame`, of one form and one imbalance.
-    epochs : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.epoch_frame`, of the same.
+    ``part`` and ``epochs`` are of the study's ``frame`` and ``epoch_frame``, of one form and imbalance.
     """
-    chosen = {"best F1": ("valid_f1_minority", "idxmax"), "lowest loss": ("valid_loss", "idxmin")}
-    rows = []
-    for plant, own in plants(part):
-        history = epochs[epochs["dataset"].map(plant_name) == plant]
-        for arm in PAIR:
-            a, b = (f"{arm}, epoch of {choice}" for choice in chosen)
-            gain = contrast(own, a, b, "f1_minority")
-            if not gain.n:
-                continue
-            row: dict[str, object] = {"plant": plant, "arm": arm}
-            for choice, (metric, pick) in chosen.items():
-                values = history[(history["readout"] == arm) & (history["metric"] == metric)]
-                best = values.groupby("key")["value"].agg(pick)
-                there = own[
-                    (own["readout"] == f"{arm}, epoch of {choice}") & (own["metric"] == "f1_minority")
-                ]
-                row[f"epoch of {choice}"] = f"{values.loc[best, 'epoch'].mean():.1f}"
-                row[f"test F1 at {choice}"] = f"{there['value'].mean():.3f}"
-            rows.append(row | {"difference in F1": points(gain), "seeds": gain.n})
-    return pd.DataFrame(rows)
+    row, best, lowest = ["dataset", "readout"], ", epoch of best F1", ", epoch of lowest loss"
+    gain = gains(part, *((f"{arm}{best}", f"{arm}{lowest}", F1) for arm in ARMS))
+    gain = gain.assign(readout=gain["a"].str.removesuffix(best)).set_index(row)
+    columns: dict[str, pd.Series] = {}
+    for ending, metric, extreme in ((best, "valid_f1_minority", "idxmax"), (lowest, "valid_loss", "idxmin")):
+        rows, what = pick(epochs, ARMS, (metric,)), ending.removeprefix(", epoch of ")
+        chosen = rows.loc[rows.groupby("key")["value"].agg(extreme)].groupby(row)["epoch"].mean()
+        f1 = levels(part, [f"{arm}{ending}" for arm in ARMS])
+        there = f1.assign(readout=f1["readout"].str.removesuffix(ending)).set_index(row)["text"]
+        columns |= {f"epoch of {what}": chosen.map("{:.1f}".format), f"test F1 at {what}": there}
+    columns = {name: own.reindex(gain.index) for name, own in columns.items()}
+    return table_of({**columns, "difference in F1": gain["text"], "seeds": gain["n"]}, "plant", "arm")
 
 
 def confidence_table(part: pd.DataFrame) -> pd.DataFrame:
     """Return how right and how confident the network is without and with the layer, with paired differences."""
-    rows = []
-    for plant, own in plants(part):
-        for metric, name in (
-            ("accuracy", "accuracy"),
-            ("confidence", "mean confidence"),
-            ("ece", "calibration error (ECE)"),
-        ):
-            change = contrast(own, "final BN", "plain", metric)
-            if not change.n:
-                continue
-            mean = levels(own, PAIR, (metric,)).set_index("method")["mean"]
-            rows.append(
-                {
-                    "plant": plant,
-                    "": name,
-                    **{arm: f"{mean[arm]:.3f}" for arm in PAIR},
-                    "difference": points(change),
-                    "seeds": change.n,
-                }
-            )
-    return pd.DataFrame(rows)
+    names = {"accuracy": "accuracy", "confidence": "mean confidence", "ece": "calibration error (ECE)"}
+    gain = gains(part, *((*ARMS[::-1], metric) for metric in names)).set_index(row := ["dataset", "metric"])
+    mean = wide(levels(part, ARMS, names), row, "readout", "text").reindex(gain.index, columns=ARMS)
+    table = table_of({**mean, "difference": gain["text"], "seeds": gain["n"]}, "plant", "")
+    return table.replace({"": names})
 
 
-def confidence_bins(records: pd.DataFrame, readouts: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Return confidence histograms and reliability bins, the test images of all seeds together.
+def _of_arms(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs without and with the layer, the first pair of seeds first, data sets as the book calls them."""
+    own = in_order(runs[runs["arm"].isin(ARMS)], arm=ARMS)
+    return own.assign(dataset=own["dataset"].map(plant_name))
 
-    Parameters
-    ----------
-    records : DataFrame
-        Of :meth:`imbal_book.chapters.Chapter.frame`, of one form and imbalance, with a column ``arm``.
-    readouts : sequence of (arm, recorded readout)
-        Such as ``("plain", "softmax")``.
 
-    Returns
-    -------
-    DataFrame
-        Columns dataset, method (the arm), kind ("histogram" or "reliability"), lower, upper, count, share (of all
-        images of that data set and method), confidence and accuracy (NaN for a histogram and for empty bins).
+def _together(tables: list[pd.DataFrame], sums: list[str]) -> pd.DataFrame:
+    """Return the bins of all runs added up by data set and method, with the share of their images in each bin."""
+    place = ["dataset", "method"]
+    rows = pd.concat(tables) if tables else pd.DataFrame(columns=[*place, "lower", "upper", *sums])
+    bins = rows.groupby([*place, "lower", "upper"], sort=False)[sums].sum().reset_index()
+    return bins.assign(share=bins["count"] / bins.groupby(place)["count"].transform("sum"))
+
+
+def histogram(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the histogram of confidence without and with the layer, the test images of all runs together.
+
+    ``runs`` is of :func:`imbal_book.chapters.final_batch_norm.runs`, of one form and imbalance. Columns dataset,
+    method, lower, upper, count and share (of the images of that data set and method).
+    """
+    tables = []
+    for row in _of_arms(runs).to_dict("records"):
+        counts = row["measurements"]["readouts"]["softmax"]["confidence_histogram"]
+        edges, place = np.linspace(0, 1, len(counts) + 1), {"dataset": row["dataset"], "method": row["arm"]}
+        tables.append(pd.DataFrame({**place, "lower": edges[:-1], "upper": edges[1:], "count": counts}))
+    return _together(tables, ["count"])
+
+
+def reliability(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how right predictions of a given confidence are, the test images of all runs together.
+
+    As :func:`histogram`, with confidence and accuracy, means over a bin's images; bins without images are left out.
+    """
+    tables, means = [], ["confidence", "accuracy"]
+    for row in _of_arms(runs).to_dict("records"):
+        bins = pd.DataFrame(row["measurements"]["readouts"]["softmax"]["reliability"])
+        bins[means] = bins[means].mul(bins["count"], axis=0)
+        tables.append(bins.assign(dataset=row["dataset"], method=row["arm"]))
+    bins = _together(tables, ["count", *means])
+    bins = bins[bins["count"] > 0]
+    return bins.assign(**{name: bins[name] / bins["count"] for name in means})
+
+
+def margins(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return how far every test image of the first pair of seeds lies on the rare side, without and with the layer.
+
+    ``runs`` as for :func:`histogram`. Columns dataset, method, label (0 large class, 1 rare class), margin (logit of
+    the rare class minus the other's; above 0 it is predicted) and balanced, the threshold on the margin that is best on
+    validation images for a balanced test; NaN without them.
     """
     rows = []
-    for dataset in dict.fromkeys(records["dataset"]):
-        for arm, readout in readouts:
-            cell = records[(records["dataset"] == dataset) & (records["arm"] == arm)]
-            scores = [m["readouts"][readout] for m in cell["measurements"] if readout in m["readouts"]]
-            if scores:
-                place = (plant_name(dataset), arm)
-                rows += [(*place, *row) for row in _histogram(scores) + _reliability(scores)]
-    names = ["dataset", "method", "kind", "lower", "upper", "count", "share", "confidence", "accuracy"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def _histogram(scores: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    counts = np.sum([s["confidence_histogram"] for s in scores], axis=0)
-    edges = np.linspace(0, 1, len(counts) + 1)
-    return [
-        ("histogram", lower, upper, int(count), count / counts.sum(), np.nan, np.nan)
-        for lower, upper, count in zip(edges, edges[1:], counts, strict=False)
-    ]
-
-
-def _reliability(scores: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    tables = [{name: np.asarray(values) for name, values in s["reliability"].items()} for s in scores]
-    counts = np.sum([t["count"] for t in tables], axis=0)
-    sums = {n: np.sum([t[n] * t["count"] for t in tables], axis=0) for n in ("confidence", "accuracy")}
-    return [
-        (
-            "reliability",
-            tables[0]["lower"][b],
-            tables[0]["upper"][b],
-            int(count),
-            count / counts.sum(),
-            *(sums[name][b] / count if count else np.nan for name in ("confidence", "accuracy")),
-        )
-        for b, count in enumerate(counts)
-    ]
-
-
-def margins(records: pd.DataFrame) -> pd.DataFrame:
-    """Return how far every test image of the first seed lies on the rare side, without and with the layer.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Of :meth:`imbal_book.chapters.Chapter.frame`, of one form and imbalance, with a column ``arm``.
-
-    Returns
-    -------
-    DataFrame
-        Columns dataset, method ("plain", "final BN"), label (0 large class, 1 rare class), margin (logit of the
-        rare class minus the other's; above 0 it is predicted), and balanced, the threshold on the margin that is
-        best on validation images for a balanced test; NaN without them.
-    """
-    rows = []
-    first = records[records["split_seed"] == records["split_seed"].min()]
-    for row in first[first["arm"].isin(PAIR)].to_dict("records"):
-        found = row["measurements"]
+    for run in _of_arms(runs).drop_duplicates(["dataset", "arm"]).to_dict("records"):
+        found = run["measurements"]
         balanced = found.get("thresholds", {}).get("balanced threshold", np.nan)
-        place = (plant_name(row["dataset"]), row["arm"])
         for label, values in enumerate(found["margins"]["softmax"]["test"]):
-            rows += [(*place, label, value, balanced) for value in values]
-    names = ["dataset", "method", "label", "margin", "balanced"]
-    return pd.DataFrame(rows, columns=names).sort_values(
-        ["dataset", "method"], key=lambda c: c if c.name == "dataset" else c.map(PAIR.index), kind="stable"
-    )
+            rows += [(run["dataset"], run["arm"], label, value, balanced) for value in values]
+    return pd.DataFrame(rows, columns=["dataset", "method", "label", "margin", "balanced"])

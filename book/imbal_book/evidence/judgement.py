@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from imbal_book.evidence.rules import Gate, Part, Rules
 from imbal_book.evidence.statistics import (
     mean_interval,
     mean_squares,
     ratio_of_deviations,
+    sign_interval,
     variance_components,
 )
 
@@ -136,7 +136,7 @@ def _cell(part: Part, dataset: str, imbalance: str, frame: pd.DataFrame, form: s
     else:
         values = values.map(np.sign) if part.compare == "sign" else values
         mean = float(values.mean()) if len(values) else math.nan
-        of_values = _sign_interval if part.compare == "sign" else interval_over_draws
+        of_values = sign_interval if part.compare == "sign" else interval_over_draws
         interval = lambda confidence: of_values(values, confidence)  # noqa: E731
     draws = values.index.get_level_values("split_seed").nunique()
     plain = part.compare == "mean" and len(values) > 1
@@ -161,14 +161,6 @@ def _cell(part: Part, dataset: str, imbalance: str, frame: pd.DataFrame, form: s
 def _beside(form: str, other: str | None) -> str:
     """Return the name of the form beside it: "net, batch 16", or "net (timm's start)"."""
     return form if not other else f"{form} {other}" if other.startswith("(") else f"{form}, {other}"
-
-
-def _sign_interval(signs: pd.Series, confidence: float) -> tuple[float, float]:
-    """Return the interval of a mean of signs: Clopper and Pearson's for the share of positive ones, ties half each."""
-    n, positive, rest = len(signs), float((signs + 1).sum() / 2), (1 - confidence) / 2
-    low = float(stats.beta.ppf(rest, positive, n - positive + 1)) if positive > 0 else 0.0
-    high = float(stats.beta.ppf(1 - rest, positive + 1, n - positive)) if positive < n else 1.0
-    return 2 * low - 1, 2 * high - 1
 
 
 def _spread(a: pd.Series, b: pd.Series) -> tuple[float, Callable[[float], tuple[float, float]]]:

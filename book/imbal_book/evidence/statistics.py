@@ -22,6 +22,7 @@ __all__ = [
     "mean_squares",
     "ratio_of_deviations",
     "seeds_for_power",
+    "sign_interval",
     "variance_components",
 ]
 
@@ -57,6 +58,19 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     sd = float(array.std(ddof=1))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, sd)
+
+
+def sign_interval(signs: ArrayLike, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the interval of a mean of signs: Clopper and Pearson's for the share of positive ones, ties half each.
+
+    ``signs`` of shape (n,) are -1, 0 or 1; 0 is a tie. Clopper and Pearson (1934), The use of confidence or fiducial
+    limits illustrated in the case of the binomial.
+    """
+    array = _finite(signs, "signs")
+    n, positive, rest = len(array), float((array + 1).sum() / 2), (1 - confidence) / 2
+    low = float(stats.beta.ppf(rest, positive, n - positive + 1)) if positive > 0 else 0.0
+    high = float(stats.beta.ppf(1 - rest, positive + 1, n - positive)) if positive < n else 1.0
+    return 2 * low - 1, 2 * high - 1
 
 
 def ratio_of_deviations(

@@ -45,9 +45,10 @@ __all__ = [
     "OWN_START",
     "PAIRS",
     "PLANTS",
-    "arm",
-    "epoch_frame",
     "always_rare",
+    "arm",
+    "describe",
+    "epoch_frame",
     "epochs_to",
     "form",
     "frame",
@@ -407,7 +408,7 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
         F1" and "epoch of lowest loss", both chosen on validation images, the first such epoch of several.
     """
     rows = []
-    for identity, name, measured in long_frames.identified(records, _describe):
+    for identity, name, measured in long_frames.identified(records, describe):
         for readout, scores in measured["readouts"].items():
             values = long_scores(scores)
             if readout == _SOFTMAX:
@@ -451,9 +452,10 @@ def _chosen_epochs(history: Mapping[str, list[float]]) -> dict[str, int]:
 
 def epoch_frame(records: pd.DataFrame) -> pd.DataFrame:
     """Return the history of every run, see `imbal_book.run.long_frames.epoch_frame`."""
-    return long_frames.epoch_frame(records, _describe)
+    return long_frames.epoch_frame(records, describe)
 
 
-def _describe(config: RunConfig) -> dict[str, str]:
+def describe(config: RunConfig) -> dict[str, str]:
+    """Return what the book calls a run: its arm, its form, and its imbalance, such as "1000:10"."""
     majority, rare = config.imbalance.split("-")[1:3]
     return {"arm": arm(config), "form": form(config), "imbalance": f"{majority}:{rare}"}

@@ -14,21 +14,20 @@ import imbal_book.chapters
 from imbal_book.build.book import find_notebook
 from imbal_book.chapters import Html, open_chapter
 from imbal_book.chapters import final_batch_norm as tables
-from imbal_book.chapters import final_batch_norm_leaves as leaves
 from imbal_book.chapters import final_batch_norm_mechanism as mechanism
 from imbal_book.chapters import final_batch_norm_training as training
-from imbal_book.chapters.readings import contrast, headline
+from imbal_book.chapters.readings import headline, verdicts
 from imbal_book.evidence.papers import load_paper
-from imbal_book.evidence.statistics import Interval
 from imbal_book.pictures.figures import Drawing
-from imbal_book.run.long_frames import IDENTITY, records_frame
+from imbal_book.run.long_frames import IDENTITY
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
 from imbal_book.studies import final_batch_norm as study
 
-NAME = leaf_runs.NAME
-LITE = "EfficientNet-Lite0"
+NAME, LITE = leaf_runs.NAME, leaf_runs.LITE
+OWN = f"{LITE}{study.OWN_START}"
 PLANTS = tuple(f"plantvillage-{plant}" for plant in study.PLANTS)
+SEEDS = ["split_seed", "train_seed"]
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +37,24 @@ def paper():
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory):
-    """Return a store with the records of a whole laptop grid, drawn instead of trained."""
-    return leaf_runs.fill(RecordStore(tmp_path_factory.mktemp("records") / "results"))
+    """Return a store with records of every kind, drawn instead of trained."""
+    store = RecordStore(tmp_path_factory.mktemp("records") / "results")
+    return leaf_runs.fill(store, keep=leaf_runs.kinds(*leaf_runs.KINDS))
 
 
 @pytest.fixture(scope="module")
-def records(laptop):
-    return tables.in_order(open_chapter(NAME, store=laptop).frame())
+def runs(laptop):
+    return tables.runs(open_chapter(NAME, store=laptop).frame())
 
 
 @pytest.fixture(scope="module")
-def frame(records):
-    return study.frame(records)
+def frame(laptop):
+    return tables.in_order(study.frame(open_chapter(NAME, store=laptop).frame()))
+
+
+@pytest.fixture(scope="module")
+def epochs(laptop):
+    return study.epoch_frame(open_chapter(NAME, store=laptop).frame())
 
 
 @pytest.fixture(scope="module")
@@ -69,69 +74,187 @@ def rows(
     return pd.DataFrame(found, columns=[*IDENTITY, "readout", "metric", "value"])
 
 
-PLAIN, LAYER = [0.30, 0.45, 0.38], [0.90, 0.93, 0.95]
+def values(frame, readout, metric="f1_minority", dataset=PLANTS[0]):
+    """Return the values of one form and imbalance by pair of seeds, by pandas' own selection."""
+    own = frame.query("readout == @readout and metric == @metric and dataset == @dataset")
+    return own.set_index(SEEDS)["value"].astype(float)
 
 
-def t_text(a, b=None, digits=1):
-    """Return the mean of a, or of a - b, in points with its interval, by SciPy."""
-    values = np.asarray(a) - (0 if b is None else np.asarray(b))
-    if not values.any():
+def t_text(a, b=None):
+    """Return the mean of a, or of a - b, in points with its interval, by SciPy; series are aligned by seeds."""
+    found = np.asarray(a if b is None else (a - b).dropna(), dtype=float)
+    if not found.any():
         return "+0.0 (0.0 to 0.0)"
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    return f"{100 * values.mean():+.{digits}f} ({100 * low:.{digits}f} to {100 * high:.{digits}f})"
+    low, high = stats.t.interval(0.95, len(found) - 1, found.mean(), stats.sem(found))
+    return f"{100 * found.mean():+.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+# What is recorded, and in which order
+
+
+def test_runs_stand_in_the_order_of_the_page_with_the_words_of_the_book(laptop):
+    shuffled = tables.runs(open_chapter(NAME, store=laptop).frame().sample(frac=1, random_state=0))
+    own = tables.select(shuffled, LITE)
+    assert list(dict.fromkeys(own["dataset"])) == list(PLANTS)
+    assert own["arm"].head(8).tolist() == ["plain"] * 3 + ["final BN"] * 3 + ["weighted loss"] * 2
+    assert own[SEEDS].head(3).to_numpy().tolist() == [[0, 0], [1, 1], [2, 0]]
+    assert set(shuffled["imbalance"]) == {"1000:10", "1000:100", "1000:33", "1000:3"}
+
+
+def places_of(keep):
+    """Return (imbalances, batch sizes) that plain and final BN share, by network, counted config by config."""
+    found = {}
+    for config in filter(keep, build_grid(NAME, "laptop")):
+        plain = config.fold_batch_norm or config.optimizer == "sgd" or config.split_groups
+        if not plain and study.arm(config) in tables.ARMS:
+            start = LITE if config.head_start == "linear" else OWN
+            rare = config.imbalance.split("-")[2]
+            if config.batch_size == 64:
+                found.setdefault((start, "imbalance", config.dataset), {}).setdefault(rare, set()).add(
+                    study.arm(config)
+                )
+            if rare == "10":
+                by = found.setdefault((start, "batch size", config.dataset), {})
+                by.setdefault(config.batch_size, set()).add(study.arm(config))
+    places = {key: sum(len(arms) == 2 for arms in by.values()) for key, by in found.items()}
+    return {key: n for key, n in places.items() if n > 1}
+
+
+ALONE = [(kind,) for kind in leaf_runs.KINDS]
+EVERY = tuple(leaf_runs.KINDS)
+FAULT = ("fair", "timm's start", "timm's imbalances", "timm's batch sizes", "timm's leaves", "SGD", "folded")
+
+
+@pytest.mark.parametrize("names", [(), *ALONE, FAULT, EVERY], ids=" + ".join)
+def test_sweeps_show_every_start_that_has_them_whatever_else_is_recorded(names, laptop, runs, frame, epochs):
+    """An SGD or folded run of the fair head once hid the sweeps, and the leaves, of the only start that had them."""
+    keep = leaf_runs.kinds(*names) if names else lambda config: False
+    keys = {record.key for record in open_chapter(NAME, store=laptop).records if keep(record.run_config())}
+    own, own_runs = frame[frame["key"].isin(keys)], runs[runs["key"].isin(keys)]
+    expected, found = places_of(keep), {}
+    for by in ("imbalance", "batch size"):
+        swept = mechanism.sweep(own, by)
+        for (name, dataset), cell in swept.groupby(["form", "dataset"]):
+            found[name, by, dataset] = cell["imbalance"].nunique()
+            assert len(mechanism.sweep_cells(cell)) == 3 * cell["imbalance"].nunique()
+        assert len(mechanism.sweep_table(swept, by)) == sum(n for key, n in expected.items() if key[1] == by)
+    assert found == expected
+    leaves = mechanism.leakage_table(own_runs, own)
+    grouped = {LITE: "leaves" in names, OWN: "timm's leaves" in names}
+    assert set(leaves.loc[leaves["split"] == "leaf-grouped", "network"]) == {
+        n for n, is_in in grouped.items() if is_in
+    }
+    two = tables.two_starts(own, epochs[epochs["key"].isin(keys)])
+    assert {start for _, start in two} == {
+        start for start, kind in (("nn.Linear's", "fair"), ("timm's own", "timm's start")) if kind in names
+    }
+
+
+@pytest.mark.parametrize("names", [("fair",), FAULT, ("SGD",)], ids=" + ".join)
+def test_the_page_says_of_every_kind_of_run_how_many_are_recorded(names, tmp_path):
+    store = leaf_runs.fill(RecordStore(tmp_path), keep=leaf_runs.kinds(*names))
+    opened = open_chapter(NAME, store=store)
+    found = tables.recorded_table(opened)
+    done = found["recorded"].str.extract(r"^(\d+) of (\d+)$").astype(int)
+    assert done[0].sum() == len(opened.records) and done[1].sum() == sum(opened.planned.values())
+    by = found.set_index(["network", "imbalance"])
+    assert by.loc[("VGG19", "1000:10"), "arms without a run"].startswith("plain, final BN, weighted loss")
+    assert by.loc[(LITE, "1000:10"), "arms without a run"].endswith("logit adjustment, label smoothing")
+    sgd = by.loc[(f"{LITE}, SGD", "1000:10")]
+    assert sgd["recorded"] == f"{6 if 'SGD' in names else 0} of 10"
+    assert (sgd["arms without a run"] == "") == ("SGD" in names)
 
 
 # Levels and gains
 
 
-def test_records_stand_in_the_order_of_the_grid(records):
-    shuffled = tables.in_order(records.sample(frac=1, random_state=0))
-    place = {config: index for index, config in enumerate(build_grid(NAME, "laptop"))}
-    known = shuffled[[config in place for config in shuffled["config"]]]
-    ranks = [place[config] for config in known["config"]]
-    assert ranks == sorted(ranks) and len(ranks) > 40
-    assert shuffled["key"].tolist()[: len(known)] == known["key"].tolist(), "others stand behind"
-    assert list(dict.fromkeys(shuffled["dataset"])) == list(PLANTS)
-    first = tables.runs(shuffled.iloc[:4], shuffled)
-    assert first["arm"].tolist() == ["plain", "final BN", "weighted loss", "final BN + weighted loss"]
-
-
 def test_a_level_is_the_mean_with_its_interval_inside_0_to_1():
     (cell,) = tables.levels(rows({"final BN": [0.9, 0.99, 1.0]}), ["plain", "final BN"]).to_dict("records")
-    values = np.array([0.9, 0.99, 1.0])
-    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
-    assert high > 1 and (cell["mean"], cell["low"], cell["high"]) == pytest.approx((values.mean(), low, 1.0))
-    assert (cell["dataset"], cell["n"], cell["values"]) == ("apple", 3, (0.9, 0.99, 1.0))
+    fractions = np.array([0.9, 0.99, 1.0])
+    low, high = stats.t.interval(0.95, 2, fractions.mean(), stats.sem(fractions))
+    assert high > 1 and (cell["mean"], cell["low"], cell["high"]) == pytest.approx(
+        (fractions.mean(), low, 1.0)
+    )
+    assert (cell["dataset"], cell["n"], cell["values"]) == (PLANTS[0], 3, (0.9, 0.99, 1.0))
 
 
 def test_the_table_of_f1_pairs_every_arm_with_the_plain_one(part):
     found = tables.f1_table(part).set_index(["plant", "arm"])
     assert list(found.index) == [(plant, arm) for plant in study.PLANTS for arm in study.ARMS]
+    row, layer = found.loc[("pepper", "final BN")], values(part, "final BN", dataset=PLANTS[1])
+    assert row["gain over plain"] == t_text(layer, values(part, "plain", dataset=PLANTS[1]))
+    assert row["recall"] == f"{values(part, 'final BN', 'recall_minority', PLANTS[1]).mean():.3f}"
+    assert row["F1, rare"].startswith(f"{layer.mean():.3f} (")
+    assert found.loc[("pepper", "plain"), "gain over plain"] == "" and set(found["seeds"]) == {3}
 
-    def values(arm, metric="f1_minority"):
-        own = part[(part["dataset"] == PLANTS[1]) & (part["readout"] == arm) & (part["metric"] == metric)]
-        return own.sort_values("split_seed")["value"].to_numpy()
 
-    row = found.loc[("pepper", "final BN")]
-    assert row["gain over plain"] == t_text(values("final BN"), values("plain"))
-    assert row["recall"] == f"{values('final BN', 'recall_minority').mean():.3f}"
-    assert row["F1, rare"].startswith(f"{values('final BN').mean():.3f} (")
-    assert found.loc[("pepper", "plain"), "gain over plain"] == ""
-    assert set(found["seeds"]) == {3}
+def test_arms_that_lack_pairs_are_paired_where_both_have_one(part):
+    few = part[~((part["readout"] == "plain") & (part["split_seed"] == 0))]
+    few = few[~((few["readout"] == "weighted loss") & (few["split_seed"] > 0))]
+    found = tables.f1_table(few).set_index(["plant", "arm"])
+    row = found.loc[("apple", "final BN")]
+    assert row["seeds"] == 3 and row["gain over plain"] == t_text(
+        values(few, "final BN"), values(few, "plain")
+    )
+    alone = found.loc[("apple", "weighted loss")]
+    assert alone["gain over plain"] == "" and "(" not in alone["F1, rare"], "one run, and no pair with plain"
+    found = mechanism.questions(few).set_index("question")
+    assert found.loc["The same by precision and recall (AUPRC)", "seeds"] == "2"
+    assert found.loc["Does it beat weights inside the loss?", "apple"].endswith("(one seed, no interval)")
 
 
 def test_only_the_two_numbers_of_the_abstract_are_reported(paper):
-    assert tables.reported(paper) == {"plain": 0.29, "final BN": 0.95}
-    assert tables.references(paper)["abstract: 0.95, final BN"] == ("final BN", 0.95)
+    found = tables.reported(paper)
+    assert dict(zip(found["method"], found["value"], strict=True)) == {"plain": 0.29, "final BN": 0.95}
+    assert found["label"].iloc[1] == "abstract: 0.95, final BN"
+
+
+def test_the_two_starts_of_the_head_stand_beside_each_other(frame, epochs):
+    found = tables.two_starts(frame, epochs)
+    assert list(found.columns) == [(plant, start) for plant in study.PLANTS for start in tables.STARTS]
+    for start, form in tables.STARTS.items():
+        own, cell = tables.select(frame, form), found["apple", start]
+        assert cell["final BN - plain"] == t_text(values(own, "final BN"), values(own, "plain"))
+        shift = t_text(values(own, "final BN"), values(own, "plain, logit adjusted"))
+        assert cell["final BN - plain, logit adjusted"] == shift and cell["pairs"] == "3"
+        assert cell["F1, weighted loss"] == f"{values(own, 'weighted loss').mean():.3f}"
+        first = tables.select(epochs, form).query(
+            "epoch == 1 and metric == 'train_loss' and readout == 'plain' and dataset == @PLANTS[0]"
+        )
+        assert cell["first-epoch loss of plain (nats)"] == f"{first['value'].mean():.2f}"
+    fair, own = (values(tables.select(frame, form), "plain") for form in (LITE, OWN))
+    assert found["apple", "nn.Linear's"].iloc[-1] == t_text(fair, own)
+    assert found["apple", "timm's own"].iloc[-1] == ""
+
+
+def test_the_first_sentences_take_every_number_from_the_records(frame, epochs):
+    told = tables.answers(frame, epochs, LITE)
+    for key, form in (("fair", LITE), ("own", OWN)):
+        own = tables.select(frame, form)
+        for name, (a, b, metric) in tables.TOLD.items():
+            parts = [
+                f"{t_text(values(own, a, metric, d), values(own, b, metric, d))} on {tables.plant_name(d)}"
+                for d in PLANTS
+            ]
+            assert told[f"{key}_{name}"] == f"{', '.join(parts)} (n = 3)"
+    loss = epochs.query(
+        "metric == 'train_loss' and epoch == 1 and readout == 'plain' and imbalance == '1000:10'"
+    )
+    loss = loss.loc[loss["form"] == OWN, "value"]
+    assert told["own_loss"] == f"{loss.min():.2f} to {loss.max():.2f} nats"
+    nothing = tables.answers(frame.iloc[:0], epochs.iloc[:0], "")
+    assert set(nothing) == set(told) and set(nothing.values()) == {"(not attempted)"}
+    handicapped = tables.answers(frame, epochs, OWN)
+    assert handicapped["fair_layer"] == "(not attempted)", "timm's start never passes for the fair one"
 
 
 # Epochs, loss and confidence
 
 
-def histories(plain, layer, metric="test_f1_minority"):
+def histories(plain, layer, metric="test_f1_minority", imbalance="1000:10"):
     """Return rows per epoch; each arm has one list of values per seed."""
     found = [
-        (f"{arm} {seed}", "laptop", LITE, "net", PLANTS[0], "1000:10", seed, seed, arm, epoch, metric, value)
+        (f"{arm} {seed}", "laptop", LITE, "net", PLANTS[0], imbalance, seed, seed, arm, epoch, metric, value)
         for arm, runs in (("plain", plain), ("final BN", layer))
         for seed, values in enumerate(runs)
         for epoch, value in enumerate(values, 1)
@@ -139,36 +262,43 @@ def histories(plain, layer, metric="test_f1_minority"):
     return pd.DataFrame(found, columns=[*IDENTITY, "readout", "epoch", "metric", "value"])
 
 
-def test_epochs_to_a_level_count_one_more_where_it_is_never_reached():
+def test_a_run_that_never_gets_there_is_later_than_one_that_does_and_ties_with_another_like_it():
     epochs = histories(
         plain=[[0.1, 0.2, 0.7], [0.0, 0.1, 0.2], [0.8, 0.1, 0.7]],
         layer=[[0.7, 0.8, 0.7], [0.2, 0.8, 0.6], [0.9, 0.9, 0.9]],
     )
-    found = training.epochs_table(epochs.sample(frac=1, random_state=1)).set_index("F1 of at least")
-    # at 0.7 plain reaches it in epochs 3, never (4) and 1, the layer in 1, 2 and 1
-    assert (found.loc["0.7", "plain, epochs"], found.loc["0.7", "final BN, epochs"]) == ("2.7", "1.3")
-    low, high = stats.t.interval(0.95, 2, -4 / 3, stats.sem([-2, -2, 0]))
-    assert found.loc["0.7", "difference"] == f"-1.3 ({low:.1f} to {high:.1f})"
-    assert (found.loc["0.7", "plain, got there"], found.loc["0.7", "final BN, got there"]) == (
-        "2 of 3",
-        "3 of 3",
-    )
-    assert found.loc["0.9", "plain, epochs"] == "4.0" and found.loc["0.9", "plain, got there"] == "0 of 3"
+    easier = epochs.assign(imbalance="1000:100", value=1.0)
+    found = training.epochs_table(pd.concat([epochs, easier]).sample(frac=1, random_state=1))
+    assert found["imbalance"].value_counts().to_dict() == {"1000:10": 3, "1000:100": 3}, "every imbalance"
+    found = found[found["imbalance"] == "1000:10"].set_index("F1")
+    # 0.7: plain in epochs 3, never and 1, the layer in 1, 2 and 1
+    row, order = found.loc["0.7"], "sooner : as soon : later"
+    assert (row["plain, got there"], row["final BN, got there"]) == ("2 of 3", "3 of 3")
+    assert (row["plain, half by epoch"], row["final BN, half by epoch"]) == ("3", "1")
+    assert row[order] == "2 : 1 : 0"
+    low = 100 * stats.beta.ppf(0.025, 2.5, 1.5)  # two and a half of three
+    high = 100 * stats.beta.ppf(0.975, 3.5, 0.5)
+    assert row["share sooner (%)"] == f"{250 / 3:.0f} ({low:.0f} to {high:.0f})"
+    # 0.9: plain never, never, never; the layer never, never and in 1
+    assert (found.loc["0.9", order], found.loc["0.9", "plain, half by epoch"]) == ("1 : 2 : 0", "> 3")
+    # 0.8: plain never, never and 1; the layer in 2, 2 and 1
+    assert found.loc["0.8", order] == "2 : 1 : 0" and found.loc["0.8", "plain, got there"] == "1 of 3"
 
 
-def test_the_baseline_is_that_of_the_test_images_and_of_one_kind_of_test_only(records, part):
-    assert training.baseline(records, part) == pytest.approx(2 / 3)
-    other = records.assign(
-        measurements=[{**m, "test_counts": [90, 10 + i % 2]} for i, m in enumerate(records["measurements"])]
-    )
-    assert training.baseline(other, part) is None
+def test_an_arm_alone_has_no_orderings(epochs):
+    assert training.epochs_table(epochs[epochs["readout"] == "plain"]).empty
 
 
-def test_the_two_epochs_of_the_loss_table_are_those_that_validation_chooses(records, part):
-    epochs = tables.select(study.epoch_frame(records), LITE)
-    found = training.loss_table(part, epochs).set_index(["plant", "arm"])
+def test_the_baseline_is_that_of_the_test_images_and_of_one_kind_of_test_only(runs):
+    assert training.baseline(runs) == pytest.approx(2 / 3)
+    other = [{**m, "test_counts": [90, 10 + i % 2]} for i, m in enumerate(runs["measurements"])]
+    assert training.baseline(runs.assign(measurements=other)) is None
+
+
+def test_the_two_epochs_of_the_loss_table_are_those_that_validation_chooses(runs, part, epochs):
+    found = training.loss_table(part, tables.select(epochs, LITE)).set_index(["plant", "arm"])
     differences, best_epochs = [], []
-    for row in tables.runs(records, part).to_dict("records"):
+    for row in tables.select(runs, LITE).to_dict("records"):
         if row["dataset"] == PLANTS[2] and row["arm"] == "final BN":
             history = {name: np.array(values) for name, values in row["measurements"]["history"].items()}
             best, lowest = history["valid_f1_minority"].argmax(), history["valid_loss"].argmin()
@@ -178,47 +308,51 @@ def test_the_two_epochs_of_the_loss_table_are_those_that_validation_chooses(reco
     assert row["difference in F1"] == t_text(differences) and row["seeds"] == 3
     assert row["epoch of best F1"] == f"{np.mean(best_epochs):.1f}"
     assert row["epoch of lowest loss"] == "3.0", "so the records are drawn"
+    assert list(found.index) == [(plant, arm) for plant in study.PLANTS for arm in tables.ARMS]
 
 
-def test_curves_hold_f1_and_loss_of_every_epoch_and_run(records):
-    cells = training.curve_cells(tables.select(study.epoch_frame(records), LITE))
+def test_curves_hold_f1_and_loss_of_every_epoch_and_run(runs, epochs):
+    cells = training.curve_cells(tables.select(epochs, LITE))
     assert len(cells) == 3 * 2 * 3 * 6 and list(dict.fromkeys(cells["dataset"])) == list(study.PLANTS)
     assert list(dict.fromkeys(cells["method"])) == ["plain", "final BN"]
-    one = records.set_index("key").loc[cells["key"].iloc[0], "measurements"]["history"]
+    one = runs.set_index("key").loc[cells["key"].iloc[0], "measurements"]["history"]
     own = cells[cells["key"] == cells["key"].iloc[0]]
     assert own["f1"].tolist() == one["test_f1_minority"] and own["loss"].tolist() == one["valid_loss"]
 
 
-def test_bins_of_confidence_add_up_the_images_of_all_seeds(records, part):
-    own = tables.runs(records, part)
-    bins = training.confidence_bins(own, [("plain", "softmax"), ("final BN", "softmax")])
-    cell = bins[(bins["dataset"] == "apple") & (bins["method"] == "final BN")]
-    for kind in ("histogram", "reliability"):
-        assert cell.loc[cell["kind"] == kind, "count"].sum() == 3 * 300
+def test_bins_of_confidence_add_up_the_images_of_all_runs(runs):
+    own = tables.select(runs, LITE)
     chosen = own[(own["dataset"] == PLANTS[0]) & (own["arm"] == "final BN")]
     margins = np.concatenate(
         [np.concatenate(m["margins"]["softmax"]["test"]) for m in chosen["measurements"]]
     )
     labels = np.tile(np.repeat([0, 1], 150), 3)
     sure = 1 / (1 + np.exp(-np.abs(margins)))
-    filled = cell[(cell["kind"] == "reliability") & (cell["count"] > 0)]
-    for row in filled.to_dict("records"):
-        inside = (sure > row["lower"]) & (sure <= row["upper"])
-        assert abs(row["count"] - inside.sum()) <= 2, "four digits of a margin may cross an edge"
-        assert row["confidence"] == pytest.approx(sure[inside].mean(), abs=3e-3)
-        assert row["accuracy"] == pytest.approx(((margins > 0) == labels)[inside].mean(), abs=0.05)
+    for make in (training.histogram, training.reliability):
+        bins = make(own)
+        cell = bins[(bins["dataset"] == "apple") & (bins["method"] == "final BN")]
+        assert cell["count"].sum() == 3 * 300 and cell["share"].sum() == pytest.approx(1)
+        for row in cell[cell["count"] > 0].to_dict("records"):
+            inside = (sure > row["lower"]) & (sure <= row["upper"])
+            assert abs(row["count"] - inside.sum()) <= 2, "four digits of a margin may cross an edge"
+            if "accuracy" in row:
+                assert row["confidence"] == pytest.approx(sure[inside].mean(), abs=3e-3)
+                assert row["accuracy"] == pytest.approx(((margins > 0) == labels)[inside].mean(), abs=0.05)
 
 
 def test_the_table_of_confidence_holds_paired_differences(part):
     found = training.confidence_table(part).set_index(["plant", ""])
-    own = part[(part["dataset"] == PLANTS[0]) & (part["metric"] == "confidence")]
-    wide = own.pivot(index="split_seed", columns="readout", values="value")
-    assert found.loc[("apple", "mean confidence"), "difference"] == t_text(wide["final BN"], wide["plain"])
+    expected = t_text(values(part, "final BN", "confidence"), values(part, "plain", "confidence"))
+    assert found.loc[("apple", "mean confidence"), "difference"] == expected
+    assert list(found.index)[:3] == [
+        ("apple", name) for name in ("accuracy", "mean confidence", "calibration error (ECE)")
+    ]
 
 
-def test_margins_are_those_of_the_first_seed_by_plant_and_arm(records, part):
-    own = tables.runs(records, part)
-    found = training.margins(own)
+def test_margins_are_those_of_one_run_by_plant_and_arm_the_first_pair_of_seeds(runs):
+    own = tables.select(runs, LITE)
+    again = own[own["split_seed"] == 0].assign(train_seed=1)  # the same draw, trained once more
+    found = training.margins(pd.concat([again, own]))
     assert list(dict.fromkeys(zip(found["dataset"], found["method"], strict=True))) == [
         (plant, arm) for plant in study.PLANTS for arm in ("plain", "final BN")
     ]
@@ -233,11 +367,21 @@ def test_margins_are_those_of_the_first_seed_by_plant_and_arm(records, part):
 
 @pytest.mark.parametrize(
     ("ranking", "at_best", "answer"),
-    [(0.01, 0.02, "more"), (0.01, -0.02, "mixed"), (-0.01, 0.02, "mixed"), (-0.01, -0.01, "no sign of more")],
+    [
+        (0.05, 0.06, "more"),
+        (0.05, -0.02, "not decided"),
+        (-0.05, 0.02, "not decided"),
+        (0, 0, "no sign of more"),
+    ],
 )
 def test_more_than_a_shift_needs_both_measures_that_no_shift_can_change(ranking, at_best, answer):
-    made = [Interval(low + 0.05, low, low + 0.1, 3, 0.02) for low in (ranking, at_best)]
-    assert mechanism.judged_shift(*made) == answer
+    noise = 0.001 * np.array([-1, 1, 0])
+    gains = {"auroc": ranking, "f1_best": at_best, "f1_minority": 0.3}
+    frame = pd.concat(
+        rows({"plain": [0.5] * 3, "final BN": 0.5 + gain + noise}, metric) for metric, gain in gains.items()
+    )
+    (row,) = mechanism.shift_table(frame).to_dict("records")
+    assert row["more than a shift?"] == answer and row["shifted by the class counts"] == "not attempted"
 
 
 def test_a_plain_network_that_is_only_shifted_shows_no_sign_of_more():
@@ -252,65 +396,59 @@ def test_a_plain_network_that_is_only_shifted_shows_no_sign_of_more():
             for metric, value in study.long_scores(scores).items():
                 made.append(rows({arm: [value]}, metric).assign(split_seed=seed, train_seed=seed))
     found = pd.concat(made)
-    assert contrast(found, "final BN", "plain", "f1_minority").low > 0.3, "F1 gains all the same"
-    text = mechanism.answer(found)
-    assert text.startswith("- apple: **no sign that it is more than a shift of the threshold.**")
-    assert "+0.0 (0.0 to 0.0) points of AUROC" in text and text.endswith("3 seeds.")
+    (gain,) = tables.gains(found, ("final BN", "plain", "f1_minority")).itertuples()
+    assert gain.low > 0.3, "F1 gains all the same"
+    (row,) = mechanism.shift_table(found).to_dict("records")
+    assert (row["more than a shift?"], row["AUROC"]) == ("no sign of more", "+0.0 (0.0 to 0.0)")
 
 
-def test_the_answer_takes_its_numbers_from_the_records(part):
-    lines = mechanism.answer(part).splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"- {plant}" for plant in study.PLANTS]
-    own = part[part["dataset"] == PLANTS[0]]
-    mean = own.groupby(["readout", "metric"])["value"].mean()
-    assert f"F1 is {mean['plain', 'f1_minority']:.2f} plain" in lines[0]
-    assert f"{mean['plain, balanced threshold', 'f1_minority']:.2f} shifted by validation images" in lines[0]
-    assert f"at most {mean['plain', 'f1_best']:.2f} with any threshold" in lines[0]
-    assert f"and {mean['final BN', 'f1_minority']:.2f} with the layer" in lines[0]
+def test_the_table_of_shifts_takes_its_numbers_from_the_records(part):
+    found = mechanism.shift_table(part).set_index("plant")
+    assert list(found.index) == list(study.PLANTS)
+    row = found.loc["apple"]
+    assert row["F1, plain"] == f"{values(part, 'plain').mean():.2f}"
+    assert row["shifted by validation images"] == f"{values(part, 'plain, balanced threshold').mean():.2f}"
+    assert row["any threshold, at most"] == f"{values(part, 'plain', 'f1_best').mean():.2f}"
+    assert row["with the layer"] == f"{values(part, 'final BN').mean():.2f}"
 
 
 def test_every_question_is_a_paired_difference_of_readouts_that_exist(part):
     found = mechanism.questions(part)
     assert found["question"].tolist() == [question for question, *_ in mechanism.QUESTIONS]
-    own = part[part["dataset"] == PLANTS[0]]
     for row, (_, a, b, metric) in zip(found.to_dict("records"), mechanism.QUESTIONS, strict=True):
-        wide = own[own["metric"] == metric].pivot(index="split_seed", columns="readout", values="value")
-        assert row["apple"] == t_text(wide[a], wide[b])
+        assert row["apple"] == t_text(values(part, a, metric), values(part, b, metric))
+        assert row["difference"] == f"{a} - {b}"
     adjusted = found.set_index("question").loc["Does it beat the shift inside the loss?"]
     assert adjusted["pepper"] == "not attempted", "one plant has the arms of the mechanism"
 
 
 def test_the_figure_of_the_mechanism_holds_every_readout_twice(part):
     cells = mechanism.readout_cells(part[part["dataset"] == PLANTS[0]])
-    assert list(dict.fromkeys(cells["row"])) == list(mechanism.READOUTS)
-    assert cells["panel"].nunique() == 2 and len(cells) == 2 * len(mechanism.READOUTS)
+    assert cells["readout"].tolist() == 2 * list(mechanism.READOUTS)
+    assert cells["panel"].nunique() == 2
 
 
-def test_a_sweep_pairs_the_gain_at_every_place_and_its_change(frame):
-    for by, labels in (
-        ("imbalance", ["1:10", "1:30", "1:100", "1:333"]),
-        ("batch size", ["16", "64", "256"]),
-    ):
-        cells = mechanism.sweep(frame, LITE, by)
-        assert set(cells["dataset"]) == {"apple"} and list(dict.fromkeys(cells["label"])) == labels
-        table = mechanism.sweep_table(frame, LITE, by)
-        assert table[by].tolist() == labels and set(table["plant"]) == {"apple"}
+def test_a_sweep_holds_paired_gains_and_their_change_from_the_studys_own_place(frame):
+    swept = mechanism.sweep(frame, "imbalance")
+    own = swept[swept["form"] == LITE]
+    assert own["imbalance"].unique().tolist() == ["1:10", "1:30", "1:100", "1:333"]
+    gain = {}
+    for rare, label in ((100, "1:10"), (10, "1:100")):
+        cell = frame[(frame["form"] == LITE) & (frame["imbalance"] == f"1000:{rare}")]
+        gain[label] = (values(cell, "final BN") - values(cell, "plain")).dropna()
+    found = mechanism.sweep_table(own, "imbalance").set_index("imbalance")
+    assert found.loc["1:10", "gain of the layer"] == t_text(gain["1:10"])
+    assert found.loc["1:10", "minus the gain at 1:100"] == t_text(gain["1:10"], gain["1:100"])
+    assert found.loc["1:100", "minus the gain at 1:100"] == ""
+    cells = mechanism.sweep_cells(own)
+    drawn = cells[cells["panel"].str.contains("minus")].set_index("row")["mean"]
+    assert drawn["1:10"] == pytest.approx(100 * gain["1:10"].mean())
+    assert set(mechanism.sweep(frame, "batch size")["imbalance"]) == {"16", "64", "256"}
 
-    def gains(imbalance):
-        own = frame[
-            (frame["form"] == LITE) & (frame["dataset"] == PLANTS[0]) & (frame["imbalance"] == imbalance)
-        ]
-        wide = own[own["metric"] == "f1_minority"].pivot(
-            index="split_seed", columns="readout", values="value"
-        )
-        return wide["final BN"] - wide["plain"]
 
-    table = mechanism.sweep_table(frame, LITE, "imbalance").set_index("imbalance")
-    assert table.loc["1:10", "gain of the layer"] == t_text(gains("1000:100"))
-    assert table.loc["1:10", "minus the gain at 1:100"] == t_text(gains("1000:100"), gains("1000:10"))
-    assert table.loc["1:100", "minus the gain at 1:100"] == ""
-    gain = mechanism.sweep(frame, LITE, "imbalance").set_index(["label", "method"]).loc[("1:10", "gain")]
-    assert gain["mean"] == pytest.approx(gains("1000:100").mean()) and gain["n"] == 3
+@pytest.mark.parametrize(("form", "word"), [(LITE, "nn.Linear"), (OWN, "timm"), ("VGG19", "nn.Linear")])
+def test_words_below_a_sweep_say_how_the_head_starts(form, word):
+    assert word in mechanism.head_of(form)
 
 
 def test_what_is_left_of_the_start_is_what_a_layer_of_torch_has_left():
@@ -328,11 +466,10 @@ def test_what_is_left_of_the_start_is_what_a_layer_of_torch_has_left():
     assert found.loc[(64, "0.1"), column] == "under 1%"
 
 
-def test_the_layers_table_says_what_is_done_to_a_logit(records, part):
-    found = mechanism.layer_table(tables.runs(records, part))
-    assert set(found["arm"]) == {
-        arm for arm in {**study.ARMS, **study.MECHANISM_ARMS} if arm.startswith("final BN")
-    }
+def test_the_layers_table_says_what_is_done_to_a_logit(runs):
+    found = mechanism.layer_table(tables.select(runs, LITE))
+    with_layer = {arm for arm in {**study.ARMS, **study.MECHANISM_ARMS} if arm.startswith("final BN")}
+    assert set(found["arm"]) == with_layer
     row = found.iloc[0]
     layer = torch.nn.BatchNorm1d(2).eval()
     with torch.no_grad():
@@ -343,22 +480,15 @@ def test_the_layers_table_says_what_is_done_to_a_logit(records, part):
     assert (row["multiplied by"], row["then shifted by"]) == (f"{high - low:.2f}", f"{low:+.2f}")
 
 
-# Leaves
-
-
-def test_the_table_of_leaves_sets_both_splits_beside_each_other(records, frame):
-    shares = leaves.leakage(records)
-    assert len(shares) == 3 * 2 + 3, (
-        "three seeds; both splits of apple, one of tomato, leaves of pepper unknown"
-    )
-    found = leaves.leakage_table(shares, frame, LITE).set_index(["plant", "split"])
-    assert list(found.index) == [("apple", "random"), ("apple", "leaf-grouped"), ("tomato", "random")]
+def test_the_table_of_leaves_sets_both_splits_beside_each_other(runs, frame):
+    found = mechanism.leakage_table(runs, frame).set_index(["network", "plant", "split"])
+    assert "pepper" not in found.index.get_level_values("plant"), "its leaves are unknown"
     column = "test healthy images whose leaf is in training"
-    assert found.loc[("apple", "random"), column] == "93%"
-    assert found.loc[("apple", "leaf-grouped"), column] == "0%"
+    assert found.loc[(LITE, "apple", "random"), column] == "93%"
+    assert found.loc[(LITE, "apple", "leaf-grouped"), column] == "0%"
     grouped = tables.select(frame, f"{LITE}, leaf-grouped split")
-    gain = contrast(grouped, "final BN", "plain", "f1_minority")
-    assert found.loc[("apple", "leaf-grouped"), "gain of the layer"] == tables.points(gain)
+    gain = t_text(values(grouped, "final BN"), values(grouped, "plain"))
+    assert found.loc[(LITE, "apple", "leaf-grouped"), "gain of the layer"] == gain
 
 
 # Verdicts
@@ -374,7 +504,7 @@ def gains(values, metric="f1_minority", a="final BN", b="plain", datasets=PLANTS
 
 
 def verdict_of(paper, claim, frame):
-    return headline(tables.verdicts(paper, frame))[claim]
+    return headline(verdicts(paper, frame))[claim]
 
 
 EACH = [
@@ -406,11 +536,10 @@ def test_recall_alone_does_not_lower_the_error(paper):
     assert verdict_of(paper, "A-2b", frame).label == "fails"
 
 
-@pytest.mark.parametrize(("sooner", "label"), [(1.0, "undecided"), (-1.0, "fails")])
-def test_training_time_counts_signs_and_five_of_five_are_few_for_three_plants(paper, sooner, label):
-    frame = pd.concat([gains([-sooner] * 3, "epochs_to_f1")])
-    found = verdict_of(paper, "A-2a", frame)
-    assert set(found.parts["mean"]) == {-sooner} and found.label == ("undecided" if label else "")
+@pytest.mark.parametrize("sooner", [1.0, -1.0])
+def test_training_time_counts_signs_and_five_of_five_are_few_for_three_plants(paper, sooner):
+    found = verdict_of(paper, "A-2a", gains([-sooner] * 3, "epochs_to_f1"))
+    assert set(found.parts["mean"]) == {-sooner} and found.label == "undecided"
 
 
 def test_half_of_the_papers_gain_stands_beside_the_label(paper):
@@ -432,8 +561,7 @@ def test_a4_needs_better_and_less_sure_at_once(paper, f1, confidence, label):
 def test_a2i_asks_the_network_without_its_layer(paper, gain, label):
     frame = gains([gain], a="final BN, removed at inference", datasets=PLANTS[:1])
     layer = frame[frame["readout"] == "final BN, removed at inference"].assign(readout="final BN")
-    frame = pd.concat([frame, layer])
-    assert verdict_of(paper, "A2-i", frame).label == label
+    assert verdict_of(paper, "A2-i", pd.concat([frame, layer])).label == label
 
 
 @pytest.mark.parametrize(("at", "label"), [((0.1, 0.4, 0.2), "holds"), ((0.1, 0.4, 0.6), "fails")])
@@ -444,120 +572,66 @@ def test_a2ii_wants_the_gain_to_be_largest_at_the_papers_imbalance(paper, at, la
 
 
 def test_claims_without_a_comparison_are_not_attempted_whatever_was_run(paper, frame):
-    found = tables.verdicts(paper, frame)
+    found = verdicts(paper, frame)
     for claim in ("A2-iv", "A2-v", "A2-vi"):
         assert [verdict.label for verdict in found if verdict.claim == claim] == ["not attempted"] * 3
 
 
 def test_digits_enter_no_verdict_and_the_larger_profile_counts(paper):
     smoke = gains((0.4, 0.5, 0.6), profile="smoke")
-    assert {verdict.label for verdict in tables.verdicts(paper, smoke)} == {"not attempted"}
+    assert {verdict.label for verdict in verdicts(paper, smoke)} == {"not attempted"}
     both = pd.concat([gains((0.4, 0.5, 0.6)), gains((-0.4, -0.5, -0.6), profile="paper")])
-    assert (verdict_of(paper, "A-1", both).label, verdict_of(paper, "A-1", both).profile) == (
-        "fails",
-        "paper",
-    )
-
-
-def test_the_first_lines_take_every_number_from_the_records(paper):
-    frame = rows({"plain": PLAIN, "final BN": LAYER})
-    text = tables.glance(paper, tables.verdicts(paper, frame), frame)
-    first, second = np.mean(PLAIN), np.mean(LAYER)
-    assert f"apple from {first:.2f} to {second:.2f}, {t_text(LAYER, PLAIN)} points, 3 pairs" in text
-    assert "weights in the loss" not in text, "these runs have no such arm"
-    assert "from 0.29 to 0.95" in text and "A-1 *undecided* (stand-in, n = 3)" in text, (
-        "two of three plants were not run"
-    )
-
-
-def test_the_first_lines_compare_the_layer_with_a_weighted_loss(paper, frame):
-    text = tables.glance(paper, [], frame)
-    for plant, own in tables.plants(tables.select(frame, LITE)):
-        wide = own[own["metric"] == "f1_minority"].pivot_table(
-            index="train_seed", columns="readout", values="value"
-        )
-        assert f"{t_text(wide['final BN'], wide['weighted loss'])} points for {plant}" in text
-
-
-def test_a_chapter_without_records_is_empty_and_says_how_to_run_them(paper, tmp_path):
-    records = tables.in_order(open_chapter(NAME, store=RecordStore(tmp_path)).frame())
-    frame = study.frame(records)
-    assert tables.available(frame) == [] and tables.runs(records, frame).empty
-    assert tables.select(frame, "").empty and mechanism.answer(frame) == ""
-    assert mechanism.sweep(frame, "", "imbalance").empty and leaves.leakage(records).empty
-    text = tables.glance(paper, tables.verdicts(paper, frame), frame)
-    assert tables.COMMAND in text and tables.COMMAND in tables.MISSING
-    assert tables.shown(frame, len) is tables.MISSING
+    found = verdict_of(paper, "A-1", both)
+    assert (found.label, found.profile) == ("fails", "paper")
 
 
 # The notebook
 
 
 def outputs_of(notebook, monkeypatch, **parameters):
-    """Execute the cells of a notebook here and return what each shows."""
-    shown = []
+    """Execute the cells of a notebook here but for those that train; return what they show, and what was glued."""
+    shown, glued = [], {}
     monkeypatch.setattr("IPython.display.display", lambda *objects, **_: shown.extend(objects))
+    monkeypatch.setattr("myst_nb.glue", lambda name, value, display=False: glued.update({name: value}))
     names: dict[str, object] = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
-        if cell.cell_type != "code" or "colab" in cell.metadata.get("tags", []):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type != "code" or {"colab", "live"} & set(tags):
             continue
         given = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        tags = cell.metadata.get("tags", [])
         tree = ast.parse(f"{cell.source}\n{given}" if "parameters" in tags else cell.source)
         last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, str(notebook), "exec"), names)
         if last is not None:
             shown.append(eval(compile(ast.Expression(last.value), str(notebook), "eval"), names))
-    return shown
+    return shown, glued
 
 
-@pytest.mark.parametrize(("recorded", "drawings"), [("nothing", 2), ("laptop", 10), ("smoke", 8)])
-def test_the_notebook_runs_without_records_with_records_and_on_digits(
-    laptop, tmp_path, monkeypatch, recorded, drawings
+@pytest.mark.parametrize(
+    ("recorded", "drawings"),
+    [((), 2), (FAULT, 10), ("smoke", 8)],
+    ids=["nothing", "every start", "smoke"],
+)
+def test_the_notebook_runs_on_every_kind_of_record_and_glues_what_its_prose_names(
+    tmp_path, monkeypatch, recorded, drawings
 ):
-    store = laptop if recorded == "laptop" else RecordStore(tmp_path / "results")
-    if recorded == "smoke":
-        leaf_runs.fill(store, recorded)
-    profile = "smoke" if recorded == "smoke" else "best"
+    store, smoke = RecordStore(tmp_path / "results"), recorded == "smoke"
+    if recorded:
+        profile, keep = ("smoke", lambda config: True) if smoke else ("laptop", leaf_runs.kinds(*recorded))
+        leaf_runs.fill(store, profile, keep)
     monkeypatch.setattr(imbal_book.chapters, "RecordStore", lambda *_: store)
     monkeypatch.setenv("IMBAL_DATA", str(tmp_path))
-    shown = outputs_of(find_notebook(NAME), monkeypatch, PROFILE=profile, LIVE=False)
+    notebook = find_notebook(NAME)
+    shown, glued = outputs_of(notebook, monkeypatch, PROFILE="smoke" if smoke else "best", LIVE=False)
     assert sum(isinstance(output, Drawing) for output in shown) == drawings
     texts = [str(getattr(output, "data", output)) for output in shown]
     assert any("leaves are not on the machine" in text for text in texts)
-    assert any("switched off" in text for text in texts)
     missing = [output for output in shown if isinstance(output, Html) and output == tables.MISSING]
-    assert bool(missing) == (recorded != "laptop")
-
-
-def test_the_two_starts_of_the_head_stand_beside_each_other(store_of_both):
-    records = records_frame(store_of_both.read(NAME, "laptop"))
-    frame, epochs = study.frame(records), study.epoch_frame(records)
-    found = tables.two_starts(frame, epochs, LITE)
-    apple = found[found["plant"] == "apple"]
-    assert apple["start of the head"].tolist() == ["nn.Linear's", "timm's own"]
-    for name, row in zip((LITE, f"{LITE} (timm's start)"), apple.to_dict("records"), strict=True):
-        part = tables.select(frame, name)
-        own = part[part["dataset"] == "plantvillage-apple"]
-        assert row["layer - plain"] == tables.points(contrast(own, "final BN", "plain", "f1_minority"))
-        gain = contrast(own, "final BN", "plain, logit adjusted", "f1_minority")
-        assert row["layer - logit adjusted"] == tables.points(gain) and row["pairs"] == 3
-    assert tables.two_starts(frame.iloc[:0], epochs.iloc[:0], LITE).empty
-
-
-def test_side_questions_are_shown_for_the_start_that_has_them(store_of_both):
-    frame = study.frame(records_frame(store_of_both.read(NAME, "laptop")))
-    assert tables.with_side_questions(frame, LITE) == LITE
-    main = frame[~frame["form"].str.startswith(f"{LITE}, ")]
-    assert tables.with_side_questions(main, LITE) == f"{LITE} (timm's start)"
-    assert tables.with_side_questions(main, "VGG19") == "VGG19"
-
-
-@pytest.fixture(scope="module")
-def store_of_both(tmp_path_factory):
-    """Records of both starts; the drawn logits of a run with timm's are those of its twin."""
-    store = leaf_runs.fill(RecordStore(tmp_path_factory.mktemp("both") / "results"))
-    for config in build_grid(NAME, "laptop"):
-        if config.head_start == "own":
-            store.write(leaf_runs.record_of(config))
-    return store
+    assert (
+        bool(missing) == (recorded not in (tuple(leaf_runs.KINDS), FAULT))
+        and tables.COMMAND in tables.MISSING
+    )
+    prose = "\n".join(c.source for c in nbformat.read(notebook, 4).cells if c.cell_type == "markdown")
+    named = {piece.split("`")[1] for piece in prose.split("{glue:text}")[1:]}
+    assert named and named <= glued.keys()
+    assert (glued["fair_layer"] == "(not attempted)") == ("fair" not in recorded and not smoke)

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from imbal_book.chapters import final_batch_norm as chapter
 from imbal_book.chapters.protocol import counts_table, protocol_table, recalled_table
 from imbal_book.evidence.papers import list_papers, load_paper
 from imbal_book.evidence.papers.facts import HereItem
@@ -16,6 +17,7 @@ from imbal_core.data.class_counts import zhang_counts
 COLUMNS = {
     "zhang_2018": category_centers.form,
     "kim_2021": lambda config: complement.NETWORKS[config.model],
+    "kocaman_2020": chapter.column,
     "dablain_2023": lambda config: cnn_fragility.NETWORKS[config.model],
 }
 
@@ -110,7 +112,8 @@ def test_the_points_that_a_protocol_names_are_those_of_the_open_choices():
 
 def test_the_final_batch_norm_is_described_scale_by_scale():
     found = table("kocaman_2020", "smoke", "laptop", "paper")
-    assert found.columns.tolist()[1:-1] == ["here, smoke", "here, laptop", "here, paper"]
+    sides = [f"here, laptop, {side}" for side in ("batch norms folded", "SGD")]
+    assert found.columns.tolist()[1:-1] == ["here, smoke", "here, laptop", *sides, "here, paper"]
     laptop = found["here, laptop"]
     assert laptop["plants"] == "apple, pepper, tomato"
     assert laptop["training images"] == "1,000 healthy and 10 diseased"
@@ -118,9 +121,14 @@ def test_the_final_batch_norm_is_described_scale_by_scale():
     assert laptop["batch size"] == "64 or 16 or 256"
     assert (laptop["network"], laptop["epochs"]) == ("EfficientNet-Lite0", "6")
     assert laptop["the layer"] == "on the logits, momentum 0.01, affine"
+    recipes = found.loc["optimizer"].tolist()[1:-1]
+    assert len(set(recipes)) == len(recipes), "a recipe of its own for each column"
+    assert not any(" or " in recipe for recipe in recipes), "and one for all arms of a column"
     assert found.loc["split"].tolist()[1:-1] == [
         "at random",
         "at random; of apple also by leaf",
+        "at random",
+        "at random",
         "at random; of apple, pepper, tomato also by leaf",
     ]
 

@@ -13,6 +13,7 @@ from imbal_book.evidence.statistics import (
     mean_interval,
     ratio_of_deviations,
     seeds_for_power,
+    sign_interval,
     variance_components,
 )
 
@@ -169,3 +170,12 @@ def test_the_detectable_difference_is_the_inverse_of_the_pairs_that_are_needed(p
     difference = detectable_difference(0.02, pairs)
     assert seeds_for_power(0.02, difference * 1.001) == pairs
     assert seeds_for_power(0.02, difference * 0.999) == pairs + 1
+
+
+def test_an_interval_of_signs_is_that_of_a_share_with_ties_half_each():
+    assert sign_interval([1, 1, 1]) == pytest.approx((2 * 0.025 ** (1 / 3) - 1, 1.0))
+    assert sign_interval([-1, -1, -1]) == pytest.approx((-1.0, 1 - 2 * 0.025 ** (1 / 3)))
+    low, high = sign_interval([0, 0])  # one of two: 1 - (1 - p)^2 = 0.025 and 1 - p^2 = 0.025
+    assert (low, high) == pytest.approx((1 - 2 * 0.975**0.5, 2 * 0.975**0.5 - 1))
+    with pytest.raises(ValueError, match="signs"):
+        sign_interval([])

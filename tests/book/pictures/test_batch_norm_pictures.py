@@ -8,7 +8,6 @@ from leaf_photos import write_plant
 
 from imbal_book.pictures import batch_norm_pictures as pictures
 from imbal_book.pictures import batch_norm_sketches as sketches
-from imbal_book.pictures.figures import METHODS
 from imbal_book.pictures.leaf_pictures import has_leaves, leaf_grid
 from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
 
@@ -39,41 +38,13 @@ def test_the_layer_stands_between_the_logits_and_the_softmax():
     assert "removed at inference" in drawing.alt and "\n" not in "".join(drawing.table["what it gives"])
 
 
-CELLS = pd.DataFrame(
-    [
-        ("apple", "plain", "plain", "f1_minority", 0.4, 0.3, 0.5, 3, (0.35, 0.4, 0.45)),
-        ("apple", "final BN", "final BN", "f1_minority", 0.9, 0.9, 0.9, 1, (0.9,)),
-        ("tomato", "plain", "plain", "f1_minority", 0.2, 0.1, 0.3, 3, (0.15, 0.2, 0.25)),
-    ],
-    columns=["panel", "row", "method", "metric", "mean", "low", "high", "n", "values"],
-)
-
-
-def test_dots_stand_at_the_means_with_a_tick_for_every_run_and_a_line_for_a_reference():
-    drawing = pictures.dots(CELLS, references={"abstract: 0.95": ("final BN", 0.95)})
-    apple, tomato = drawing.figure.axes
-    ticks = [
-        line.get_xdata().tolist()
-        for line in apple.lines
-        if line.get_marker() == "|" and len(line.get_xdata()) == 3
-    ]
-    assert [0.35, 0.4, 0.45] in ticks
-    for ax in (apple, tomato):
-        assert [line.get_xdata() for line in ax.lines if line.get_label() == "abstract: 0.95"] == [
-            [0.95, 0.95]
-        ]
-    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == ["abstract: 0.95"]
-    assert "apple, final BN: 0.90 (one run)." in drawing.alt
-    assert "tomato, plain: 0.20 (0.10 to 0.30)." in drawing.alt
-    assert drawing.table["runs"].iloc[0] == "0.350, 0.400, 0.450"
-
-
 def test_the_rings_of_the_curves_are_at_each_runs_lowest_loss():
     epochs = pd.DataFrame(
         [
             ("apple", method, key, epoch, f1, loss)
             for method, key, f1s, losses in (
                 ("plain", "a", (0.1, 0.2, 0.3), (0.5, 0.1, 0.4)),
+                ("plain", "c", (0.6, 0.4, 0.3), (0.2, 0.3, 0.4)),
                 ("final BN", "b", (0.5, 0.7, 0.9), (0.9, 0.8, 0.7)),
             )
             for epoch, (f1, loss) in enumerate(zip(f1s, losses, strict=True), 1)
@@ -82,17 +53,19 @@ def test_the_rings_of_the_curves_are_at_each_runs_lowest_loss():
     )
     drawing = pictures.curves(epochs)
     rings = {
-        (row, line.get_label().split(":")[0]): (line.get_xdata()[0], line.get_ydata()[0])
+        (row, line.get_label().split(":")[0]): line.get_xydata().tolist()
         for row, ax in enumerate(drawing.figure.axes)
         for line in ax.lines
         if "lowest loss" in line.get_label()
     }
     assert rings == {
-        (0, "plain"): (2, 0.2),
-        (1, "plain"): (2, 0.1),
-        (0, "final BN"): (3, 0.9),
-        (1, "final BN"): (3, 0.7),
+        (0, "plain"): [[2, 0.2], [1, 0.6]],
+        (1, "plain"): [[2, 0.1], [1, 0.2]],
+        (0, "final BN"): [[3, 0.9]],
+        (1, "final BN"): [[3, 0.7]],
     }
+    thin = [line.get_ydata().tolist() for line in drawing.figure.axes[0].lines if line.get_linewidth() == 0.9]
+    assert sorted(thin) == [[0.1, 0.2, 0.3], [0.5, 0.7, 0.9], [0.6, 0.4, 0.3]], "a thin line for each run"
     assert "apple, plain: after epoch 3 F1 0.30, loss 0.40; lowest mean loss after epoch 2." in drawing.alt
     assert "dotted" not in drawing.alt
     with_line = pictures.curves(epochs, baseline=0.25)
@@ -102,25 +75,20 @@ def test_the_rings_of_the_curves_are_at_each_runs_lowest_loss():
     assert with_line.alt.endswith("A dotted line at 0.25: the F1 of calling every image rare.")
 
 
-BINS = pd.DataFrame(
-    [
-        ("apple", "plain", "histogram", 0.0, 0.5, 0, 0.0, np.nan, np.nan),
-        ("apple", "plain", "histogram", 0.5, 0.9, 20, 0.2, np.nan, np.nan),
-        ("apple", "plain", "histogram", 0.9, 1.0, 80, 0.8, np.nan, np.nan),
-        ("apple", "plain", "reliability", 0.5, 0.9, 20, 0.2, 0.7, 0.5),
-        ("apple", "plain", "reliability", 0.9, 1.0, 80, 0.8, 0.95, 0.75),
-    ],
-    columns=["dataset", "method", "kind", "lower", "upper", "count", "share", "confidence", "accuracy"],
-)
+PLACE = {"dataset": "apple", "method": "plain", "lower": [0.4, 0.5, 0.9], "upper": [0.5, 0.9, 1.0]}
 
 
 def test_confidence_and_reliability_say_what_their_bins_hold():
-    drawing = pictures.confidence(BINS)
+    bins = pd.DataFrame({**PLACE, "count": [0, 20, 80], "share": [0.0, 0.2, 0.8]})
+    drawing = pictures.confidence(bins)
     assert "apple, plain: 80% of the test images have a confidence above 0.9." in drawing.alt
     assert drawing.table["count"].tolist() == [20, 80]
-    drawing = pictures.reliability(BINS)
+    (ax,) = drawing.figure.axes
+    (steps,) = ax.collections
+    assert steps.get_paths()[0].vertices[:, 1].max() == pytest.approx(80), "percent of the images"
+    filled = bins.assign(confidence=[0.0, 0.7, 0.95], accuracy=[0.0, 0.5, 0.75]).iloc[1:]
     # 0.2 times 0.2 too sure, and 0.8 times 0.2
-    assert "on average 0.20 less accurate than confident" in drawing.alt
+    assert "on average 0.20 less accurate than confident" in pictures.reliability(filled).alt
 
 
 def test_margins_count_the_images_on_both_sides_of_both_thresholds():
@@ -136,27 +104,6 @@ def test_margins_count_the_images_on_both_sides_of_both_thresholds():
     (ax,) = drawing.figure.axes
     assert sorted(line.get_xdata()[0] for line in ax.lines) == [-2.0, 0.0]
     assert "50% of the images of the rare class lie above 0" in drawing.alt
-
-
-def test_a_sweep_draws_both_networks_and_the_gain_in_points():
-    cells = pd.DataFrame(
-        [
-            ("apple", place, f"1:{place}", method, mean, mean - 0.1, mean + 0.1, 3)
-            for place, plain, layer in ((100, 0.3, 0.9), (10, 0.8, 0.85))
-            for method, mean in (("plain", plain), ("final BN", layer), ("gain", layer - plain))
-        ],
-        columns=["dataset", "position", "label", "method", "mean", "low", "high", "n"],
-    )
-    drawing = pictures.sweep(cells, axis="imbalance")
-    assert "1:100: gain +60.0 points (+50.0 to +70.0)." in drawing.alt
-    levels, gains = drawing.figure.axes
-    assert [tick.get_text() for tick in gains.get_xticklabels()] == ["1:10", "1:100"]
-    (line,) = [
-        line
-        for line in gains.lines
-        if len(line.get_xdata()) == 2 and line.get_marker() == METHODS["final BN"][2]
-    ]
-    assert [float(value) for value in line.get_ydata()] == pytest.approx([5, 60])
 
 
 def test_the_grid_shows_healthy_and_diseased_leaves_of_every_plant(tmp_path):

@@ -155,7 +155,8 @@ def counts_from_name(
         Factor on the counts (on n_max for exponential and step).
     valid_share : float, default=0.0
         Validation images of each class as a share of its training images and in addition to them, rounded
-        (half up), at least 1. Only for an imbalance that sets none aside itself.
+        (half up), at least 1. ``"natural"`` and ``"balanced"``, which ask for all images, train on as many fewer.
+        Only for an imbalance that sets none aside itself.
 
     Returns
     -------
@@ -199,6 +200,7 @@ def counts_from_name(
             count = exponential_counts if tail[1] == "exponential" else step_counts
             train = count(int(scaled.min()), len(pool), float(tail[2]))
         elif name in ("balanced", "natural"):
+            scaled = np.minimum(scaled, _room(pool, valid_share)) if valid_share else scaled
             train = scaled if name == "natural" else np.full_like(scaled, scaled.min())
         else:
             raise unknown_name("imbalance", name, _NAMES)
@@ -206,6 +208,15 @@ def counts_from_name(
         valid = _scaled(train, valid_share, at_least=1) if valid_share else np.zeros_like(train)
     check_pool(pool, train, valid, f"imbalance {name!r} at scale {scale:g}: ")
     return train, valid
+
+
+def _room(pool: np.ndarray, valid_share: float) -> np.ndarray:
+    """Return the most training images of each class, at least 1, that leave room for their validation images.
+
+    t + floor(share t + 1/2) <= n where t < (n + 1/2) / (1 + share), and t <= n - 1.
+    """
+    most = np.ceil((pool + 0.5) / (1 + valid_share) - 1e-9).astype(np.int64) - 1
+    return np.clip(np.minimum(most, pool - 1), 1, None)
 
 
 def _check_shape(n_max: int, num_classes: int, ratio: float) -> None:

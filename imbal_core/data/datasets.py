@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from imbal_core._checks.names import unknown_name
-from imbal_core.data.image_folders import FOLDER_PREFIX, load_folder
+from imbal_core.data.image_folders import FOLDER_PREFIX, folder_path, load_folder
 from imbal_core.data.plantvillage import is_plantvillage, known_groups, load_plantvillage, prepared_name
 from imbal_core.data.plantvillage_files import download_plantvillage
 from imbal_core.data.prepared import Arrays, DatasetError, checked, prepared_once, read_prepared
@@ -122,7 +122,8 @@ def load_dataset(
     ----------
     name : str
         One of `list_datasets`, or ``"folder:PATH"`` for a folder with one sub-folder of images per class, or
-        with ``train/`` and ``test/`` that each hold such sub-folders. A PlantVillage plant has two classes,
+        with ``train/`` and ``test/`` that each hold such sub-folders; transparent parts of its images are laid on
+        white. A PlantVillage plant has two classes,
         healthy and diseased; ``"plantvillage-apple:Apple_scab"`` is healthy against one disease.
     split : {"train", "test"}
         Which side. A folder without ``test/`` has only ``"train"``, and so has a PlantVillage plant.
@@ -236,7 +237,8 @@ def prepared_path(
             raise DatasetError(f"image_size must be an integer from 8 to 1024 pixels, got {size!r}")
         if is_plantvillage(name):
             return data_root(root) / "plantvillage" / prepared_name(name, size)
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        folder_path(name)  # refuses an empty one
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         return data_root(root) / "folders" / digest / f"prepared-{size}-{split}.npz"
     if size != source.side:
         raise DatasetError(

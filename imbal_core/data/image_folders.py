@@ -1,14 +1,21 @@
 """Folders of images, one sub-folder per class, decoded once per image size.
 
-What is decoded is kept in the data root, never in the user's folder, and made again when a file changes.
+What is decoded is kept in the data root, never in the user's folder, and made again when a file changes. A listing is
+complete or an error: links are followed, and whatever cannot be read, or is no file, is named. Only what desktops and
+file servers leave behind is left out, and counted.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+import threading
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,116 +23,255 @@ from tqdm.auto import tqdm
 
 from imbal_core.data.prepared import Arrays, DatasetError, prepared_once
 
-__all__ = ["FOLDER_IMAGE_SIZE", "FOLDER_PREFIX", "decode_all", "load_folder", "visible_files"]
+__all__ = [
+    "BACKGROUND",
+    "FOLDER_IMAGE_SIZE",
+    "FOLDER_PREFIX",
+    "decode_all",
+    "folder_path",
+    "folder_sides",
+    "list_folder",
+    "load_folder",
+    "visible_files",
+]
 
 FOLDER_PREFIX = "folder:"
 FOLDER_IMAGE_SIZE = 64
-# Folders of images are full of what the desktop left there; none of it is the user's.
-IGNORED_FILES = frozenset({"thumbs.db", "desktop.ini"})
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+#: The colour, white, on which an image with transparent parts is laid.
+BACKGROUND = (255, 255, 255, 255)
+#: What desktops and file servers leave in folders, beside names that begin with a dot; none of it is the user's.
+_JUNK = frozenset(
+    "thumbs.db ehthumbs.db desktop.ini @eadir __macosx lost+found $recycle.bin".split()
+    + ["system volume information"]
 )
+#: The usual names of a side, in lower case.
+_SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_SIDES |= dict.fromkeys(("val", "valid", "validation"), "validation")
+_IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jfif .jp2 .png .bmp .gif .webp .avif .heic .tif .tiff .ppm .pgm".split()
+)
+#: A part of the cache's name for its content, so that what an older decoder made of the same files is not taken.
+_DECODER = "transparent parts on white"
+
+
+class Listing(NamedTuple):
+    """Class names, the images by class and name, their labels, int64 (N,), and how often which names were left out."""
+
+    class_names: tuple[str, ...]
+    files: list[Path]
+    labels: np.ndarray
+    ignored: Counter[str]
+
+
+def folder_path(name: str) -> Path:
+    """Return the path in ``folder:PATH``."""
+    text = name.removeprefix(FOLDER_PREFIX)
+    if not text.strip():
+        raise DatasetError(f"{name!r} has no path; write it after the colon, such as folder:my_images")
+    return Path(text).expanduser()
 
 
 def load_folder(name: str, split: str, path: Path, size: int) -> Arrays:
     """Return a folder's images, decoded again if file names, sizes or times are not those kept at `path`."""
-    class_names, files, labels = _list_images(Path(name.removeprefix(FOLDER_PREFIX)).expanduser(), split)
+    class_names, files, labels, _ = list_folder(name, split)
     return prepared_once(
-        path, name, lambda: Arrays(decode_all(files, size), labels, class_names), files=files
+        path, name, lambda: Arrays(decode_all(files, size), labels, class_names), files=files, how=_DECODER
     )
 
 
-def _list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
-    """Return the class names, the image files by class and name, and their labels."""
+def folder_sides(name: str) -> dict[str, Path]:
+    """Return the folder of class folders of each side, "train" and where there is one "test", of ``folder:PATH``.
+
+    A sub-folder is a side by its usual name in any case (train, training; val, valid, validation; test, testing), if
+    there is another side or it holds sub-folders: a class may be called "train", too. Validation images are drawn from
+    those of training, so a third side is refused.
+    """
+    folder = folder_path(name)
     if not folder.is_dir():
         raise DatasetError(
-            f"there is no folder {str(folder)!r} (looked for from {Path.cwd().name!r}); write folder:PATH "
+            f"there is no folder {shown(folder)!r} (looked for from {Path.cwd().name!r}); write folder:PATH "
             "with the path of a folder that holds one sub-folder of images per class"
         )
-    sides = {entry.name: entry for entry in _subfolders(folder)}
-    if "train" in sides and "test" in sides:
-        if len(sides) > 2:
-            others = ", ".join(sorted(set(sides) - {"train", "test"}))
+    folders = _scan(folder, Counter())[0]
+    named = [(_SIDES[entry.name.lower()], entry) for entry in folders if entry.name.lower() in _SIDES]
+    sides = dict(reversed(named))
+    if not sides or len(sides) == 1 and any(_scan(entry, Counter())[1] for _, entry in named):
+        return {"train": folder}
+    kept = {side: entry for side, entry in sides.items() if side != "validation"}
+    others = ", ".join(shown(entry.name) for entry in folders if entry not in kept.values())
+    if "train" not in kept:
+        has = " and ".join(f"{entry.name}/" for entry in sides.values())
+        raise DatasetError(
+            f"{shown(folder)}: has {has} but no train/; add the training images as train/CLASS/"
+        )
+    if others:
+        beside = " and ".join(f"{kept[side].name}/" for side in ("train", "test") if side in kept)
+        raise DatasetError(
+            f"{shown(folder)}: beside {beside} there is {others}; move its images into {kept['train'].name}/ "
+            "(validation images are drawn from there), or out of the folder"
+        )
+    classes = {side: {entry.name for entry in _scan(place, Counter())[0]} for side, place in kept.items()}
+    for have, lack in (("train", "test"), ("test", "train")) if "test" in kept else ():
+        missing = sorted(classes[have] - classes[lack])
+        if missing:
             raise DatasetError(
-                f"{folder}: beside train/ and test/ there is {others}; move its images into train/ "
-                "(validation images are drawn from there), or out of the folder"
+                f"{shown(kept[lack])}: no images of class {shown(missing[0])!r}, which {kept[have].name}/ has; add "
+                f"them, or remove the class from {kept[have].name}/"
             )
-        names = {side: [entry.name for entry in _subfolders(sides[side])] for side in ("train", "test")}
-        for have, lack in (("train", "test"), ("test", "train")):
-            missing = sorted(set(names[have]) - set(names[lack]))
-            if missing:
+    return kept
+
+
+def list_folder(name: str, split: str) -> Listing:
+    """Return the images of one side of ``folder:PATH``."""
+    sides = folder_sides(name)
+    if split not in sides:
+        raise DatasetError(
+            f"{shown(folder_path(name))}: has no test images; sort them into train/CLASS/ and test/CLASS/ inside the "
+            "folder"
+        )
+    ignored: Counter[str] = Counter()
+    for place in {folder_path(name), sides[split]}:
+        classes, loose = _scan(place, ignored)
+        for file in loose:
+            if file.suffix.lower() in _IMAGE_SUFFIXES:
                 raise DatasetError(
-                    f"{folder / lack}: no images of class {missing[0]!r}, which {have}/ has; add them, or "
-                    f"remove the class from {have}/"
+                    f"{shown(file)}: lies outside the class folders; move it into the folder of its class"
                 )
-        folder = folder / split
-    elif split == "test":
-        raise DatasetError(
-            f"{folder}: has no test images; sort them into train/CLASS/ and test/CLASS/ inside the folder"
-        )
-    classes = _subfolders(folder)
-    loose = sorted(f.name for f in folder.iterdir() if f.is_file() and f.suffix.lower() in IMAGE_SUFFIXES)
-    if loose:
-        raise DatasetError(
-            f"{folder / loose[0]}: lies outside the class folders; move it into the folder of its class"
-        )
+    classes, _ = _scan(sides[split], Counter())
     if len(classes) < 2:
         raise DatasetError(
-            f"{folder}: found {len(classes)} class folder(s), need at least 2; put the images of each class "
-            "into a folder named after it"
+            f"{shown(sides[split])}: found {len(classes)} class folder(s), need at least 2; put the images of each "
+            "class into a folder named after it"
         )
-    files = [visible_files(entry) for entry in classes]
-    for entry, found in zip(classes, files, strict=True):
-        if not found:
-            raise DatasetError(f"{entry}: the class folder is empty; add images or remove it")
+    files = [_of_class(entry, ignored) for entry in classes]
     labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(found) for found in files])
-    return tuple(entry.name for entry in classes), [file for found in files for file in found], labels
+    names = tuple(entry.name for entry in classes)
+    return Listing(names, [file for found in files for file in found], labels, ignored)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _of_class(folder: Path, ignored: Counter[str]) -> list[Path]:
+    if not folder.name.isprintable() or shown(folder.name) != folder.name:
+        raise DatasetError(
+            f"{shown(folder)!r}: a class cannot have this name (UTF-8 without line breaks); rename it"
+        )
+    inside, own = _scan(folder, Counter())
+    if not inside and not own:
+        raise DatasetError(f"{folder}: the class folder is empty; add images or remove it")
+    if not own:
+        few = ", ".join(shown(entry.name) for entry in inside[:3])
+        raise DatasetError(
+            f"{folder}: holds only sub-folders ({few}), no images of its own; give the folder whose sub-folders are "
+            f"the classes, or move the images up into {folder.name}/"
+        )
+    return visible_files(folder, ignored)
 
 
-def visible_files(folder: Path) -> list[Path]:
-    """Return all files in and below a folder by name, without hidden ones and what a desktop leaves there."""
-    found = []
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = [sub for sub in subfolders if not sub.startswith(".")]
-        found += [Path(place, n) for n in names if not n.startswith(".") and n.lower() not in IGNORED_FILES]
+def visible_files(folder: Path, ignored: Counter[str] | None = None) -> list[Path]:
+    """Return all files in and below a folder by name, without hidden ones and what a desktop leaves there.
+
+    Links are followed. `ignored` counts what is left out by name.
+
+    Raises
+    ------
+    DatasetError
+        If something cannot be read, is neither a file nor a folder, or a link leads to a folder that is listed already.
+    """
+    ignored = Counter() if ignored is None else ignored
+    found, waiting, listed = [], [folder], set()
+    while waiting:
+        place = waiting.pop()
+        real = place.resolve()
+        if real in listed:
+            raise DatasetError(
+                f"{shown(place)}: leads to {shown(real)}, whose images are listed already; remove the link"
+            )
+        listed.add(real)
+        folders, files = _scan(place, ignored)
+        waiting += folders
+        found += files
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 
 
+def _scan(folder: Path, ignored: Counter[str]) -> tuple[list[Path], list[Path]]:
+    """Return the folders and the files in a folder by name, linked ones too."""
+    kinds: dict[bool, list[Path]] = {True: [], False: []}
+    entry = folder
+    try:
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith(".") or entry.name.lower() in _JUNK:
+                ignored["._*" if entry.name.startswith("._") else entry.name] += 1
+                continue
+            mode = entry.stat().st_mode
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                raise DatasetError(
+                    f"{shown(entry)}: neither a file nor a folder but a pipe, a socket or a device; remove it"
+                )
+            kinds[stat.S_ISDIR(mode)].append(entry)
+    except OSError as error:
+        what = "a link that leads nowhere" if entry.is_symlink() and entry != folder else "cannot be read"
+        raise DatasetError(
+            f"{shown(entry)}: {what} ({error.strerror}), so that its images would be missing; repair or remove it"
+        ) from error
+    return kinds[True], kinds[False]
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as text that can be printed, with hexadecimal digits for bytes that are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+_DECODING = threading.local()
+
+
 def decode_all(files: Sequence[Path], size: int) -> np.ndarray:
-    """Return all files decoded, uint8 (N, size, size, 3); one DatasetError names those that fail."""
+    """Return all files decoded, uint8 (N, size, size, 3); one DatasetError names those that fail.
+
+    What Pillow warns of is passed on with the name of the file.
+    """
     images = np.empty((len(files), size, size, 3), np.uint8)
-    bad = []
+    bad, notes = [], Counter[str]()
+
+    def note(message: Warning | str, *_: object, **__: object) -> None:
+        notes[f"{shown(getattr(_DECODING, 'file', ''))}: {message}"] += 1
+
     # Pillow decodes outside the interpreter's lock, so threads are enough.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("always")
+        warnings.showwarning = note
         results = pool.map(lambda file: _decode(file, size), files)
         for i, result in enumerate(tqdm(results, "decode images", len(files), leave=False, disable=None)):
             if isinstance(result, str):
-                bad.append(f"{files[i]}: {result}")
+                bad.append(f"{shown(files[i])}: {result}")
             else:
                 images[i] = result
+    if notes:
+        warnings.warn(_few(list(notes)), stacklevel=2)
     if bad:
-        more = f"\n… and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise DatasetError(
-            "\n".join(bad[:5]) + more + "\nReplace or remove " + ("it." if len(bad) == 1 else "them.")
-        )
+        raise DatasetError(f"{_few(bad)}\nReplace or remove {'it' if len(bad) == 1 else 'them'}.")
     return images
+
+
+def _few(lines: list[str]) -> str:
+    return "\n".join([*lines[:5], *([f"… and {len(lines) - 5} more"] if len(lines) > 5 else [])])
 
 
 def _decode(file: Path, size: int) -> np.ndarray | str:
     """Return one image, or what is wrong with the file."""
+    _DECODING.file = file
     try:
         with Image.open(file) as opened:
             if opened.mode[0] in "IF":
                 return f"{opened.mode} pixels (more than 8 bits); convert the image to 8-bit grey or RGB"
             # A JPEG of many megapixels is decoded at a fraction of its size, never below the one asked for.
             opened.draft("RGB", (size, size))
-            upright = ImageOps.exif_transpose(opened).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
+            upright = ImageOps.exif_transpose(opened)
+            if upright.has_transparency_data:
+                upright = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, BACKGROUND), upright)
+            return np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
     except UnidentifiedImageError:
         return "not an image that Pillow can read"
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        return f"too large to be decoded ({error}), which does not mean that it is damaged; scale it down"
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         return f"damaged image ({error})"

@@ -56,13 +56,14 @@ def read_prepared(path: Path, remedy: str, *, listing: str | None = None) -> Arr
 
 
 def prepared_once(
-    path: Path, name: str, make: Callable[[], Arrays], *, files: Sequence[Path] | None = None
+    path: Path, name: str, make: Callable[[], Arrays], *, files: Sequence[Path] | None = None, how: str = ""
 ) -> Arrays:
     """Return what `make` returns, and leave it at `path`: a root that cannot be written is warned of.
 
-    With `files`, what is there is read instead as long as their places, sizes and times are the same.
+    With `files`, what is there is read instead as long as their places, sizes and times, and `how` they are read, are
+    the same.
     """
-    listing = {} if files is None else {"listing": _listing_digest(files)}
+    listing = {} if files is None else {"listing": _listing_digest(files, how)}
     if listing and path.exists():
         # A damaged or old cache is no error: the images themselves are at hand.
         with contextlib.suppress(DatasetError):
@@ -78,12 +79,13 @@ def prepared_once(
     return made
 
 
-def _listing_digest(files: Sequence[Path]) -> str:
+def _listing_digest(files: Sequence[Path], how: str) -> str:
     """Return the SHA-256 of places, sizes and times of files, which changes when one of them is touched."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(how.encode())
     for file in files:
         state = file.stat()
-        digest.update(f"{file.resolve().as_posix()}\t{state.st_size}\t{state.st_mtime_ns}\n".encode())
+        line = f"{file.resolve().as_posix()}\t{state.st_size}\t{state.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))  # a file's name need not be UTF-8
     return digest.hexdigest()
 
 

@@ -141,17 +141,23 @@ def _read_torchvision(name: str, split: str, root: Path, download: bool) -> Arra
     source = SOURCES[name]
     cls: Any = getattr(datasets, str(source.torchvision_class))
 
+    files = source.torchvision_files.format(split=split)
+
     def open_(download: bool) -> Any:
         if name == "svhn":
             return cls(root / name, split=split, download=download)
-        if download and name != "fashion_mnist":  # archives are unpacked by `safe_extract`
+        if name == "fashion_mnist":
+            return cls(root, train=split == "train", download=download)
+        if download:  # archives are unpacked by `safe_extract`
             download_url(cls.url, root, cls.filename, cls.tgz_md5)
             safe_extract(root / cls.filename, root)
             (root / cls.filename).unlink()
-            download = False
-        return cls(root, train=split == "train", download=download)
+        parts = [part for part, _ in (*cls.train_list, *cls.test_list)] + [cls.meta["filename"]]
+        lacking = [part for part in parts if not (root / files / part).exists()]
+        if lacking:
+            raise RuntimeError(f"without {', '.join(lacking)}")
+        return cls(root, train=split == "train")
 
-    files = source.torchvision_files.format(split=split)
     data = open_or_download(name, f"{name}/{split}.npz", root, files, open_, download)
     if name == "svhn":
         return Arrays(np.ascontiguousarray(data.data.transpose(0, 2, 3, 1)), data.labels, _DIGITS)

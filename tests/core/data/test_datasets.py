@@ -47,6 +47,16 @@ def test_the_data_root_is_the_argument_then_the_environment_then_the_cache(monke
     assert data_root("~/x") == Path.home() / "x"
 
 
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_data_root_that_is_a_file_is_said(monkeypatch, tmp_path, below):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "file" / below))
+    with pytest.raises(DatasetError, match=f"^IMBAL_DATA .*{tmp_path / 'file'} is a file; give a folder"):
+        load_dataset("mnist5k", "train")
+    with pytest.raises(DatasetError, match=f"^the data root .*{tmp_path / 'file'} is a file; give a folder"):
+        load_dataset("mnist5k", "train", root=tmp_path / "file" / below)
+
+
 def test_the_documented_datasets_are_listed():
     plants = ["plantvillage-apple", "plantvillage-pepper", "plantvillage-tomato"]
     assert list_datasets() == [

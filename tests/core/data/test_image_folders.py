@@ -235,7 +235,208 @@ def test_a_class_that_only_one_side_has_is_named(tmp_path, root):
     assert "no images of class 'd', which test/ has" in folder_error(folder, root)
 
 
+def sides(folder: Path, *places: str) -> Path:
+    for place in places:
+        write_images(folder / place, 1)
+    return folder
+
+
 def test_a_third_side_is_not_silently_left_out(tmp_path, root):
-    for place in ("train/a", "train/b", "test/a", "test/b", "val/a"):
-        write_images(tmp_path / "p" / place, 1)
-    assert "beside train/ and test/ there is val" in folder_error(tmp_path / "p", root)
+    folder = sides(tmp_path / "p", "train/a", "train/b", "test/a", "test/b", "val/a")
+    assert "beside train/ and test/ there is val" in folder_error(folder, root)
+
+
+def test_a_validation_side_is_no_class(tmp_path, root):
+    folder = sides(tmp_path / "p", "train/a", "train/b", "val/a", "val/b")
+    message = folder_error(folder, root)
+    assert "beside train/ there is val; move its images into train/" in message
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Train", "TEST"), ("training", "testing"), ("TRAINING", "test")]
+)
+def test_sides_have_their_usual_names_in_any_case(tmp_path, root, train, test):
+    folder = sides(tmp_path / "p", f"{train}/a", f"{train}/b", f"{test}/a", f"{test}/b")
+    for side in ("train", "test"):
+        assert load_dataset(f"folder:{folder}", side, root=root).class_names == ("a", "b")
+
+
+def test_sides_without_classes_are_not_classes(tmp_path, root):
+    folder = sides(tmp_path / "p", "train", "valid")
+    assert "beside train/ there is valid" in folder_error(folder, root)
+    folder = sides(tmp_path / "q", "training", "test")
+    assert "000.png: lies outside the class folders" in folder_error(folder, root)
+    folder = sides(tmp_path / "r", "test/a", "test/b")
+    assert "has test/ but no train/" in folder_error(folder, root)
+
+
+def test_two_folders_of_one_side_are_refused(tmp_path, root):
+    folder = sides(tmp_path / "p", "train/a", "train/b", "training/a", "training/b")
+    assert "beside train/ there is training" in folder_error(folder, root)
+
+
+def test_an_image_beside_the_sides_is_not_silently_left_out(tmp_path, root):
+    folder = sides(tmp_path / "p", "train/a", "train/b", "test/a", "test/b")
+    write_images(folder, 1)
+    assert f"{folder / '000.png'}: lies outside the class folders" in folder_error(folder, root)
+
+
+def test_a_class_may_be_called_like_a_side(tmp_path, root):
+    folder = sides(tmp_path / "p", "bus", "train")
+    assert load_dataset(f"folder:{folder}", "train", root=root).class_names == ("bus", "train")
+
+
+def test_a_class_folder_that_holds_only_folders_is_refused(tmp_path, root):
+    folder = sides(tmp_path / "p", "cats/black", "cats/white", "dogs")
+    message = folder_error(folder, root)
+    assert f"{folder / 'cats'}: holds only sub-folders (black, white), no images of its own" in message
+
+
+def test_linked_folders_and_files_are_read(photos, root, tmp_path):
+    write_images(tmp_path / "elsewhere", 3, seed=7)
+    (photos / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (photos / "dog" / "linked.png").symlink_to(tmp_path / "elsewhere" / "000.png")
+    data = load_dataset(f"folder:{photos}", "train", root=root, image_size=16)
+    assert data.class_counts.tolist() == [6, 5, 5]
+    assert np.array_equal(data.images[3:6], random_images(3, 16, seed=7))
+
+
+@pytest.mark.parametrize("target", [".", "..", "deep"])
+def test_a_link_that_would_list_images_twice_is_named(photos, root, target):
+    write_images(photos / "cat" / "deep", 1)
+    (photos / "cat" / "again").symlink_to(target)
+    message = folder_error(photos, root)
+    assert str(photos / "cat" / "again") in message and "listed already; remove the link" in message
+
+
+@pytest.mark.parametrize("place", ["cat/gone.png", "gone"])
+def test_a_link_that_leads_nowhere_is_named(photos, root, place):
+    (photos / place).symlink_to(photos / "nothing")
+    message = folder_error(photos, root)
+    assert str(photos / place) in message and "a link that leads nowhere" in message
+
+
+@pytest.mark.parametrize("place", ["", "cat", "cat/deep"])
+def test_a_folder_that_cannot_be_read_is_named(photos, root, place, monkeypatch):
+    write_images(photos / "cat" / "deep", 1)
+    real = Path.iterdir
+
+    def denied(self):
+        if self == photos / place:
+            raise PermissionError(13, "Permission denied")
+        return real(self)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    message = folder_error(photos, root)
+    assert f"{photos / place}: cannot be read (Permission denied)" in message
+
+
+def test_a_pipe_is_named_and_never_opened(photos, root):
+    os.mkfifo(photos / "cat" / "pipe.png")
+    assert f"{photos / 'cat' / 'pipe.png'}: neither a file nor a folder" in folder_error(photos, root)
+
+
+def test_what_is_left_out_is_counted_by_name(photos, root):
+    for junk in ("cat/@eaDir/000.png", "dog/@eaDir/000.png", "__MACOSX/cat/000.png", "cat/._000.png"):
+        write_images((photos / junk).parent, 0)
+        (photos / junk).write_bytes(b"junk")
+    listing = image_folders.list_folder(f"folder:{photos}", "train")
+    assert listing.ignored == {"@eaDir": 2, "__MACOSX": 1, "._*": 1}
+    assert load_dataset(f"folder:{photos}", "train", root=root).class_counts.tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_laid_on_white(photos, root, mode):
+    def hidden(colour):
+        """An image whose left half shows (10, 10, 10), and whose right half hides a colour."""
+        image = Image.new("RGBA", (16, 16), (10, 10, 10, 255))
+        image.paste((*colour, 0), (8, 0, 16, 16))
+        if mode == "P":
+            image = Image.new("P", (16, 16))
+            image.putpalette((10, 10, 10, *colour))
+            image.paste(1, (8, 0, 16, 16))
+            image.info["transparency"] = 1
+        return image.convert(mode)
+
+    hidden((255, 0, 0)).save(photos / "cat" / "000.png")
+    hidden((0, 0, 0)).save(photos / "cat" / "001.png")
+    with Image.open(photos / "cat" / "000.png") as written:
+        assert written.mode == mode
+    red, black = load_dataset(f"folder:{photos}", "train", root=root, image_size=16).images[:2]
+    assert np.array_equal(red, black)
+    assert np.all(red[:, :8] == 10) and np.all(red[:, 8:] == 255)
+
+
+def test_half_transparent_pixels_are_mixed_with_white(photos, root):
+    Image.new("RGBA", (16, 16), (100, 0, 200, 51)).save(photos / "cat" / "000.png")
+    pixel = load_dataset(f"folder:{photos}", "train", root=root, image_size=16).images[0, 5, 5]
+    assert np.abs(pixel - (0.2 * np.array([100, 0, 200]) + 0.8 * 255)).max() <= 1
+
+
+def test_pixels_of_an_older_decoder_are_not_taken_from_the_cache(photos, root, monkeypatch):
+    name = f"folder:{photos}"
+    monkeypatch.setattr(image_folders, "_DECODER", "")
+    load_dataset(name, "train", root=root)
+    monkeypatch.undo()
+    decoded = []
+    real = image_folders._decode
+    monkeypatch.setattr(image_folders, "_decode", lambda *given: decoded.append(given) or real(*given))
+    load_dataset(name, "train", root=root)
+    assert len(decoded) == 12
+
+
+def badly_named(folder: Path, name: bytes) -> Path:
+    try:
+        return Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+    except ValueError:
+        pytest.skip("this file system has only UTF-8 names")
+
+
+def test_a_file_name_that_is_not_utf8_is_read_and_shown(photos, root):
+    file = badly_named(photos / "cat", b"caf\xe9.png")
+    Image.fromarray(random_images(1, 16)[0]).save(photos / "new.png")
+    (photos / "new.png").rename(file)
+    assert len(load_dataset(f"folder:{photos}", "train", root=root).labels) == 13
+    file.write_bytes(b"no png")
+    message = folder_error(photos, root)
+    assert rf"{photos}/cat/caf\xe9.png: not an image" in message
+    message.encode()
+
+
+def test_a_class_name_that_is_not_utf8_is_refused(photos, root):
+    (photos / "cat").rename(badly_named(photos, b"caf\xe9"))
+    message = folder_error(photos, root)
+    assert r"caf\\xe9': a class cannot have this name" in message
+    message.encode()
+
+
+def test_a_folder_whose_path_is_not_utf8_is_read(photos, root):
+    moved = badly_named(photos.parent, b"\xff")
+    photos.rename(moved)
+    assert len(load_dataset(f"folder:{moved}", "train", root=root).labels) == 12
+
+
+def test_what_pillow_warns_of_is_said_with_the_name_of_the_file(photos, root):
+    picture = Image.fromarray(random_images(1)[0])
+    picture.save(photos / "dog" / "odd.jpg", exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00\x12\x01")
+    with pytest.warns(UserWarning) as caught:
+        load_dataset(f"folder:{photos}", "train", root=root)
+    (text,) = {str(warning.message) for warning in caught}
+    assert text.startswith(f"{photos / 'dog' / 'odd.jpg'}: ") and "Corrupt EXIF data" in text
+
+
+def test_a_large_image_is_not_called_damaged(photos, root, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    message = folder_error(photos, root)
+    assert f"{photos / 'cat' / '000.png'}: too large to be decoded (Image size (256 pixels)" in message
+    assert "damaged image" not in message
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.warns(UserWarning, match=r"000\.png: Image size \(256 pixels\)"):
+        assert len(load_dataset(f"folder:{photos}", "train", root=root).labels) == 12
+
+
+@pytest.mark.parametrize("name", ["folder:", "folder: "])
+def test_a_folder_without_a_path_is_refused(root, name, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    with pytest.raises(DatasetError, match=f"'{name}' has no path; write it after the colon"):
+        load_dataset(name, "train", root=root)

@@ -138,6 +138,18 @@ def test_torchvision_downloads_where_it_may_and_its_failure_says_what_to_copy(ro
     assert len(asked) == 1, "nothing is downloaded unasked"
 
 
+def test_a_failed_download_of_places_says_what_is_at_hand(root, places, monkeypatch):
+    (places / "places365_val.txt").unlink()
+    monkeypatch.setattr(
+        "torchvision.datasets.places365.download_and_extract_archive",
+        lambda *_, **__: (_ for _ in ()).throw(OSError("no route to host")),
+    )
+    at_hand = r"places/val_256: incomplete or damaged \(.*, and could not download places \(no route to host"
+    with pytest.raises(DatasetError, match=at_hand):
+        load_dataset("places", "test", root=root, download=True)
+    assert load_dataset("places", "train", root=root, download=True).class_counts.tolist() == [3] * 5
+
+
 def test_scenes_are_a_folder_for_each_side_and_class(root, monkeypatch):
     monkeypatch.setitem(sources.SOURCES, "scenes6", sources.Source(num_classes=2, side=64))
     for side, count in (("train", 3), ("test", 2)):

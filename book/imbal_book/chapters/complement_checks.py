@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+import timeit
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,7 +12,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.benchmark import Timer
 
 from imbal_book.evidence.papers import Paper
 from imbal_book.studies.complement_cross_entropy import ARMS
@@ -125,18 +126,18 @@ def two_class_deviation(images: int = 10_000, *, seed: int = 0) -> float:
 
 
 def step_costs(
-    sizes: Sequence[tuple[int, int]] = ((128, 10), (512, 1000)), *, seconds: float = 0.1
+    sizes: Sequence[tuple[int, int]] = ((128, 10), (512, 1000)), *, turns: int = 10
 ) -> pd.DataFrame:
     """Return what forward and backward of every arm's loss cost on this machine, beside two yardsticks.
 
-    On the same float32 logits, on one thread; the best block of calls counts.
+    On the same float32 logits, on one thread, whose own time is taken; the best turn counts.
 
     Parameters
     ----------
     sizes : sequence of (int, int)
         Images and classes.
-    seconds : float, default=0.1
-        For each loss and size.
+    turns : int, default=10
+        Of each loss at each size.
 
     Returns
     -------
@@ -156,16 +157,14 @@ def step_costs(
             **arms,
             _RELEASED: [released_expression],
         }
-        best = pd.Series(
-            [_best(each, rows, classes, seconds) for each in functions.values()], list(functions)
-        )
+        best = pd.Series([_best(each, rows, classes, turns) for each in functions.values()], list(functions))
         columns["updates per batch"] = pd.Series([len(each) for each in functions.values()], list(functions))
         columns[f"{rows:,} × {classes:,}: µs"] = (1e6 * best).map("{:,.0f}".format)
         columns[f"{rows:,} × {classes:,}: × PyTorch's CE"] = (best / best[_YARDSTICK]).map("{:.1f}".format)
     return pd.DataFrame(columns).rename_axis("loss").reset_index()
 
 
-def _best(objectives: Sequence[_Loss], rows: int, classes: int, seconds: float) -> float:
+def _best(objectives: Sequence[_Loss], rows: int, classes: int, turns: int) -> float:
     """Return the seconds of the fastest run of every objective, forward and backward."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(rows, classes, generator=generator).requires_grad_()
@@ -175,4 +174,9 @@ def _best(objectives: Sequence[_Loss], rows: int, classes: int, seconds: float) 
         for objective in objectives:
             torch.autograd.grad(objective(logits, targets), logits)
 
-    return min(Timer("step()", globals={"step": step}).blocked_autorange(min_run_time=seconds).times)
+    calls, threads = max(1, 20_000 // (rows * classes)), torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine several threads wait for one another, at every call
+    try:
+        return min(timeit.repeat(step, timer=time.thread_time, number=calls, repeat=turns)) / calls
+    finally:
+        torch.set_num_threads(threads)

@@ -204,7 +204,7 @@ def power_table(
             spread += f" ({100 * low:.1f} to {100 * high:.1f})"
         rows.append(
             {
-                "data": dataset,
+                "data": DATA.get(str(dataset), dataset),
                 "imbalance": imbalance,
                 "pairs": parts.pairs,
                 "draws": parts.draws,
@@ -234,6 +234,7 @@ def recalls(labels: pd.DataFrame) -> pd.DataFrame:
     width, by = (10 if labels["label"].max() > 9 else 1), ["imbalance", "readout", "first"]
     tens = labels.assign(first=labels["label"] // width * width, value=labels["recall"])
     tens = tens.groupby([*by, *PAIR], sort=False)[["value", "train_count"]].mean().reset_index()
+    tens = tens.assign(group=tens.groupby(by, sort=False).ngroup()).sort_values(["group", *PAIR])
     found = summarise(tens.astype({"train_count": int}), [*by, "train_count"])
     names = [str(first) if width == 1 else f"{first}-{first + width - 1}" for first in found["first"]]
     return found.assign(
@@ -243,7 +244,11 @@ def recalls(labels: pd.DataFrame) -> pd.DataFrame:
 
 def opening(cells: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
     """Return the words of a page's first sentence: those of :func:`span`, and label, grade and why of a verdict."""
-    words = {"label": verdict.word, "grade": verdict.grade or "none", "why": verdict.explanation}
+    words = {
+        "label": verdict.word,
+        "grade": verdict.grade or "none",
+        "why": verdict.reason or "No gate stood in its way.",
+    }
     return span(cells) | words
 
 

@@ -303,7 +303,7 @@ def test_the_first_sentence_follows_the_records(paper, gains, words):
     found = readings.opening(summarise(minus(frame, "CE"), ["place"]), verdict)
     assert tuple(found[name] for name in ("change", "above", "below", "label")) == words
     assert (found["cells"], found["pairs"], found["grade"]) == ("2", "5", "stand-in")
-    assert found["why"] == verdict.explanation
+    assert found["why"] == "No gate stood in its way."
 
 
 # The paper's scale
@@ -339,6 +339,8 @@ def test_where_cross_entropy_stands_and_whether_the_gate_is_open_follow_the_reco
     verdict = next(v for v in readings.judge_forms(paper.claims["B-1"], frame, ["ResNet-32"]))
     assert verdict.parts["state"].value_counts()["holds"] == 1
     assert ("outside of" in verdict.reason) is not judged, "the page and the rules say the same"
+    why = readings.opening(tables.gains(frame), verdict)["why"]
+    assert why.startswith("The plain arm (CE) is at") is not judged
 
 
 def test_while_nothing_is_recorded_at_the_papers_scale_the_page_says_so():

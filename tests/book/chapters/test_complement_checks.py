@@ -80,7 +80,7 @@ def test_the_deviation_sees_a_wrong_value_and_a_wrong_gradient(monkeypatch, wron
 @pytest.fixture(scope="module")
 def costs():
     threads = torch.get_num_threads()
-    found = checks.step_costs(((2500, 10), (1000, 20)), seconds=0.0)
+    found = checks.step_costs(((2500, 10), (1000, 20)), turns=3)
     assert torch.get_num_threads() == threads, "the number of threads is put back"
     return found.set_index("loss")
 

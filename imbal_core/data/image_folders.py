@@ -130,14 +130,13 @@ def list_folder(name: str, split: str) -> Listing:
             "folder"
         )
     ignored: Counter[str] = Counter()
-    for place in {folder_path(name), sides[split]}:
+    for place in dict.fromkeys((folder_path(name), sides[split])):
         classes, loose = _scan(place, ignored)
-        for file in loose:
-            if file.suffix.lower() in _IMAGE_SUFFIXES:
-                raise DatasetError(
-                    f"{shown(file)}: lies outside the class folders; move it into the folder of its class"
-                )
-    classes, _ = _scan(sides[split], Counter())
+        stray = [file for file in loose if file.suffix.lower() in _IMAGE_SUFFIXES]
+        if stray:
+            raise DatasetError(
+                f"{shown(stray[0])}: lies outside the class folders; move it into the folder of its class"
+            )
     if len(classes) < 2:
         raise DatasetError(
             f"{shown(sides[split])}: found {len(classes)} class folder(s), need at least 2; put the images of each "
@@ -150,20 +149,20 @@ def list_folder(name: str, split: str) -> Listing:
 
 
 def _of_class(folder: Path, ignored: Counter[str]) -> list[Path]:
-    if not folder.name.isprintable() or shown(folder.name) != folder.name:
+    if shown(folder.name) != folder.name or min(folder.name) < " ":
         raise DatasetError(
             f"{shown(folder)!r}: a class cannot have this name (UTF-8 without line breaks); rename it"
         )
-    inside, own = _scan(folder, Counter())
-    if not inside and not own:
+    files = visible_files(folder, ignored)
+    if not files:
         raise DatasetError(f"{folder}: the class folder is empty; add images or remove it")
-    if not own:
-        few = ", ".join(shown(entry.name) for entry in inside[:3])
+    if all(file.parent != folder for file in files):
+        inside = ", ".join(sorted({shown(file.relative_to(folder).parts[0]) for file in files})[:3])
         raise DatasetError(
-            f"{folder}: holds only sub-folders ({few}), no images of its own; give the folder whose sub-folders are "
+            f"{folder}: holds only sub-folders ({inside}), no images of its own; give the folder whose sub-folders are "
             f"the classes, or move the images up into {folder.name}/"
         )
-    return visible_files(folder, ignored)
+    return files
 
 
 def visible_files(folder: Path, ignored: Counter[str] | None = None) -> list[Path]:
@@ -271,7 +270,9 @@ def _decode(file: Path, size: int) -> np.ndarray | str:
             return np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
     except UnidentifiedImageError:
         return "not an image that Pillow can read"
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
         return f"too large to be decoded ({error}), which does not mean that it is damaged; scale it down"
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        return f"damaged image ({error})"
+        # Pillow's own have no number; the system's say that the file cannot be read, and not that it is damaged
+        system = isinstance(error, OSError) and error.errno
+        return f"cannot be read ({error.strerror})" if system else f"damaged image ({error})"

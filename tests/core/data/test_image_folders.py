@@ -410,6 +410,16 @@ def test_a_class_name_that_is_not_utf8_is_refused(photos, root):
     message.encode()
 
 
+def test_a_class_name_with_a_line_break_is_refused(photos, root):
+    (photos / "cat").rename(photos / "c\nat")
+    assert r"c\nat': a class cannot have this name" in folder_error(photos, root)
+
+
+def test_class_names_in_any_script_are_read(photos, root):
+    (photos / "cat").rename(photos / "猫\u00a0é <b>")
+    assert load_dataset(f"folder:{photos}", "train", root=root).class_names[-1] == "猫\u00a0é <b>"
+
+
 def test_a_folder_whose_path_is_not_utf8_is_read(photos, root):
     moved = badly_named(photos.parent, b"\xff")
     photos.rename(moved)
@@ -433,6 +443,27 @@ def test_a_large_image_is_not_called_damaged(photos, root, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     with pytest.warns(UserWarning, match=r"000\.png: Image size \(256 pixels\)"):
         assert len(load_dataset(f"folder:{photos}", "train", root=root).labels) == 12
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read (Permission denied)"),
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
+        (MemoryError("no room for 3 GiB"), "too large to be decoded (no room for 3 GiB)"),
+    ],
+)
+def test_a_file_that_the_machine_cannot_read_is_not_called_damaged(photos, root, monkeypatch, error, message):
+    real = Image.open
+
+    def fail(file):
+        if file.name == "002.png":
+            raise error
+        return real(file)
+
+    monkeypatch.setattr(Image, "open", fail)
+    text = folder_error(photos, root)
+    assert f"{photos / 'cat' / '002.png'}: {message}" in text and "damaged image" not in text
 
 
 @pytest.mark.parametrize("name", ["folder:", "folder: "])

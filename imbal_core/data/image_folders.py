@@ -274,5 +274,6 @@ def _decode(file: Path, size: int) -> np.ndarray | str:
         return f"too large to be decoded ({error}), which does not mean that it is damaged; scale it down"
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         # Pillow's own have no number; the system's say that the file cannot be read, and not that it is damaged
-        system = isinstance(error, OSError) and error.errno
-        return f"cannot be read ({error.strerror})" if system else f"damaged image ({error})"
+        if isinstance(error, OSError) and error.errno:
+            return f"cannot be read ({error.strerror})"
+        return f"damaged image ({error})"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from imbal_book.chapters import Html, number
-from imbal_book.chapters.complement_places import Place, at
-from imbal_book.chapters.readings import headline, interval_text
+from imbal_book.chapters.readings import DATA, headline, interval_text
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.rank_correlation import mean_partial_spearman
@@ -23,6 +23,7 @@ from imbal_core.data.photographs import INATURALIST_CLASSES, PLACES_CLASSES
 __all__ = [
     "CLASS_NAMES",
     "MEASURES",
+    "Place",
     "arm_table",
     "beside_table",
     "change_table",
@@ -80,6 +81,28 @@ _CHANGES: _Words = {
     "number_change": ("difference of units in use (%)", 100, 1),
     "unit_overlap": ("units shared after matching (%)", 100, 1),
 }
+
+
+class Place(NamedTuple):
+    """Where a comparison stands: a network, a data set and an imbalance."""
+
+    form: str
+    dataset: str
+    imbalance: str
+
+    def title(self, *, network: bool = True) -> str:
+        """Return the place in words, such as "CIFAR-10, exponential 100, ResNet-32"."""
+        words = f"{DATA.get(self.dataset, self.dataset)}, {self.imbalance}"
+        return f"{words}, {self.form}" if network else words
+
+
+def at(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
+    """Return the rows of one place."""
+    return frame[
+        (frame["form"] == place.form)
+        & (frame["dataset"] == place.dataset)
+        & (frame["imbalance"] == place.imbalance)
+    ]
 
 
 def not_run(profile: str) -> Html:

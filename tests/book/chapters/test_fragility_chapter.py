@@ -7,7 +7,7 @@ from fragility_records import LATENTS, records
 from scipy.stats import spearmanr
 
 from imbal_book.chapters import cnn_fragility as chapter
-from imbal_book.chapters.complement_places import Place
+from imbal_book.chapters.cnn_fragility import Place
 from imbal_book.chapters.readings import judge_forms
 from imbal_book.evidence.papers import load_paper
 from imbal_book.pictures import fragility_pictures as pictures

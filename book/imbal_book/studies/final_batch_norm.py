@@ -8,13 +8,15 @@ layer works: is it more than a shift of the threshold, and does it matter at inf
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
@@ -40,6 +42,7 @@ __all__ = [
     "ARMS",
     "BASE_BATCH_SIZE",
     "BASE_IMBALANCE",
+    "EVERY_ARM",
     "MECHANISM_ARMS",
     "NETWORKS",
     "OWN_START",
@@ -72,6 +75,7 @@ MECHANISM_ARMS: dict[str, dict[str, Any]] = {
     "logit adjustment": {"loss": "logit-adjustment"},
     "label smoothing": {"loss": "label-smoothing"},
 }
+EVERY_ARM = ARMS | MECHANISM_ARMS
 #: What the book calls the networks.
 NETWORKS = {
     "small_cnn": "small network",
@@ -87,7 +91,7 @@ OWN_START = " (timm's start)"
 _PAPER_RATIO = "rare-1000-10-150-7"
 #: Without batch norm inside a network bears less. Of 1e-4 and 3e-4, and for SGD of 1e-2 and 3e-2, the rate with the
 #: lower validation loss of the plain arm (apple, the first pair of seeds).
-_FOLDED: dict[str, Any] = {"learning_rate": 3e-4}
+_FOLDED: dict[str, Any] = {"fold_batch_norm": True, "learning_rate": 3e-4}
 #: The optimizer of profile paper.
 _SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 3e-2, "weight_decay": 5e-4}
 _SOFTMAX, _REMOVED = "softmax", "removed at inference"
@@ -96,33 +100,65 @@ _SOFTMAX, _REMOVED = "softmax", "removed at inference"
 #: (split seed, training seed): four draws with two trainings each. Every beginning of the list has as many of the
 #: one kind and of the other as it can, so that a grid that stops early still tells the two variances apart.
 PAIRS = ((0, 0), (1, 1), (2, 0), (3, 1), (0, 1), (1, 0), (2, 1), (3, 0))
+#: Timm's own start has runs of these pairs, for a split and its training shared their seed.
+_OWN_PAIRS = ((0, 0), (1, 1), (2, 2))
+_BOTH = ("plain", "final BN")
+_BASE = RunConfig(
+    study="final_batch_norm",
+    profile="smoke",
+    dataset="mnist5k-8",
+    imbalance=_PAPER_RATIO,
+    model="small_cnn",
+    epochs=5,
+    optimizer="adamw",
+    learning_rate=0.006,
+    schedule="one-cycle",
+    batch_size=BASE_BATCH_SIZE,
+    head_start="linear",
+)
+_LAPTOP: dict[str, Any] = {
+    "profile": "laptop",
+    "model": "timm:tf_efficientnet_lite0",
+    "pretrained": True,
+    "image_size": 128,
+    "epochs": 6,
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-2,
+    "augment": "flip",
+}
+#: The paper's networks at 224 pixels; optimiser, rate, batch and augmentation are our choice.
+_PAPER: dict[str, Any] = {
+    "profile": "paper",
+    "pretrained": True,
+    "image_size": 224,
+    "epochs": 10,
+    "optimizer": "sgd",
+    "learning_rate": 1e-3,
+    "augment": "flip",
+    "precision": "bf16",
+    "float32_head": True,
+}
+#: Questions beside the paper's arms: a split by leaf, other imbalances, other batch sizes.
+_SIDE_QUESTIONS: tuple[dict[str, Any], ...] = (
+    {"split_groups": True},
+    *({"imbalance": f"rare-1000-{rare}-150-7"} for rare in (100, 33, 3)),
+    *({"batch_size": size} for size in (16, 256)),
+)
+
+
+def _of_plants(**changes: Any) -> list[RunConfig]:
+    return [dataclasses.replace(_BASE, dataset=f"plantvillage-{plant}", **changes) for plant in PLANTS]
 
 
 def _runs(
-    base: RunConfig, arms: Iterable[Mapping[str, Any]], pairs: Iterable[tuple[int, int]]
+    bases: Iterable[RunConfig], arms: Iterable[str], pairs: Iterable[tuple[int, int]]
 ) -> list[RunConfig]:
+    """Return every base with every arm, pair by pair."""
     return [
-        dataclasses.replace(base, split_seed=split_seed, train_seed=train_seed, **changes)
+        dataclasses.replace(base, split_seed=split_seed, train_seed=train_seed, **EVERY_ARM[arm])
         for split_seed, train_seed in pairs
-        for changes in arms
+        for base, arm in itertools.product(bases, arms)
     ]
-
-
-def _smoke() -> list[RunConfig]:
-    base = RunConfig(
-        study="final_batch_norm",
-        profile="smoke",
-        dataset="mnist5k-8",
-        imbalance=_PAPER_RATIO,
-        model="small_cnn",
-        epochs=5,
-        optimizer="adamw",
-        learning_rate=0.006,
-        schedule="one-cycle",
-        batch_size=BASE_BATCH_SIZE,
-        head_start="linear",
-    )
-    return _runs(base, ARMS.values(), PAIRS[:2])
 
 
 def _laptop() -> list[RunConfig]:
@@ -130,92 +166,36 @@ def _laptop() -> list[RunConfig]:
 
     The runs with timm's own start of the head come last: they show what that start does to the plain arm.
     """
-    base = RunConfig(
-        study="final_batch_norm",
-        profile="laptop",
-        dataset="plantvillage-apple",
-        imbalance=_PAPER_RATIO,
-        model="timm:tf_efficientnet_lite0",
-        pretrained=True,
-        image_size=128,
-        epochs=6,
-        optimizer="adamw",
-        learning_rate=1e-3,
-        weight_decay=1e-2,
-        schedule="one-cycle",
-        batch_size=BASE_BATCH_SIZE,
-        augment="flip",
-        head_start="linear",
-    )
-    both = (ARMS["plain"], ARMS["final BN"])
-    of_plant = [dataclasses.replace(base, dataset=f"plantvillage-{plant}") for plant in PLANTS]
-    folded = [dataclasses.replace(one, fold_batch_norm=True, **_FOLDED) for one in of_plant]
-    runs = [run for pair in PAIRS for one in of_plant for run in _runs(one, ARMS.values(), [pair])]
-    runs += [run for one in of_plant for run in _runs(one, both, [(2, 2)])]  # timm's start has this pair
-    runs += _runs(base, MECHANISM_ARMS.values(), PAIRS[:5])
-    runs += [run for pair in PAIRS[:5] for one in folded for run in _runs(one, both, [pair])]
-    runs += _runs(dataclasses.replace(base, **_SGD), both, PAIRS[:5])
-    own = dataclasses.replace(base, head_start="own")
-    return runs + _side_questions(base, PAIRS[:3]) + _own_start(own)
+    plants, few = _of_plants(**_LAPTOP), PAIRS[:5]
+    runs = _runs(plants, ARMS, PAIRS) + _runs(plants, _BOTH, _OWN_PAIRS[2:])
+    runs += _runs(plants[:1], MECHANISM_ARMS, few)
+    runs += _runs(_of_plants(**_LAPTOP | _FOLDED), _BOTH, few)
+    runs += _runs(_of_plants(**_LAPTOP | _SGD)[:1], _BOTH, few)
+    runs += _side_questions(plants[0], PAIRS[:3])
+    own = _of_plants(**_LAPTOP, head_start="own")
+    runs += _runs(own, ARMS, _OWN_PAIRS) + _runs(own[:1], MECHANISM_ARMS, _OWN_PAIRS)
+    return runs + _side_questions(own[0], _OWN_PAIRS)
 
 
 def _side_questions(base: RunConfig, pairs: Iterable[tuple[int, int]]) -> list[RunConfig]:
-    """Return plain and final BN under a split by leaf, other imbalances and other batch sizes."""
-    both = (ARMS["plain"], ARMS["final BN"])
-    changes: list[dict[str, Any]] = [{"split_groups": True}]
-    changes += [{"imbalance": f"rare-1000-{rare}-150-7"} for rare in (100, 33, 3)]
-    changes += [{"batch_size": size} for size in (16, 256)]
-    pairs = list(pairs)
-    return [run for change in changes for run in _runs(dataclasses.replace(base, **change), both, pairs)]
-
-
-def _own_start(base: RunConfig) -> list[RunConfig]:
-    """Return the runs whose head starts as timm draws it; split and training share their seed."""
-    pairs = [(seed, seed) for seed in range(3)]
-    of_plant = [dataclasses.replace(base, dataset=f"plantvillage-{plant}") for plant in PLANTS]
-    runs = [run for pair in pairs for one in of_plant for run in _runs(one, ARMS.values(), [pair])]
-    return runs + _runs(base, MECHANISM_ARMS.values(), pairs) + _side_questions(base, pairs)
+    return [
+        run
+        for changes in _SIDE_QUESTIONS
+        for run in _runs([dataclasses.replace(base, **changes)], _BOTH, pairs)
+    ]
 
 
 def _paper() -> list[RunConfig]:
-    """Return the paper's networks at 224 pixels; optimiser, rate, batch and augmentation are our choice."""
-    base = RunConfig(
-        study="final_batch_norm",
-        profile="paper",
-        dataset="plantvillage-apple",
-        imbalance=_PAPER_RATIO,
-        model="vgg19",
-        pretrained=True,
-        image_size=224,
-        epochs=10,
-        learning_rate=1e-3,
-        schedule="one-cycle",
-        batch_size=BASE_BATCH_SIZE,
-        augment="flip",
-        precision="bf16",
-        head_start="linear",
-        float32_head=True,
-    )
     pairs = [(split_seed, train_seed) for train_seed in range(2) for split_seed in range(5)]
-    both = (ARMS["plain"], ARMS["final BN"])
-    bases = [
-        dataclasses.replace(base, model=model, dataset=f"plantvillage-{plant}")
-        for model in ("vgg19", "resnet34")
-        for plant in PLANTS
-    ]
-    runs = [run for one in bases for run in _runs(one, ARMS.values(), pairs)]
-    runs += [run for one in bases for run in _runs(dataclasses.replace(one, split_groups=True), both, pairs)]
-    return runs + [run for one in bases for run in _runs(one, MECHANISM_ARMS.values(), pairs)]
+    bases = [base for model in ("vgg19", "resnet34") for base in _of_plants(**_PAPER, model=model)]
+    by_leaf = [dataclasses.replace(base, split_groups=True) for base in bases]
+    parts = ((bases, ARMS), (by_leaf, _BOTH), (bases, MECHANISM_ARMS))
+    return [run for group, arms in parts for base in group for run in _runs([base], arms, pairs)]
 
 
 def grid(profile: str) -> list[RunConfig]:
-    """Return every run of the study at one scale, in the order in which they are worth having.
-
-    Parameters
-    ----------
-    profile : {"smoke", "laptop", "paper"}
-    """
-    return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
+    """Return every run of the study in profile "smoke", "laptop" or "paper", those most worth having first."""
+    return {"smoke": lambda: _runs([_BASE], ARMS, PAIRS[:2]), "laptop": _laptop, "paper": _paper}[profile]()
 
 
 def arm(config: RunConfig) -> str:
@@ -227,31 +207,24 @@ def arm(config: RunConfig) -> str:
         If no arm has this loss and this final layer.
     """
     names = ("loss", "final_batch_norm", "final_batch_norm_affine", "final_batch_norm_momentum")
-    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig) if field.name in names}
     found = {name: getattr(config, name) for name in names}
-    for name, changes in {**ARMS, **MECHANISM_ARMS}.items():
-        if not config.loss_options and found == {**defaults, **changes}:
+    for name, changes in EVERY_ARM.items():
+        if not config.loss_options and found == {key: getattr(_BASE, key) for key in names} | changes:
             return name
     raise ValueError(f"no arm of final_batch_norm has {found} with {dict(config.loss_options)}")
 
 
 def form(config: RunConfig) -> str:
     """Return the network, and what else differs from the paper's arms: the batch size, a grouped split."""
-    network = NETWORKS.get(config.model, config.model)
-    parts = [
-        f"{network}{OWN_START}"
-        if config.model.startswith("timm:") and config.head_start == "own"
-        else network
-    ]
-    if config.batch_size != BASE_BATCH_SIZE:
-        parts.append(f"batch {config.batch_size}")
-    if config.split_groups:
-        parts.append("leaf-grouped split")
-    if config.fold_batch_norm:
-        parts.append("batch norms folded")
-    if config.optimizer == "sgd" and config.profile == "laptop":
-        parts.append("SGD")
-    return ", ".join(parts)
+    own = config.model.startswith("timm:") and config.head_start == "own"
+    parts = {
+        NETWORKS.get(config.model, config.model) + (OWN_START if own else ""): True,
+        f"batch {config.batch_size}": config.batch_size != BASE_BATCH_SIZE,
+        "leaf-grouped split": config.split_groups,
+        "batch norms folded": config.fold_batch_norm,
+        "SGD": config.optimizer == "sgd" and config.profile == "laptop",
+    }
+    return ", ".join(part for part, there in parts.items() if there)
 
 
 def measure(
@@ -261,31 +234,21 @@ def measure(
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Return the measurements of one run.
+    """Return the measurements of one run of two classes, the second rare.
 
-    Parameters
-    ----------
-    prepared : PreparedRun
-        Two classes, the second rare.
-    device : torch.device
-    checkpoint : Path, optional
-        Where training leaves its state after each epoch.
-    progress : bool, default=True
-        Show a bar over the epochs.
+    ``checkpoint`` is where training leaves its state after each epoch; ``progress`` shows a bar over the epochs.
 
     Returns
     -------
     dict
-        ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with F1, precision and recall
-        of the rare class, mean confidence and cross entropy on validation and test images; ``readouts``:
-        "softmax"; with the layer "removed at inference", the logits before it; without it "logit adjusted" by
-        the training counts; and with either what validation images choose: "temperature"; "threshold moved" to
-        their best F1; "balanced threshold", that to their best F1 if both classes were equally frequent, as they
-        are in the test. Each is that of `imbal_book.studies.rare_class_scores.readout_scores`. ``thresholds`` and
-        ``temperature`` are what was chosen. ``margins``: of "softmax" and "removed at inference" and of each
-        side, "test" and "valid", see `studies.rare_class_scores.class_margins`. ``layer``: what the final layer
-        has learnt, a number per class.
-        ``shared_groups``: see `leaf_leakage`; of a data set that knows which leaf an image shows.
+        ``train_counts``, ``valid_counts``, ``test_counts``; ``history``, `rare_class_scores.epoch_scores` of validation
+        and test images after every epoch; ``readouts``, `rare_class_scores.readout_scores` of "softmax"; with the layer
+        of "removed at inference", the logits before it; without it of "logit adjusted" by the training counts; and of
+        what validation images choose: "temperature", "threshold moved" to their best F1, and "balanced threshold", to
+        their best F1 if both classes were equally frequent, as they are in the test. ``thresholds`` and
+        ``temperature`` are what was chosen; ``margins``, `rare_class_scores.class_margins` of "softmax" and "removed at
+        inference", of "test" and "valid"; ``layer``, what the final layer has learnt, a number per class;
+        ``shared_groups``, see `leaf_leakage`, of a data set that knows which leaf an image shows.
     """
     run = train_run(
         prepared,
@@ -323,20 +286,9 @@ def measure(
 def leaf_leakage(split: Split, labels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """Return how many test images show a leaf that is also in training.
 
-    Parameters
-    ----------
-    split : Split
-        One whose test images are drawn from the pool.
-    labels : ndarray of int, shape (N,)
-        Of the pool.
-    groups : ndarray of str, shape (N,)
-        The leaf of each image of the pool.
-
-    Returns
-    -------
-    dict
-        As `imbal_core.data.splits.shared_groups`, less what is undefined without validation images; and
-        ``test_by_class``, the share among the test images of each class.
+    Of a split whose test images are drawn from the pool, with the classes and the leaves (N,) of the pool:
+    `imbal_core.data.splits.shared_groups`, less what is undefined without validation images, and ``test_by_class``, the
+    share among the test images of each class.
     """
     shares: dict[str, Any] = {k: v for k, v in shared_groups(split, groups).items() if np.isfinite(v)}
     of_class = [split.test[labels[split.test] == k] for k in range(2)]
@@ -353,19 +305,13 @@ def _logits(run: TrainedRun, side: str, taps: Mapping[str, str]) -> dict[str, np
 
 
 def _layer(run: TrainedRun) -> dict[str, list[float]]:
-    """Return running mean and variance, scale and shift of the final layer."""
+    """Return running mean and variance, scale and shift of the final layer; 1 and 0 where it has none to learn."""
     norm = run.network.final_batch_norm
-    assert isinstance(norm, FinalBatchNorm) and norm.running_mean is not None and norm.running_var is not None
-    count = norm.num_features
-    weight = torch.ones(count) if norm.weight is None else norm.weight
-    bias = torch.zeros(count) if norm.bias is None else norm.bias
-    parts = {
-        "running_mean": norm.running_mean,
-        "running_var": norm.running_var,
-        "weight": weight,
-        "bias": bias,
-    }
-    return {name: values.detach().double().tolist() for name, values in parts.items()}
+    assert isinstance(norm, FinalBatchNorm)
+    parts: dict[str, Tensor | None] = {name: getattr(norm, name) for name in ("running_mean", "running_var")}
+    parts["weight"] = torch.ones(norm.num_features) if norm.weight is None else norm.weight
+    parts["bias"] = torch.zeros(norm.num_features) if norm.bias is None else norm.bias
+    return {name: values.detach().double().tolist() for name, values in parts.items() if values is not None}
 
 
 def _chosen_on_validation(
@@ -390,47 +336,37 @@ def _chosen_on_validation(
 
 
 def frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores of all arms and readouts in long form.
+    """Return the scores of all arms and readouts in long form, see `imbal_book.run.long_frames.score_frame`.
 
-    Parameters
-    ----------
-    records : DataFrame
-        As `imbal_book.chapters.Chapter.frame` returns it.
-
-    Returns
-    -------
-    DataFrame
-        Columns key, profile, form (see `form`), model, dataset, imbalance ("1000:10"), split_seed, train_seed,
-        readout (an arm, or "ARM, READOUT"), metric and value. Metrics: f1_minority, f1_majority, recall_minority,
-        recall_majority, precision_minority, accuracy, auroc, auprc, f1_best, ece, confidence (fractions); of an arm
-        itself also epochs_to_f1, the first epoch with a test F1 of the rare class of `F1_LEVEL` or more, one more
-        than all epochs if it was never reached. Two more readouts of an arm have f1_minority only: "epoch of best
-        F1" and "epoch of lowest loss", both chosen on validation images, the first such epoch of several.
+    A readout is an arm, or "ARM, READOUT". Metrics are those of `rare_class_scores.long_scores`; of an arm itself also
+    epochs_to_f1, see `epochs_to`. Two more readouts of an arm have f1_minority only: "epoch of best F1" and "epoch of
+    lowest loss", both chosen on validation images, the first such epoch of several.
     """
-    rows = []
-    for identity, name, measured in long_frames.identified(records, describe):
-        for readout, scores in measured["readouts"].items():
-            values = long_scores(scores)
-            if readout == _SOFTMAX:
-                values["epochs_to_f1"] = epochs_to(measured["history"]["test_f1_minority"])
-            full = name if readout == _SOFTMAX else f"{name}, {readout}"
-            rows += [{**identity, "readout": full, "metric": m, "value": float(v)} for m, v in values.items()]
-        for readout, epoch in _chosen_epochs(measured["history"]).items():
-            value = measured["history"]["test_f1_minority"][epoch]
-            rows.append(
-                {**identity, "readout": f"{name}, {readout}", "metric": "f1_minority", "value": value}
-            )
-    return pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "metric", "value"])
+    return long_frames.score_frame(records, describe, _readouts, _values)
+
+
+def _readouts(
+    _: Mapping[str, Any], arm: str, measured: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for readout, scores in measured["readouts"].items():
+        yield arm if readout == _SOFTMAX else f"{arm}, {readout}", scores
+    history = measured["history"]
+    if "valid_f1_minority" in history:
+        epochs = {"best F1": np.argmax(history["valid_f1_minority"])}
+        epochs["lowest loss"] = np.argmin(history["valid_loss"])
+        for choice, epoch in epochs.items():
+            yield f"{arm}, epoch of {choice}", {"f1_minority": history["test_f1_minority"][epoch]}
+
+
+def _values(readout: str, scores: Mapping[str, Any], measured: Mapping[str, Any]) -> Mapping[str, float]:
+    if "confusion" not in scores:
+        return scores
+    own = {"epochs_to_f1": epochs_to(measured["history"]["test_f1_minority"])} if readout in EVERY_ARM else {}
+    return {**long_scores(scores), **own}
 
 
 def always_rare(test_counts: Sequence[int]) -> float:
-    """Return the F1 of the rare class for a network that calls every test image rare: 2/3 on a balanced test.
-
-    Parameters
-    ----------
-    test_counts : sequence of int
-        Images of the large and of the rare class.
-    """
+    """Return the F1 of calling every test image rare, of (large, rare) test counts: 2/3 on a balanced test."""
     others, rare = test_counts
     return 2 * rare / (2 * rare + others)
 
@@ -438,16 +374,6 @@ def always_rare(test_counts: Sequence[int]) -> float:
 def epochs_to(f1: Sequence[float], level: float = F1_LEVEL) -> int:
     """Return the first epoch, from 1, with at least that F1; one more than all where there is none."""
     return next((epoch for epoch, value in enumerate(f1, 1) if value >= level), len(f1) + 1)
-
-
-def _chosen_epochs(history: Mapping[str, list[float]]) -> dict[str, int]:
-    """Return the epochs, from 0, that validation images choose; none without them."""
-    if "valid_f1_minority" not in history:
-        return {}
-    return {
-        "epoch of best F1": int(np.argmax(history["valid_f1_minority"])),
-        "epoch of lowest loss": int(np.argmin(history["valid_loss"])),
-    }
 
 
 def epoch_frame(records: pd.DataFrame) -> pd.DataFrame:

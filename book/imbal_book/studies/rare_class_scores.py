@@ -23,49 +23,41 @@ def rare_margin(logits: np.ndarray) -> np.ndarray:
 
 
 def class_margins(labels: np.ndarray, logits: np.ndarray) -> list[list[float]]:
-    """Return the margin of the rare class of every image, class by class, with four digits.
+    """Return for each class the margin of the rare class of its images (N, 2), in their order, with four digits.
 
     All that two probabilities say is in their margin, so that a score which nobody thought of can be had from a
     record without training again.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (N,)
-    logits : ndarray of shape (N, 2)
-
-    Returns
-    -------
-    list of list of float
-        For each class its images in their order.
     """
     margin = rare_margin(logits.astype(np.float64))
     return [[float(f"{value:.4g}") for value in margin[labels == k]] for k in range(2)]
 
 
 def epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Return what is kept of every epoch.
+    """Return what is kept of every epoch, of labels (N,) and logits (N, 2).
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (N,)
-    logits : ndarray of shape (N, 2)
-
-    Returns
-    -------
-    dict
-        ``f1_minority``, ``precision_minority``, ``recall_minority``, ``confidence`` (mean of the largest
-        probability), fractions; ``cross_entropy`` in nats.
+    F1, precision and recall of the rare class and confidence, the mean of the largest probability, are fractions;
+    cross_entropy is in nats.
     """
     wide = logits.astype(np.float64)
-    confusion = metrics.confusion_counts(labels, wide.argmax(1), 2)
     probabilities = softmax(wide, axis=1)
     true = np.clip(probabilities[np.arange(len(labels)), labels], np.finfo(float).tiny, None)
+    scores = _of_confusion(metrics.confusion_counts(labels, wide.argmax(1), 2))
     return {
-        "f1_minority": float(metrics.f1_per_class(confusion)[RARE]),
-        "precision_minority": float(metrics.per_class_precision(confusion)[RARE]),
-        "recall_minority": float(metrics.per_class_recall(confusion)[RARE]),
+        **{name: scores[name] for name in ("f1_minority", "precision_minority", "recall_minority")},
         "confidence": float(probabilities.max(1).mean()),
         "cross_entropy": float(-np.log(true).mean()),
+    }
+
+
+def _of_confusion(confusion: np.ndarray) -> dict[str, float]:
+    f1, recall = metrics.f1_per_class(confusion), metrics.per_class_recall(confusion)
+    return {
+        "f1_minority": float(f1[RARE]),
+        "f1_majority": float(f1[1 - RARE]),
+        "recall_minority": float(recall[RARE]),
+        "recall_majority": float(recall[1 - RARE]),
+        "precision_minority": float(metrics.per_class_precision(confusion)[RARE]),
+        "accuracy": metrics.accuracy(confusion),
     }
 
 
@@ -102,27 +94,6 @@ def readout_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
 
 
 def long_scores(recorded: Mapping[str, Any]) -> dict[str, float]:
-    """Return the scores of a readout by metric, fractions.
-
-    Parameters
-    ----------
-    recorded : mapping
-        Of `readout_scores`.
-
-    Returns
-    -------
-    dict
-        f1_minority, f1_majority, recall_minority, recall_majority, precision_minority, accuracy, auroc, auprc,
-        f1_best, ece, confidence.
-    """
-    confusion = np.asarray(recorded["confusion"])
-    f1, recall = metrics.f1_per_class(confusion), metrics.per_class_recall(confusion)
-    return {
-        "f1_minority": float(f1[RARE]),
-        "f1_majority": float(f1[1 - RARE]),
-        "recall_minority": float(recall[RARE]),
-        "recall_majority": float(recall[1 - RARE]),
-        "precision_minority": float(metrics.per_class_precision(confusion)[RARE]),
-        "accuracy": metrics.accuracy(confusion),
-        **{name: float(recorded[name]) for name in ("auroc", "auprc", "f1_best", "ece", "confidence")},
-    }
+    """Return the scores of a readout of `readout_scores` by metric: fractions, those of the confusion first."""
+    names = ("auroc", "auprc", "f1_best", "ece", "confidence")
+    return _of_confusion(np.asarray(recorded["confusion"])) | {name: float(recorded[name]) for name in names}

@@ -1,6 +1,7 @@
 """The study of the final batch norm: its grids, what is measured on one network, and its long frames."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections import Counter
@@ -33,7 +34,7 @@ PLAIN = {
     "final_batch_norm_momentum": 0.01,
 }
 BOTH = ("plain", "final BN")
-EVERY_ARM = {**study.ARMS, **study.MECHANISM_ARMS}
+EVERY_ARM = study.EVERY_ARM
 
 
 def cells(profile):
@@ -67,8 +68,60 @@ def test_draws_and_trainings_are_crossed_from_the_first_pairs_on():
         fair = [c for c in build_grid(NAME, profile) if c.head_start == "linear"]
         plain = {(c.split_seed, c.train_seed) for c in fair if study.arm(c) == "plain"}
         assert len({s for s, _ in plain}) > 2 and len({t for _, t in plain}) > 1
-    main = [(c.split_seed, c.train_seed) for c in build_grid(NAME, "laptop")[:96]]
-    assert tuple(dict.fromkeys(main)) == study.PAIRS
+    first = build_grid(NAME, "laptop")[: len(study.ARMS) * len(LEAVES) * len(study.PAIRS)]
+    assert tuple(dict.fromkeys((c.split_seed, c.train_seed) for c in first)) == study.PAIRS
+
+
+LITE, OWN = "EfficientNet-Lite0", "EfficientNet-Lite0 (timm's start)"
+LEAVES = [f"plantvillage-{plant}" for plant in study.PLANTS]
+APPLE, FEW, EQUAL = LEAVES[:1], study.PAIRS[:3], [(0, 0), (1, 1), (2, 2)]
+CROSSED = [(split, training) for split in range(5) for training in range(2)]
+
+
+def sides(name, pairs):
+    """Return the laws of the side questions of a network: both arms on one plant."""
+    others = {f"{name}, leaf-grouped split": 10, f"{name}, batch 16": 10, f"{name}, batch 256": 10}
+    return {(other, rare): [(BOTH, APPLE, pairs)] for other, rare in others.items()} | {
+        (name, rare): [(BOTH, APPLE, pairs)] for rare in (100, 33, 3)
+    }
+
+
+#: Profile -> network and rare images of training -> which arms on which data sets with which pairs of seeds.
+LAWS = {
+    "smoke": {("small network", 10): [(study.ARMS, ["mnist5k-8"], study.PAIRS[:2])]},
+    "laptop": {
+        (LITE, 10): [
+            (study.ARMS, LEAVES, study.PAIRS),
+            (BOTH, LEAVES, EQUAL[2:]),
+            (study.MECHANISM_ARMS, APPLE, study.PAIRS[:5]),
+        ],
+        (f"{LITE}, batch norms folded", 10): [(BOTH, LEAVES, study.PAIRS[:5])],
+        (f"{LITE}, SGD", 10): [(BOTH, APPLE, study.PAIRS[:5])],
+        **sides(LITE, FEW),
+        (OWN, 10): [(study.ARMS, LEAVES, EQUAL), (study.MECHANISM_ARMS, APPLE, EQUAL)],
+        **sides(OWN, EQUAL),
+    },
+    "paper": {
+        (name + ending, 10): [(arms, LEAVES, CROSSED)]
+        for name in ("VGG19", "ResNet34")
+        for ending, arms in (("", EVERY_ARM), (", leaf-grouped split", BOTH))
+    },
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_grid_holds_every_arm_on_every_plant_with_every_pair_of_seeds(profile):
+    found = {}
+    for c in build_grid(NAME, profile):
+        place = (study.form(c), int(c.imbalance.split("-")[2]))
+        found.setdefault(place, []).append((study.arm(c), c.dataset, (c.split_seed, c.train_seed)))
+    expected = {
+        place: [run for law in laws for run in itertools.product(*law)]
+        for place, laws in LAWS[profile].items()
+    }
+    assert {place: Counter(runs) for place, runs in found.items()} == {
+        place: Counter(runs) for place, runs in expected.items()
+    }
 
 
 def test_the_laptop_profile_ends_with_what_was_recorded_with_timms_own_start():
@@ -80,44 +133,20 @@ def test_the_laptop_profile_ends_with_what_was_recorded_with_timms_own_start():
         learning_rate=1e-3, weight_decay=1e-2, schedule="one-cycle", batch_size=64, augment="flip",
     )  # fmt: skip
     assert grid[0] == base
-    main = [(config.train_seed, config.dataset, study.arm(config)) for config in grid[:36]]
-    assert main == [
-        (seed, f"plantvillage-{plant}", arm)
-        for seed in range(3)
-        for plant in ("apple", "pepper", "tomato")
-        for arm in ("plain", "final BN", "weighted loss", "final BN + weighted loss")
-    ]
     free = ("dataset", "imbalance", "batch_size", "split_groups", "split_seed", "train_seed", *PLAIN)
     same = {name: getattr(base, name) for name in free}
     assert {dataclasses.replace(config, **same) for config in grid} == {base}
-    variants = Counter((study.form(config), config.imbalance, study.arm(config)) for config in grid[36:])
-    lite = "EfficientNet-Lite0 (timm's start)"
-    expected = {(lite, "rare-1000-10-150-7", arm) for arm in study.MECHANISM_ARMS}
-    expected |= {(f"{lite}, leaf-grouped split", "rare-1000-10-150-7", arm) for arm in BOTH}
-    expected |= {(f"{lite}, batch {size}", "rare-1000-10-150-7", arm) for size in (16, 256) for arm in BOTH}
-    expected |= {(lite, f"rare-1000-{rare}-150-7", arm) for rare in (100, 33, 3) for arm in BOTH}
-    assert variants == dict.fromkeys(expected, 3), "three seeds each"
-    assert {config.dataset for config in grid[36:]} == {"plantvillage-apple"}
 
 
-def test_the_paper_profile_has_both_networks_three_plants_and_ten_seeds():
-    grid = build_grid(NAME, "paper")
-    main = Counter((c.model, c.dataset, study.arm(c)) for c in grid if not c.split_groups)
-    plants = [f"plantvillage-{plant}" for plant in study.PLANTS]
-    assert main == {(n, p, a): 10 for n in ("vgg19", "resnet34") for p in plants for a in EVERY_ARM}
-    assert {(c.image_size, c.epochs, c.pretrained, c.imbalance) for c in grid} == {
-        (224, 10, True, "rare-1000-10-150-7")
-    }
-    assert [study.arm(c) for c in grid[:4]] == list(study.ARMS)
-    assert Counter(study.arm(c) for c in grid if c.split_groups) == dict.fromkeys(BOTH, 60)
-
-
-def test_the_smoke_profile_is_the_same_skew_on_digits_from_scratch():
-    grid = build_grid(NAME, "smoke")
-    assert {(c.dataset, c.imbalance, c.model, c.pretrained) for c in grid} == {
-        ("mnist5k-8", "rare-1000-10-150-7", "small_cnn", False)
-    }
-    assert Counter(study.arm(c) for c in grid) == dict.fromkeys(study.ARMS, 2)
+@pytest.mark.parametrize(
+    ("profile", "names", "values"),
+    [
+        ("paper", ("image_size", "epochs", "pretrained", "imbalance"), (224, 10, True, "rare-1000-10-150-7")),
+        ("smoke", ("imbalance", "model", "pretrained"), ("rare-1000-10-150-7", "small_cnn", False)),
+    ],
+)
+def test_the_papers_scale_and_the_digits_keep_the_papers_counts(profile, names, values):
+    assert {tuple(getattr(c, name) for name in names) for c in build_grid(NAME, profile)} == {values}
 
 
 def test_a_run_of_no_arm_is_named():

@@ -117,7 +117,7 @@ def balanced_accuracy(confusion: ArrayLike) -> float:
 def expected_calibration_error(
     probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor, bins: int = 15
 ) -> float:
-    r"""Return how far confidence is from accuracy, sum_b n_b / N |accuracy_b - confidence_b|.
+    r"""Return how far confidence is from accuracy, ``sum_b n_b / N |accuracy_b - confidence_b|``.
 
     An image's confidence is its largest probability; bin b holds confidences in ((b - 1) / B, b / B]. Guo, C. et al.
     (2017), "On Calibration of Modern Neural Networks", equation 3.

@@ -138,6 +138,15 @@ def test_a_page_works_without_a_network_in_both_themes_and_on_a_narrow_screen(ad
     assert backgrounds["light"] != backgrounds["dark"]
 
 
+def test_the_ledger_shows_what_its_address_asks_for_and_says_how_many(address, tmp_path):
+    dom, console, _ = open_page(f"{address}/book/claims.html?label=undecided", tmp_path)
+    rows = re.findall(r'<tr id="[^"]+" ([^>]*)>', dom)
+    shown = [row for row in rows if "hidden" not in row]
+    assert console == "" and rows
+    assert shown == [row for row in rows if 'data-label="undecided"' in row]
+    assert re.search(rf"<output[^>]*>{len(shown)} of {len(rows)} claims</output>", dom)
+
+
 def test_the_entry_page_opens_the_landing_page(address, tmp_path):
     dom, _, _ = open_page(f"{address}/index.html", tmp_path)
     assert "The four papers" in dom

@@ -44,8 +44,10 @@ class ImageDataset:
 
     Attributes
     ----------
-    name, split : str
-        As given to `load_dataset`.
+    name : str
+        As given to `load_dataset`, as is split.
+    split : str
+        "train" or "test".
     images : ndarray of uint8, shape (N, H, W, 3)
         RGB.
     labels : ndarray of int64, shape (N,)

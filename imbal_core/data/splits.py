@@ -37,8 +37,10 @@ class Split:
 
     Attributes
     ----------
-    train, valid : ndarray of int64
-        Indices into the training pool, ascending, disjoint.
+    train : ndarray of int64
+        Indices into the training pool, ascending.
+    valid : ndarray of int64
+        Further indices into it, ascending, disjoint from the first.
     test : ndarray of int64
         Indices into the test set: all of it, untouched. Or, of a data set without one, indices into the pool,
         ascending, disjoint from the other two.

@@ -16,6 +16,7 @@ from imbal_book.build import notebooks
 from imbal_book.build.deviations import register
 from imbal_book.build.ledger import claim_rows, ledger_table, score, seeds_table
 from imbal_book.build.pages import chapter_card, status_table
+from imbal_book.build.reference import command_reference, library_reference
 from imbal_book.run.checkout import checkout_folder
 from imbal_book.run.records import RecordStore
 from imbal_core._checks.names import unknown_name
@@ -67,7 +68,9 @@ def stage_book(repo: Path, copies: Mapping[str, Path]) -> Path:
     stage = repo / "_build" / "book"
     shutil.rmtree(stage / "book", ignore_errors=True)
     shutil.copytree(repo / "book", stage / "book", ignore=shutil.ignore_patterns("imbal_book", "__pycache__"))
-    shutil.copy2(repo / "_config.yml", stage)
+    for name in ("_config.yml", "CHANGELOG.md", "CONTRIBUTING.md"):
+        if (repo / name).is_file():
+            shutil.copy2(repo / name, stage)
     generated = stage / "book" / "_generated"
     generated.mkdir()
     records = RecordStore(repo / "results").read()
@@ -77,7 +80,9 @@ def stage_book(repo: Path, copies: Mapping[str, Path]) -> Path:
         "score": score(rows),
         "ledger": ledger_table(rows),
         "seeds": seeds_table(rows),
-        "deviations": register(records),
+        "deviations": register(records, list(copies)),
+        "library": library_reference(),
+        "commands": command_reference(),
     }
     landing = (repo / "book" / "index.md").read_text(encoding="utf-8")
     for chapter in re.findall(r"_generated/card_(\w+)\.md", landing):

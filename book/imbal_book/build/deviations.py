@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -41,16 +41,20 @@ def effect_text(frame: pd.DataFrame, effect: Mapping[str, str]) -> str:
     )
 
 
-def register(records: Iterable[Record]) -> str:
+def register(records: Iterable[Record], chapters: Sequence[str] = ()) -> str:
     """Return the register as HTML, a table per paper with a row for each of its open points.
 
     Parameters
     ----------
     records : iterable of Record
         From which the effects are computed; smoke records do not count.
+    chapters : sequence of str, optional
+        The order of the papers, by their studies.
     """
     real = [record for record in records if record.config["profile"] != "smoke"]
-    return "\n".join(_section(load_paper(name), real) for name in list_papers())
+    papers = [load_paper(name) for name in list_papers()]
+    order = [*chapters, *(paper.study for paper in papers)]
+    return "\n".join(_section(p, real) for p in sorted(papers, key=lambda paper: order.index(paper.study)))
 
 
 def _section(paper: Paper, records: list[Record]) -> str:

@@ -1,5 +1,6 @@
 """The book built around hand-made chapters: what is staged, and its pages: no network, no warning, every part there."""
 
+import inspect
 import json
 import re
 import shutil
@@ -12,12 +13,26 @@ import pytest
 from executed_copies import glued_verdict
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+import imbal_core
 from imbal_book.build import notebooks
 from imbal_book.build.book import BookError, build_book, find_notebook, list_notebooks, stage_book
 from imbal_book.evidence.papers import list_papers, load_paper
 
 ROOT = Path(__file__).parents[3]
-PAGES = ["index", "claims", "deviations", "seeds", "reading", "glossary", "status", "references"]
+PAGES = [
+    "index",
+    "claims",
+    "deviations",
+    "seeds",
+    "library",
+    "commands",
+    "contributing",
+    "changelog",
+    "reading",
+    "glossary",
+    "status",
+    "references",
+]
 
 
 def fake_run(source, destination, parameters, **options):
@@ -81,7 +96,8 @@ class Links(HTMLParser):
 def html(tmp_path_factory) -> Path:
     repo = tmp_path_factory.mktemp("repo")
     shutil.copytree(ROOT / "book", repo / "book")
-    shutil.copy2(ROOT / "_config.yml", repo)
+    for name in ("_config.yml", "CHANGELOG.md", "CONTRIBUTING.md"):
+        shutil.copy2(ROOT / name, repo)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(notebooks, "run_notebook", fake_run)
         index = build_book(repo, jobs=1)
@@ -185,6 +201,19 @@ def test_launch_and_download_buttons_point_at_files_that_exist(html, pages):
             if "/blob/main/" in link or "/raw/main/" in link:
                 assert (ROOT / re.split("/(?:blob|raw)/main/", link)[1]).is_file(), link
         assert any("colab.research.google.com" in link for link in links)
+
+
+def test_the_reference_has_every_public_name_and_every_command(html):
+    library = (html / "book" / "library.html").read_text(encoding="utf-8")
+    for name in imbal_core.__all__:
+        assert f'id="imbal_core.{name}"' in library, name
+        _, _, attributes = (inspect.getdoc(getattr(imbal_core, name)) or "").partition("Attributes\n---")
+        listed = re.findall(r"^(\w+, .*) :", attributes, re.M)
+        assert not listed, f"{name}: a line for each of {listed}, for Sphinx takes the first for a type"
+    assert 'id="imbal_core.CategoryCenters.partial_fit"' in library and "set_fit_request" not in library
+    commands = (html / "book" / "commands.html").read_text(encoding="utf-8")
+    for command in ("imbal plan", "imbal run", "imbal data show", "imbal records add"):
+        assert f"Usage: {command}" in commands, command
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ def rules_table() -> Html:
     rows = [("label", label, when) for label, when in rules.labels]
     rows += [("part", side.replace("_", " "), when) for side, when in rules.parts.items()]
     rows += [("grade", entry["grade"], entry["when"]) for entry in rules.content["grades"]]
-    rows += [(name, "", str(rules.content[name])) for name in ("unit", "averages", "size", "words")]
+    rows += [(name, "", str(rules.content[name])) for name in ("unit", "ranks", "averages", "size", "words")]
     shown = pd.DataFrame(rows, columns=["rule", "", "what it says"])
     note = (
         f"<p>Declared on {rules.declared}, before the records that they judge; confidence "

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from imbal_book.chapters import Html, number
-from imbal_book.chapters.readings import DATA, headline, interval_text
+from imbal_book.chapters.readings import DATA, headline
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.papers import Paper
-from imbal_book.evidence.rank_correlation import mean_partial_spearman
+from imbal_book.evidence.rank_correlation import bootstrap, partial_spearman
 from imbal_book.evidence.verbs import PAIR, minus, summarise
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies.cnn_fragility import ARMS, EXPERIMENT_ARMS, NETWORKS
@@ -213,32 +213,24 @@ def correlation_table(labels: pd.DataFrame, where: Sequence[Place]) -> pd.DataFr
     Returns
     -------
     DataFrame
-        A row per place and measure: Spearman's correlation and the partial one, mean over runs with 95 % interval,
-        and the number of runs. Places with fewer than eight classes are left out: so few ranks say nothing.
+        A row per place and measure: Spearman's correlation and the partial one, mean over runs with the 95 % interval
+        of resampled classes and draws (`imbal_book.evidence.rank_correlation.bootstrap`), and the number of classes
+        that have the measure in every run.
     """
     rows = []
     for place in where:
-        part = _of_arms(labels, place, [PLAIN])
-        if part["label"].nunique() < 8:
-            continue
-        wide = part.pivot(index=[*PAIR], columns="label", values=["recall", "train_count", *MEASURES])
-        recall, counts = wide["recall"].to_numpy(), wide["train_count"].to_numpy()
+        part = _of_arms(labels, place, [PLAIN]).set_index([*PAIR, "label"])
         for measure, name in MEASURES.items():
-            plain, partial = (
-                _correlation(wide[measure].to_numpy(), recall, given)
-                for given in (np.zeros_like(counts), counts)
-            )
-            rows.append((place.title(), name, plain, partial, len(wide)))
-    columns = ["place", "measure", "correlation with recall", "the same, class size held", "runs"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _correlation(values: np.ndarray, recall: np.ndarray, given: np.ndarray) -> str:
-    try:
-        found = mean_partial_spearman(values, recall, given)
-    except ValueError:
-        return "undefined"
-    return interval_text(found, scale=1, digits=2, sign=True)
+            columns = part[[measure, "recall", "train_count"]]
+            texts = []
+            for given in (["recall"], ["recall", "train_count"]):
+                found = bootstrap(partial_spearman, columns[[measure, *given]])
+                text = number(found.mean, *found.interval(0.95), scale=1, digits=2, sign=True)
+                texts.append(text if len(found.values) else "undefined")
+            classes = columns[measure].unstack().notna().all().sum()
+            rows.append((place.title(), name, *texts, classes))
+    names = ["place", "measure", "correlation with recall", "the same, class size held", "classes"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _texts(rows: pd.DataFrame, words: _Words, by: Sequence[str] = (), *, sign: bool = False) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from imbal_book.evidence.rank_correlation import bootstrap, rank_contrast
 from imbal_book.evidence.rules import Gate, Part, Rules
 from imbal_book.evidence.statistics import (
     mean_interval,
@@ -129,7 +130,9 @@ def _cell(part: Part, dataset: str, imbalance: str, frame: pd.DataFrame, form: s
     if other != (form, imbalance):
         beside = pairs_of(*other)
         values = (values - (beside[part.a] - beside[part.b])).dropna()
-    if part.compare == "spread":
+    if part.compare == "rank":
+        values, mean, interval = _ranks(part, frame, (dataset, imbalance, form))
+    elif part.compare == "spread":
         means = pairs.groupby(level="split_seed").mean()
         values = means[part.a]
         mean, interval = _spread(values, means[part.b])
@@ -156,6 +159,24 @@ def _cell(part: Part, dataset: str, imbalance: str, frame: pd.DataFrame, form: s
         "state": "not run",
     }
     return _Cell(row, interval)
+
+
+def _ranks(
+    part: Part, frame: pd.DataFrame, place: tuple[str, str, str]
+) -> tuple[pd.Series, float, Callable[[float], tuple[float, float]]]:
+    """Return each run's contrast of rank correlations over classes where it is defined, their mean and its interval."""
+    here = frame[(frame[["dataset", "imbalance", "form"]] == [*place]).all(axis=1)]
+    names = [part.a, part.b, str(part.of)]
+    here = here[here["readout"].isin(names) & here["metric"].str.startswith(f"{part.metric} ")]
+    if here.empty:
+        return (
+            pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=_SEEDS)),
+            math.nan,
+            lambda _: (-2.0, 2.0),
+        )
+    wide = here.pivot(index=[*_SEEDS, "metric"], columns="readout", values="value")
+    found = bootstrap(rank_contrast, wide[names], bounds=(-2.0, 2.0))
+    return found.values, found.mean, found.interval
 
 
 def _beside(form: str, other: str | None) -> str:

@@ -1,94 +1,153 @@
-"""Rank correlation with another quantity held fixed, within runs and over them."""
+"""Rank correlation over classes with another quantity held fixed, and its interval over classes and draws."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from imbal_book.evidence.statistics import CONFIDENCE, Interval, mean_interval
-
-__all__ = ["mean_partial_spearman", "partial_spearman"]
+__all__ = ["Bootstrapped", "bootstrap", "partial_spearman", "rank_contrast"]
 
 # What is left of ranks that the others explain wholly is their rounding.
 _NOTHING = 1e-9
+#: Fewest different classes of a resample: three ranks and one that is held leave a correlation of 1 or -1.
+_FEWEST = 4
 
 
-def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
-    r"""Return the rank correlation of x and y with one or more other quantities held fixed.
+def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike | None = None) -> np.ndarray:
+    r"""Return the rank correlation of x and y with another quantity, z, held fixed; without one Spearman's own.
 
-    The Pearson correlation of what is left of the ranks of x and y after a linear regression on the ranks of the
-    others; for one other, z,
+    The Pearson correlation of what is left of the ranks of x and y after a linear regression on the ranks of z,
 
     .. math:: (r_{xy} - r_{xz} r_{yz}) / \sqrt{(1 - r_{xz}^2)(1 - r_{yz}^2)}
 
-    with Spearman's :math:`r`. Equal values share the mean of their ranks.
+    with Spearman's :math:`r`. Equal values share the mean of their ranks; a z that is constant holds nothing.
 
     Parameters
     ----------
-    x, y : array-like of shape (n,)
-    given : array-like of shape (n,) or (n, m)
-        A row with a NaN, here or in x or y, is left out.
+    x, y, given : array-like of shape (..., n)
+        One value for each class, say; finite.
 
     Returns
     -------
-    float
-        In [-1, 1]; NaN where fewer rows than m + 3 are left, or `given` explains x or y wholly, as it does a
-        constant.
+    ndarray of shape (...)
+        In [-1, 1]; NaN where x or y is constant, or z explains one of them wholly.
 
     Raises
     ------
     ValueError
-        If the lengths differ.
+        If the shapes differ, or a value is not finite.
     """
-    left, right = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    others = np.asarray(given, dtype=np.float64)
-    others = others[:, None] if others.ndim == 1 else others
-    if left.ndim != 1 or left.shape != right.shape or others.ndim != 2 or len(others) != len(left):
+    sides = [np.asarray(values, dtype=np.float64) for values in (x, y, *(() if given is None else (given,)))]
+    if len({side.shape for side in sides}) > 1 or sides[0].ndim < 1 or not sides[0].shape[-1]:
         raise ValueError(
-            "x, y and given must be of one length, (n,), (n,) and (n,) or (n, m), got "
-            f"{left.shape}, {right.shape} and {np.asarray(given).shape}."
+            f"x, y and given must have one shape, (..., n), got {[side.shape for side in sides]}."
         )
-    rows = np.isfinite(left) & np.isfinite(right) & np.isfinite(others).all(axis=1)
-    if rows.sum() < others.shape[1] + 3:
-        return float("nan")
-    ranks = stats.rankdata(np.column_stack([left, right, others])[rows], axis=0)
-    ranks -= ranks.mean(axis=0)
-    solution = np.linalg.lstsq(ranks[:, 2:], ranks[:, :2], rcond=None)[0]
-    rest = ranks[:, :2] - ranks[:, 2:] @ solution
-    lengths = np.linalg.norm(rest, axis=0)
-    if (lengths <= _NOTHING * len(rest) ** 1.5).any():
-        return float("nan")
-    return float(np.clip(rest[:, 0] @ rest[:, 1] / lengths.prod(), -1.0, 1.0))
+    if not all(np.isfinite(side).all() for side in sides):
+        raise ValueError("x, y and given must be finite: leave out a class that has no value.")
+    left, right, *held = (stats.rankdata(side, axis=-1) - (side.shape[-1] + 1) / 2 for side in sides)
+    for other in held:
+        square = (other**2).sum(axis=-1, keepdims=True)
+        weight = other / np.where(square > 0, square, 1)
+        left, right = (side - (side * other).sum(axis=-1, keepdims=True) * weight for side in (left, right))
+    lengths = [np.sqrt((side**2).sum(axis=-1)) for side in (left, right)]
+    some = np.minimum(*lengths) > _NOTHING * sides[0].shape[-1] ** 1.5
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.clip((left * right).sum(axis=-1) / (lengths[0] * lengths[1]), -1.0, 1.0)
+    return np.where(some, found, np.nan)
 
 
-def mean_partial_spearman(
-    x: ArrayLike, y: ArrayLike, given: ArrayLike, confidence: float = CONFIDENCE
-) -> Interval:
-    """Return the mean over runs of `partial_spearman` within each, with its Student-t interval over runs.
+def rank_contrast(a: ArrayLike, b: ArrayLike, of: ArrayLike) -> np.ndarray:
+    """Return the correlation of a with ``of`` at equal b, less that of b with ``of`` at equal a; in [-2, 2], (...)."""
+    return partial_spearman(a, of, b) - partial_spearman(b, of, a)
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrapped:
+    """A statistic of runs, and what resampled classes and draws make of its mean.
+
+    Attributes
+    ----------
+    values : Series of float, indexed by split_seed and train_seed
+        Of the runs where it is defined.
+    replicates : ndarray, sorted
+    bounds : (float, float)
+        What the statistic can be.
+    """
+
+    values: pd.Series
+    replicates: np.ndarray
+    bounds: tuple[float, float]
+
+    @property
+    def mean(self) -> float:
+        """Return the mean over runs; NaN without any."""
+        return float(self.values.mean())
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the quantiles of the replicates; all that is possible where these are too few for the confidence."""
+        rest = (1 - confidence) / 2
+        if rest * len(self.replicates) < 1:
+            return self.bounds
+        low, high = np.quantile(self.replicates, [rest, 1 - rest])
+        return float(low), float(high)
+
+
+def bootstrap(
+    statistic: Callable[..., np.ndarray],
+    columns: pd.DataFrame,
+    *,
+    bounds: tuple[float, float] = (-1.0, 1.0),
+    replicates: int = 2000,
+    seed: int = 0,
+) -> Bootstrapped:
+    """Return the mean over runs of a statistic over classes, with resamples of the classes and of the draws.
+
+    Every resample takes as many classes, the same for all runs, and as many draws of the split, with all of their runs,
+    both with replacement. So its spread is that of other classes and other draws, and never leaves what the statistic
+    can be. A resample with fewer than four different classes is taken again, one without any value left out.
 
     Parameters
     ----------
-    x, y, given : array-like of shape (R, n)
-        A row is a run, with one value for each class, say. Runs without a correlation are left out.
-    confidence : float, default=0.95
+    statistic : callable
+        From arrays of shape (..., n), one for each column, to one of shape (...); NaN where undefined.
+    columns : DataFrame
+        Indexed by split_seed, train_seed and the class. A class of which a run lacks a value is left out.
+    bounds : (float, float)
+    replicates : int, default=2000
+    seed : int, default=0
+        Of the resamples: the same records have the same interval.
 
     Raises
     ------
     ValueError
-        If the shapes differ, or no run has a correlation.
+        If fewer than four classes have a value in every run.
+
+    References
+    ----------
+    Owen, A. B. (2007). "The pigeonhole bootstrap": crossed factors are resampled each for itself.
     """
-    arrays = [np.asarray(values, dtype=np.float64) for values in (x, y, given)]
-    if arrays[0].ndim != 2 or len({array.shape for array in arrays}) > 1:
+    wide = columns.astype(float).unstack(columns.index.names[-1])
+    arrays = np.stack([wide[name].to_numpy() for name in map(str, columns)])
+    arrays = arrays[:, :, np.isfinite(arrays).all(axis=(0, 1))]
+    classes = arrays.shape[-1]
+    if classes < _FEWEST:
         raise ValueError(
-            f"x, y and given must have one shape, (R, n), got {[array.shape for array in arrays]}."
+            f"{classes} classes have a value in each of {len(wide)} runs: expected {_FEWEST} or more."
         )
-    found = np.array([partial_spearman(*row) for row in zip(*arrays, strict=True)])
-    found = found[np.isfinite(found)]
-    if len(found) == 0:
-        raise ValueError("no run has a correlation: its classes are too few, or all alike.")
-    interval = mean_interval(found, confidence)
-    if interval.n == 1:
-        return interval
-    low, high = np.clip([interval.low, interval.high], -1.0, 1.0)
-    return Interval(interval.mean, float(low), float(high), interval.n, interval.sd)
+    generator = np.random.default_rng(seed)
+    chosen = generator.integers(classes, size=(replicates, classes))
+    while (few := np.array([len(set(row)) < _FEWEST for row in chosen.tolist()])).any():
+        chosen[few] = generator.integers(classes, size=(few.sum(), classes))
+    draws, of_draw = np.unique(wide.index.get_level_values("split_seed"), return_inverse=True)
+    times = generator.multinomial(len(draws), np.full(len(draws), 1 / len(draws)), size=replicates)
+    values = statistic(*arrays[:, :, chosen].swapaxes(1, 2))
+    weights = np.where(np.isfinite(values), times[:, of_draw], 0)
+    total = weights.sum(axis=1)
+    means = (np.nan_to_num(values) * weights).sum(axis=1)[total > 0] / total[total > 0]
+    of_runs = pd.Series(statistic(*arrays), wide.index, dtype=float).dropna()
+    return Bootstrapped(of_runs, np.sort(means), bounds)

@@ -14,7 +14,7 @@ from imbal_core._checks.names import unknown_name
 
 __all__ = ["Gate", "Part", "Rules", "RulesError", "load_rules", "parse_rules"]
 
-_COMPARE = ("mean", "sign", "spread")
+_COMPARE = ("mean", "sign", "spread", "rank")
 
 
 class RulesError(ValueError):
@@ -40,8 +40,12 @@ class Part:
         What is added to the form's name; that form's difference is subtracted.
     dataset : str or None
         The one data set of which it speaks.
-    compare : {"mean", "sign", "spread"}
-        What is compared: differences; their signs; the logarithm of the ratio of standard deviations over draws.
+    compare : {"mean", "sign", "spread", "rank"}
+        What is compared: differences; their signs; the logarithm of the ratio of standard deviations over draws; over
+        classes, the rank correlation of ``a`` with ``of`` at equal ``b`` and that of ``b`` with ``of`` at equal ``a``,
+        where ``metric`` begins the names of the metrics of single classes.
+    of : str or None
+        The readout with which ranks are correlated.
     """
 
     part: str
@@ -54,6 +58,7 @@ class Part:
     against_form: str | None = None
     dataset: str | None = None
     compare: str = "mean"
+    of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,10 @@ def _claim(name: str, entry: Any, sides: Mapping[str, str]) -> list[Part] | str 
             raise unknown_name(f"side of {name}, {part.part}", part.side, sides, RulesError)
         if part.compare not in _COMPARE:
             raise unknown_name(f"comparison of {name}, {part.part}", part.compare, _COMPARE, RulesError)
+        if (part.compare == "rank") != (part.of is not None):
+            raise RulesError(
+                f"claim {name!r}, {part.part}: 'of' stands with compare: rank, and with nothing else"
+            )
         if part.margin < 0 or (part.side == "equal" and not part.margin):
             raise RulesError(f"claim {name!r}, {part.part}: margin is {part.margin}, expected one above 0")
         parts.append(part)

@@ -2,8 +2,8 @@
 
 Two questions, two kinds of cell. In a cell with an exponential imbalance one network is trained on as many images in
 all, balanced and imbalanced, and on the imbalanced ones with three cost-sensitive losses; the features of each are
-summarised per class. In a cell with a step imbalance the rare classes have few images, the same few repeated, or as
-many distinct ones, at equal numbers of steps: does diversity matter, or number?
+summarised per class. In a cell with a step imbalance the number of images of the rare classes and how many of them are
+distinct vary separately, at equal numbers of steps: does diversity matter, or number?
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ __all__ = [
 #: Arms of a cell with an exponential imbalance. Focal loss and ASL have the options of the authors' code.
 ARMS = ("CE balanced", "CE imbalanced", "LDAM-DRW", "Focal", "ASL")
 #: Arms of a cell with a step imbalance, all with cross entropy: what the rare classes have.
-EXPERIMENT_ARMS = ("Few", "Repeated", "Repeated, not augmented", "Distinct")
+EXPERIMENT_ARMS = (
+    *("Few", "Repeated", "Repeated, not augmented", "Distinct"),
+    *("Half", "Half, copied", "Quarter, copied"),
+)
 #: What the book calls the networks.
 NETWORKS = {
     "small_cnn": "small network",
@@ -96,7 +99,9 @@ def _experiment(base: RunConfig, seeds: _Seeds) -> list[_Place]:
     """Return the arms of a cell; ``base`` is its run with a step imbalance, in which the rare classes have few.
 
     A split's few images of a class are among its many. Every arm takes as many steps: with few images the epoch
-    goes on to another permutation of all.
+    goes on to another permutation of all. "Half, copied" has every rare image twice, and so as many images as
+    "Distinct". Half the number at as many distinct images is "Half", half the distinct images at the same number
+    "Quarter, copied".
     """
     pool, classes = _POOL[base.dataset]
     images = round(pool * base.imbalance_scale) * classes
@@ -107,6 +112,9 @@ def _experiment(base: RunConfig, seeds: _Seeds) -> list[_Place]:
             "Repeated": {"sampler": "over-sample"},
             "Repeated, not augmented": {"sampler": "over-sample", "augment": "none"},
             "Distinct": {"imbalance": "balanced"},
+            "Half": {"imbalance": "step-2", "epoch_images": images},
+            "Half, copied": {"imbalance": "step-2", "sampler": "over-sample"},
+            "Quarter, copied": {"imbalance": "step-4", "sampler": "over-sample"},
         },
         seeds,
     )

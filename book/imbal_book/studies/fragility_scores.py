@@ -11,18 +11,24 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from imbal_book.evidence.rank_correlation import partial_spearman
 from imbal_book.evidence.verbs import CELL, PAIR, minus
 from imbal_book.run.long_frames import IDENTITY
 from imbal_book.studies.latent_readings import changes
 from imbal_book.studies.latent_summaries import TOP
 
-__all__ = ["GAINS", "PLAIN", "scores"]
+__all__ = ["GAINS", "PLAIN", "UNEVEN", "scores"]
 
 #: The arm whose parts (true positives, minority classes ...) are readouts without its name before them.
 PLAIN = "CE imbalanced"
+#: Arms whose classes differ in size, all of them.
+UNEVEN = (PLAIN, "LDAM-DRW", "Focal", "ASL")
 #: Readout with metric gain_few -> the two arms of the experiment whose difference in recall_few it is.
-GAINS = {"more copies": ("Repeated", "Few"), "more diverse images": ("Distinct", "Repeated")}
+GAINS = {
+    "more copies": ("Repeated", "Few"),
+    "more diverse images": ("Distinct", "Repeated"),
+    "twice the number": ("Half, copied", "Half"),
+    "twice the distinct images": ("Half, copied", "Quarter, copied"),
+}
 
 #: Part of an arm ("" is the arm itself), metric, column of the label frame, the classes over which its mean is taken.
 _MEANS = (
@@ -37,10 +43,11 @@ _MEANS = (
     ("top K only", "recall_few", "recall_only", "few"),
     ("without top K", "recall_few", "recall_without", "few"),
 )
-#: Part of an arm -> two columns of the label frame: the one whose correlation with recall it is, the other held fixed.
-_CORRELATED = {
-    "diversity, size held": ("effective_rank_train", "train_count"),
-    "size, diversity held": ("train_count", "effective_rank_train"),
+#: Part of an imbalanced arm with a metric for each class, "class 0" and so on -> column of the label frame.
+_OF_CLASSES = {
+    "diversity of a class": "effective_rank_train",
+    "size of a class": "train_count",
+    "recall of a class": "recall",
 }
 _RUN = [*IDENTITY, "readout"]
 
@@ -61,15 +68,15 @@ def scores(runs: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
         Parts of an arm are readouts "ARM, PART", and only "PART" of `PLAIN`. "true positives" and "false negatives":
         magnitude_gap over the classes that have both. "minority classes" and "majority classes": magnitude_gap and
         range_gap_equal. "top K only" and "without top K", the classifier with only the K = 10 first units of each class
-        or all others: recall_few and agreement with the whole. "diversity, size held" and "size, diversity held":
-        partial_correlation with recall over classes, of effective_rank_train or the number of training images
-        with the other held fixed. A mark to compare with: "half of the logit", top_k_share 0.5.
+        or all others: recall_few and agreement with the whole. A mark to compare with: "half of the logit", top_k_share
+        0.5. "diversity of a class" (effective_rank_train), "size of a class" (training images) and "recall of a class",
+        with a metric for each class, of the arms of `UNEVEN`.
         Of two arms: those of `GAINS`. "imbalanced training" and "another seed": magnitude_change, number_change and
         unit_overlap (`latent_readings.changes`) between a network of "CE balanced" and one of `PLAIN` or of its own
         arm with the next split seed, which says how much two trainings of the same kind differ; means over the classes
         of which both comparisons have one.
     """
-    rows = [*_means(labels), *_of_runs(runs), *_correlations(labels), *_compared(runs)]
+    rows = [*_means(labels), *_of_runs(runs), *_of_classes(labels), *_compared(runs)]
     found = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*_RUN, "metric", "value"])
     few = found[found["metric"] == "recall_few"]
     for name, (a, b) in GAINS.items():
@@ -111,11 +118,13 @@ def _of_runs(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield plain.assign(readout="half of the logit", metric="top_k_share", value=0.5)
 
 
-def _correlations(labels: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for _, run in labels.groupby("key", sort=False):
-        for part, (x, held) in _CORRELATED.items():
-            value = partial_spearman(run[x], run["recall"], run[held])
-            yield _named(run.head(1)[_RUN].assign(value=value), part, "partial_correlation")
+def _of_classes(labels: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    if labels.empty:
+        return
+    uneven = labels[labels["readout"].isin(UNEVEN)]
+    for name, column in _OF_CLASSES.items():
+        metric = "class " + uneven["label"].astype(str)
+        yield _named(uneven, name, "").assign(metric=metric, value=uneven[column].astype(float))
 
 
 def _compared(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:

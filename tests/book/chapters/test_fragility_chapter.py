@@ -104,8 +104,7 @@ def test_diversity_is_drawn_for_every_class_and_arm(labels):
     assert one["diversity"].iloc[1] == pytest.approx(np.mean(ranks))
 
 
-def test_correlations_are_within_runs_and_need_eight_classes(labels):
-    assert chapter.correlation_table(labels, [PLACE]).empty, "four classes are too few"
+def test_correlations_are_within_runs_and_say_where_nothing_is_left(labels):
     rng = np.random.default_rng(0)
     wide = pd.concat([labels.assign(label=labels["label"] + 4 * part) for part in range(3)])
     wide = wide.assign(recall=rng.random(len(wide)), effective_rank=rng.random(len(wide)))
@@ -117,7 +116,10 @@ def test_correlations_are_within_runs_and_need_eight_classes(labels):
     text = table.loc["effective rank, test FE", "correlation with recall"]
     assert text.startswith(f"{np.mean(each):+.2f} (")
     assert table.loc["effective rank, test FE", "the same, class size held"] != text
-    assert set(table["runs"]) == {3}
+    assert set(table["classes"]) == {12}
+    ordered = wide.assign(recall=wide["train_count"])
+    left = chapter.correlation_table(ordered, [PLACE])["the same, class size held"]
+    assert set(left) == {"undefined"}
 
 
 def test_tables_name_what_was_not_attempted(frame):

@@ -15,6 +15,7 @@ from imbal_book.evidence.judgement import (
     judge_parts,
     label_of,
 )
+from imbal_book.evidence.rank_correlation import partial_spearman
 from imbal_book.evidence.rules import Gate, Part, RulesError, load_rules, parse_rules
 
 RULES = load_rules()
@@ -154,6 +155,34 @@ def test_spread_compares_standard_deviations_over_draws():
     data = frame({"new": rng.normal(0, 0.1, 40), "old": rng.normal(0, 1, 40)})
     found = judge_parts([part("below", compare="spread")], CELLS, data, "net", RULES).iloc[0]
     assert found["state"] == "holds" and found["mean"] == pytest.approx(math.log(0.1), abs=0.4)
+
+
+def ranked(orders, size=(5, 4, 3, 2, 1)):
+    """Return a frame in which, in each draw, recall has the first order and diversity the second."""
+    rows = [
+        frame({"diversity": [d], "size": [n], "recall": [r]}, metric=f"class {place}", draws=[draw])
+        for draw, (recall, diversity) in enumerate(orders)
+        for place, (r, d, n) in enumerate(zip(recall, diversity, size, strict=True))
+    ]
+    return pd.concat(rows).assign(train_seed=0)
+
+
+RANKS = part(a="diversity", b="size", of="recall", metric="class", compare="rank")
+
+
+def test_ranks_over_classes_are_compared_with_the_other_held_and_resampled_within_what_they_can_be():
+    diverse = [(1, 5, 2, 4, 3), (2, 5, 1, 4, 3), (1, 5, 2, 3, 4)]
+    data = ranked([(order, order[:2] + order[2:]) for order in diverse])
+    shuffled = [((1, 5, 3, 4, 2), order) for order in diverse]
+    found = judge_parts([RANKS], CELLS, ranked(shuffled), "net", RULES).iloc[0]
+    each = [
+        partial_spearman(d, r, (5, 4, 3, 2, 1)) - partial_spearman((5, 4, 3, 2, 1), r, d) for r, d in shuffled
+    ]
+    assert found["mean"] == pytest.approx(np.mean(each)) and found["pairs"] == found["draws"] == 3
+    assert -2 <= found["low"] <= found["mean"] <= found["high"] <= 2
+    same = judge_parts([RANKS], CELLS, data, "net", RULES).iloc[0]
+    assert same["state"] == "not run" and same["pairs"] == 0, "recall is diversity: nothing is left of it"
+    assert states([RANKS], frame({"size": [1.0] * 3})) == ["not run"]
 
 
 @pytest.mark.parametrize(

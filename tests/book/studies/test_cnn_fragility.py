@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fragility_records import LATENTS, records
@@ -19,8 +20,10 @@ from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import pack_rows, unpack_rows
 from imbal_book.studies import PROFILES, build_grid
 from imbal_book.studies import cnn_fragility as study
+from imbal_book.studies.fragility_scores import GAINS
 from imbal_core.data.class_counts import counts_from_name
 from imbal_core.embeddings.classification_embeddings import linear_classifier
+from imbal_core.training.schedules import epoch_indices, epoch_size
 
 CPU = torch.device("cpu")
 NAME = "cnn_fragility"
@@ -86,29 +89,66 @@ def test_balanced_and_imbalanced_training_have_as_many_images_in_all(profile):
         assert max(by_arm.values()) - min(by_arm.values()) <= 5
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop"])
-def test_the_experiment_changes_the_rare_classes_alone_at_equal_steps(profile):
-    grid = [config for config in build_grid(NAME, profile) if config.train_seed == 0]
+#: Arm of the experiment -> images of a rare class in an epoch that shows each of its images equally often, and how many
+#: of them are distinct, both as shares of a majority class's.
+NUMBERS = {
+    "Few": (0.1, 0.1),
+    "Repeated": (1.0, 0.1),
+    "Repeated, not augmented": (1.0, 0.1),
+    "Distinct": (1.0, 1.0),
+    "Half": (0.5, 0.5),
+    "Half, copied": (1.0, 0.5),
+    "Quarter, copied": (1.0, 0.25),
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_experiment_varies_number_and_diversity_of_the_rare_classes_alone_at_equal_steps(profile):
+    grid = [config for config in build_grid(NAME, profile) if config.train_seed == config.split_seed == 0]
     runs = {study.arm(config): config for config in grid if study.cell(config)[1] == "step 10"}
-    counts = {arm: train_counts(config) for arm, config in runs.items()}
-    many = int(counts["Distinct"][0])
-    assert set(counts["Distinct"]) == {many}
-    for arm in ("Few", "Repeated", "Repeated, not augmented"):
-        assert counts[arm].tolist() == [many] * 5 + [many // 10] * 5
-    epoch = {
-        "Few": runs["Few"].epoch_images,
-        "Repeated": many * 10 if runs["Repeated"].sampler == "over-sample" else None,
-        "Distinct": int(counts["Distinct"].sum()),
-    }
-    assert set(epoch.values()) == {10 * many}
+    assert set(runs) == set(NUMBERS) == set(study.EXPERIMENT_ARMS)
+    many = int(train_counts(runs["Distinct"])[0])
+    for arm, (number, distinct) in NUMBERS.items():
+        counts, config = torch.from_numpy(train_counts(runs[arm])), runs[arm]
+        labels = torch.repeat_interleave(torch.arange(10), counts)
+        assert epoch_size(counts, config) == 10 * many, arm
+        one = dataclasses.replace(config, epoch_images=None)
+        shown = epoch_indices(labels, one, torch.Generator().manual_seed(0))
+        for label in range(10):
+            of_class = shown[labels[shown] == label].bincount(minlength=len(labels))
+            seen = of_class[of_class > 0]
+            rare = label >= 5
+            assert len(seen) == (int(distinct * many) if rare else many), arm
+            assert int(seen.sum()) == (number * many if rare else many), arm
+            assert seen.max() - seen.min() <= 1, "each image as often as any other"
     plain = {
-        arm: dataclasses.replace(
+        dataclasses.replace(
             config, sampler="shuffle", epoch_images=None, imbalance="step-10", augment="crop-flip"
-        )
-        for arm, config in runs.items()
+        ).canonical()
+        for config in runs.values()
     }
-    assert len({config.canonical() for config in plain.values()}) == 1
-    assert runs["Repeated, not augmented"].augment == "none"
+    assert len(plain) == 1 and runs["Repeated, not augmented"].augment == "none"
+
+
+def test_halving_the_number_and_halving_the_distinct_images_start_from_the_same_arm():
+    pairs = [GAINS[name] for name in ("twice the number", "twice the distinct images")]
+    (start, fewer), (same, poorer) = ([NUMBERS[arm] for arm in pair] for pair in pairs)
+    assert start == same
+    assert fewer == (start[0] / 2, start[1]) and poorer == (start[0], start[1] / 2)
+
+
+def test_the_new_arms_run_at_smoke_scale_and_enter_the_frame():
+    """On the digits that come with the book, one epoch each."""
+    rows = []
+    for config in build_grid(NAME, "smoke"):
+        if study.arm(config) in ("Half", "Half, copied", "Quarter, copied"):
+            prepared = batch.prepare(config)
+            short = dataclasses.replace(config, epochs=2)
+            found = study.measure(dataclasses.replace(prepared, config=short), device=CPU, progress=False)
+            assert found["train_counts"][5:] == [int(100 * NUMBERS[study.arm(config)][1])] * 5
+            rows.append({"key": config.digest(), "config": config, **config.to_dict(), "measurements": found})
+    gains = study.frame(pd.DataFrame(rows, dtype=object)).query("metric == 'gain_few'")
+    assert set(gains["readout"]) == {"twice the number", "twice the distinct images"}
 
 
 def test_a_run_of_no_grid_is_named():
@@ -210,7 +250,7 @@ def test_frames_name_arms_cells_and_networks(plain):
     change = long[long["metric"] == "magnitude_change"]
     assert set(change["readout"]) == {"imbalanced training", "another seed"} and len(change) == 2 * 3
     gains = long[long["metric"] == "gain_few"]
-    assert set(gains["imbalance"]) == {"step 10"} and len(gains) == 2 * 3
+    assert set(gains["imbalance"]) == {"step 10"} and len(gains) == len(GAINS) * 3
 
 
 def test_the_label_frame_has_a_row_for_each_class_of_each_run(plain):
@@ -320,15 +360,29 @@ def test_number_and_magnitude_between_balanced_and_imbalanced_training(factor, m
 
 
 @pytest.mark.parametrize(
-    ("few", "repeated", "distinct", "label"),
-    [(0.1, 0.2, 0.6, "holds"), (0.1, 0.5, 0.6, "fails"), (0.1, 0.6, 0.3, "fails")],
+    ("distinct", "half", "quarter", "label"),
+    [(0.6, 0.4, 0.2, "holds"), (0.6, 0.2, 0.4, "fails"), (0.2, 0.4, 0.2, "fails")],
 )
-def test_distinct_images_against_copies(few, repeated, distinct, label):
+def test_distinct_images_against_copies_and_against_number(distinct, half, quarter, label):
+    """From one 0.5 it costs more to halve the distinct images, or the number; or copies help as distinct ones do."""
+
     def recall_of(arm, seed):
-        rare = {"Few": few, "Repeated": repeated, "Distinct": distinct}.get(arm, 0.4) + 0.01 * seed**2
+        rare = {"Repeated": 0.3, "Distinct": distinct, "Half": half, "Quarter, copied": quarter}.get(arm, 0.5)
+        rare += {"Distinct": 0.01, "Half": 0.01}.get(arm, 0) * seed**2
         return [0.9, 0.8, rare, rare]
 
     assert verdict("C-3a", records(recall_of=recall_of)) == label
+
+
+def test_until_the_arms_are_recorded_diversity_against_number_is_undecided():
+    def recall_of(arm, seed):
+        return [0.9, 0.8, *[0.6 + 0.01 * seed**2 if arm == "Distinct" else 0.3] * 2]
+
+    found = records(recall_of=recall_of)
+    old = [study.arm(config) not in ("Half", "Half, copied", "Quarter, copied") for config in found["config"]]
+    assert verdict("C-3a", found[old]) == "undecided"
+    none = [study.cell(config)[1] != "step 10" for config in found["config"]]
+    assert verdict("C-3a", found[none]) == "not attempted"
 
 
 @pytest.mark.parametrize(

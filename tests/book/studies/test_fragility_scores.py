@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from latent_sides import summaries
-from scipy.stats import spearmanr
 
-from imbal_book.evidence.rank_correlation import partial_spearman
 from imbal_book.run.long_frames import IDENTITY
 from imbal_book.run.packed_numbers import pack_rows, unpack_rows
 from imbal_book.studies.fragility_scores import GAINS, scores
@@ -111,21 +109,19 @@ def test_what_no_class_has_is_left_out(latent):
     assert np.isfinite(list(found.values())).all()
 
 
-def test_diversity_and_size_are_correlated_with_recall_each_with_the_other_held(latent):
-    counts = (30, 60, 6, 12)
-    measured = measurements(latent, counts=counts)
-    found = of("CE imbalanced", measured)
-    diverse = class_readings(measured)["effective_rank_train"]
-    assert found["diversity, size held", "partial_correlation"] == pytest.approx(
-        partial_spearman(diverse, RECALL, counts)
+def test_of_each_uneven_arm_the_frame_holds_what_is_correlated_over_classes(latent):
+    measured = measurements(latent, counts=(30, 60, 6, 12))
+    readings = class_readings(measured)
+    for arm, before in (("CE imbalanced", ""), ("Focal", "Focal, ")):
+        found = of(arm, measured)
+        for label in range(4):
+            metric = f"class {label}"
+            assert found[f"{before}diversity of a class", metric] == readings["effective_rank_train"][label]
+            assert found[f"{before}size of a class", metric] == (30, 60, 6, 12)[label]
+            assert found[f"{before}recall of a class", metric] == RECALL[label]
+    assert not any("of a class" in readout for readout, _ in of("CE balanced", measured)), (
+        "classes of one size"
     )
-    assert found["size, diversity held", "partial_correlation"] == pytest.approx(
-        partial_spearman(counts, RECALL, diverse)
-    )
-    balanced = of("CE balanced", measurements(latent, counts=(27,) * 4))
-    plain = spearmanr(diverse, RECALL).statistic
-    assert balanced["CE balanced, diversity, size held", "partial_correlation"] == pytest.approx(plain)
-    assert not any("size, diversity held" in readout for readout, _ in balanced), "classes of one size"
 
 
 def test_imbalanced_training_is_compared_with_another_seed_of_balanced_training():
@@ -176,9 +172,13 @@ def test_gains_are_differences_of_arms_of_the_same_seeds(latent):
         "Distinct": [0.8, 0.8, 0.7, 0.7],
     }
     runs = {(arm, 0, 0): measurements(latent, recall) for arm, recall in recalls.items()}
+    recalls = {"Half": 0.4, "Half, copied": 0.6, "Quarter, copied": 0.1}
+    runs |= {(arm, 0, 0): measurements(latent, [0.8, 0.8, few, few]) for arm, few in recalls.items()}
     runs["Few", 1, 1] = runs["Few", 0, 0]
     found = scored(runs).query("metric == 'gain_few'")
-    assert set(found["split_seed"]) == {0} and set(found["readout"]) <= set(GAINS)
+    assert set(found["split_seed"]) == {0} and set(found["readout"]) == set(GAINS)
     gains = found.set_index("readout")["value"]
     assert gains["more copies"] == pytest.approx(0.15)
     assert gains["more diverse images"] == pytest.approx(0.35)
+    assert gains["twice the number"] == pytest.approx(0.2)
+    assert gains["twice the distinct images"] == pytest.approx(0.5)

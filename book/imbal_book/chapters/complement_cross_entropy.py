@@ -13,7 +13,7 @@ from imbal_book.evidence.judgement import gate_reason
 from imbal_book.evidence.papers.reference import published_values, reference_numbers
 from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.verbs import PAIR, minus, summarise
-from imbal_book.studies.complement_cross_entropy import ARMS, NETWORKS, POST_HOC
+from imbal_book.studies.complement_cross_entropy import ARMS, LITERATURE, NETWORKS, POST_HOC
 from imbal_book.studies.complement_cross_entropy import arm as arm_of
 
 __all__ = [
@@ -116,12 +116,15 @@ def levels(
 
 
 def gains(
-    frame: pd.DataFrame, metrics: Sequence[str] = ("accuracy", "recall_few", "recall_many")
+    frame: pd.DataFrame,
+    metrics: Sequence[str] = ("accuracy", "recall_few", "recall_many"),
+    *,
+    row: str = "readout",
 ) -> pd.DataFrame:
-    """Return every readout's paired difference to CE in one place, a row each, for `pictures.figures.intervals`."""
+    """Return every readout's paired difference to CE for `pictures.figures.intervals`: by readout, or by place."""
     change = minus(frame, "CE")
     cells = pd.concat([_panel(change, metric, gain=True) for metric in metrics], ignore_index=True)
-    return cells.assign(row=cells["method"])
+    return cells.assign(row=cells[row])
 
 
 def _texts(rows: pd.DataFrame, *, sign: bool = False) -> pd.DataFrame:
@@ -299,8 +302,8 @@ def baseline(frame: pd.DataFrame) -> dict[str, str]:
     Returns
     -------
     dict
-        network, place, published, allowed (points); here, the mean of the last epoch with its interval; lies, where it
-        stands; gate, what follows for the claims.
+        network, epochs, place, published, allowed (points); here, the mean of the last epoch with its interval; lies,
+        where it stands; gate, what follows for the claims.
     """
     (gate,) = (gate for gate in load_rules().gates if gate.study == "complement_cross_entropy")
     where = {name: getattr(gate, name) for name in ("form", "dataset", "imbalance", "readout", "metric")}
@@ -308,6 +311,7 @@ def baseline(frame: pd.DataFrame) -> dict[str, str]:
     low, high = float(gate.low), float(gate.high)
     words = {
         "network": gate.form,
+        "epochs": str(LITERATURE.epochs),
         "place": f"{DATA[str(gate.dataset)]}, {gate.imbalance}",
         "published": f"{100 * low:.1f} to {100 * high:.1f} %",
         "allowed": f"{100 * gate.distance:g}",

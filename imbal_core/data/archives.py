@@ -17,11 +17,8 @@ __all__ = ["safe_extract"]
 def safe_extract(archive: Path, destination: Path) -> None:
     """Unpack a zip or tar file, told by its content, into a folder and nowhere else.
 
-    Raises
-    ------
-    DatasetError
-        Before anything is written, if a member's path leaves the folder or a member is a link or a device;
-        and if the archive is damaged or of another kind.
+    DatasetError before anything is written if a member's path leaves the folder or a member is a link or a device; and
+    if the archive is damaged or of another kind.
     """
     archive, destination = Path(archive), Path(destination)
     try:

@@ -21,12 +21,8 @@ def fetch(url: str, path: Path, *, sha256: str) -> Path:
     """Return the path of a downloaded file, which has the given hash.
 
     What an interrupted download has brought stays in ``NAME.part``, and the next call asks the server for the
-    rest. A file that is there already and has the hash is not downloaded again.
-
-    Raises
-    ------
-    DatasetError
-        If the server cannot be reached, ends too early or sends another file.
+    rest. A file that is there already and has the hash is not downloaded again. DatasetError if the server cannot be
+    reached, ends too early or sends another file.
     """
     import pooch
     import requests
@@ -94,13 +90,8 @@ def open_or_download(
 ) -> Any:
     """Return torchvision's data set, which `open_` opens, of the files in the data root.
 
-    They are downloaded where they are missing and may be: `open_` takes whether to. `npz` is what else the message
-    asks for.
-
-    Raises
-    ------
-    DatasetError
-        If the files are missing, incomplete or damaged and cannot be downloaded, or must not.
+    They are downloaded where they are missing and may be: `open_` takes whether to. DatasetError, which also asks for
+    `npz`, if the files are missing, incomplete or damaged and cannot be downloaded, or must not.
     """
     place = root / files
     try:

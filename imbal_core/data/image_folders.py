@@ -40,10 +40,7 @@ FOLDER_IMAGE_SIZE = 64
 #: The colour, white, on which an image with transparent parts is laid.
 BACKGROUND = (255, 255, 255, 255)
 #: What desktops and file servers leave in folders, beside names that begin with a dot; none of it is the user's.
-_JUNK = frozenset(
-    "thumbs.db ehthumbs.db desktop.ini @eadir __macosx lost+found $recycle.bin".split()
-    + ["system volume information"]
-)
+_JUNK = frozenset("thumbs.db ehthumbs.db desktop.ini @eadir __macosx lost+found $recycle.bin".split())
 #: The usual names of a side, in lower case.
 _SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 _SIDES |= dict.fromkeys(("val", "valid", "validation"), "validation")
@@ -168,12 +165,8 @@ def _of_class(folder: Path, ignored: Counter[str]) -> list[Path]:
 def visible_files(folder: Path, ignored: Counter[str] | None = None) -> list[Path]:
     """Return all files in and below a folder by name, without hidden ones and what a desktop leaves there.
 
-    Links are followed. `ignored` counts what is left out by name.
-
-    Raises
-    ------
-    DatasetError
-        If something cannot be read, is neither a file nor a folder, or a link leads to a folder that is listed already.
+    Links are followed. `ignored` counts what is left out by name. DatasetError if something cannot be read, is neither
+    a file nor a folder, or a link leads to a folder that is listed already.
     """
     ignored = Counter() if ignored is None else ignored
     found, waiting, listed = [], [folder], set()

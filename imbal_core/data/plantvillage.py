@@ -104,12 +104,8 @@ def _parsed(name: str) -> tuple[str, str | None]:
 def load_plantvillage(name: str, path: Path, size: int, root: Path) -> Arrays:
     """Return the pool of one of `PLANTVILLAGE_NAMES`; ``:`` and one of `DISEASES` leave the others out.
 
-    It is kept decoded at `path`, and decoded anew when a file below ``color/`` or ``leaves.csv`` changed.
-
-    Raises
-    ------
-    DatasetError
-        If images are missing or damaged.
+    It is kept decoded at `path`, and decoded anew when a file below ``color/`` or ``leaves.csv`` changed. DatasetError
+    if images are missing or damaged.
     """
     leaves = root / "plantvillage" / "leaves.csv"
     files = [file for folder in _class_folders(name, root).values() for file in visible_files(folder)]
@@ -152,12 +148,7 @@ def survey(name: str, root: Path) -> pd.DataFrame:
     ``kept``, ``void`` (without bytes, left out), ``misnamed`` (a PNG file named otherwise, kept), ``copied`` (with the
     bytes of others, of which the first is kept) or ``torn`` (with the bytes of files in other class folders, all left
     out). All class folders of the plant are read, also where `name` asks for one disease, because an image can lie in
-    two of them.
-
-    Raises
-    ------
-    DatasetError
-        If a class folder is missing, or ``leaves.csv`` is not a table of file and leaf.
+    two of them. DatasetError if a class folder is missing, or ``leaves.csv`` is not a table of file and leaf.
     """
     import pandas as pd
 

@@ -45,13 +45,7 @@ def download_plantvillage(root: Path, *, sha256: str | None = None) -> None:
     """Download the data set's archive and leaf map into the data root and keep what is needed of them.
 
     The archive, whose recorded hash `sha256` replaces, needs 2.2 GB, and as much again while it is unpacked; both are
-    removed in the end.
-
-    Raises
-    ------
-    DatasetError
-        If the download fails, or its content is not the data set. An interrupted download is continued by the
-        next call.
+    removed in the end. DatasetError if the download fails, which the next call continues, or brings something else.
     """
     folder = root / "plantvillage"
     leaf_map = fetch(LEAF_MAP[0], folder / "leaf-map.json", sha256=LEAF_MAP[1])
@@ -88,6 +82,8 @@ def install_plantvillage(
     folder.mkdir(parents=True, exist_ok=True)
     if not source.exists():
         raise DatasetError(f"{source}: no such file or folder")
+    if not source.is_file() and not source.is_dir():
+        raise DatasetError(f"{source}: neither a file nor a folder but a pipe, a socket or a device")
     if sha256 is not None:
         if source.is_dir():
             raise DatasetError(f"--sha256: {source} is a folder, and only an archive has a hash")
@@ -106,7 +102,10 @@ def install_plantvillage(
             for name in classes:
                 take = shutil.copytree if place == source else shutil.move
                 take(str(color / name), str(staged / name))
-            _move_into(staged, target)
+            if target.exists():  # file by file, else in one step
+                shutil.copytree(staged, target, dirs_exist_ok=True, copy_function=os.replace)
+            else:
+                staged.rename(target)
         leaves = _leaves_csv(color, leaf_map, target, classes)
         if leaves is not None:
             write_atomically(folder / "leaves.csv", lambda file: file.write(leaves))
@@ -149,17 +148,6 @@ def _checked_classes(color: Path, source: Path) -> list[str]:
     if not classes:
         raise DatasetError(f"{source}: none of {', '.join(PLANT_FOLDERS)} has all its class folders")
     return classes
-
-
-def _move_into(staged: Path, target: Path) -> None:
-    """Give the staged folder its name in one step, or move its files where there is such a folder already."""
-    if not target.exists():
-        staged.rename(target)
-        return
-    for file in (entry for entry in staged.rglob("*") if entry.is_file()):
-        place = target / file.relative_to(staged)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, place)
 
 
 def _leaves_csv(color: Path, leaf_map: Path | None, target: Path, classes: list[str]) -> bytes | None:

@@ -36,69 +36,33 @@ class Source:
     any_size: bool = False
 
 
-SOURCES = {
-    "mnist5k": Source(
-        num_classes=10,
-        sizes={"train": 4000, "test": 1000},
-        fingerprints={
-            "train": "1a9776a057c7250b29fc19987b0e0ca3656a509025a84d4cc8c5360b8aeaddcc",
-            "test": "ae8785f193aeeac659556373264d1794a4e474ac59d48e7b8b0710a1dd374c3c",
-        },
-    ),
-    "mnist5k-8": Source(
-        num_classes=2,
-        sizes={"train": 5000},
-        fingerprints={"train": "288e7e3d516b12542a9848b9ae2081e027e3a73e90eadf97473c568b5f5618f0"},
-        test_per_class=150,
-    ),
-    "cifar10": Source(
-        num_classes=10,
-        sizes={"train": 50_000, "test": 10_000},
-        torchvision_class="CIFAR10",
-        torchvision_files="cifar-10-batches-py",
-        fingerprints={
-            "train": "3567dfbd32122a29233d507443ca1844e6bf727016d1b806dd05268db27f887e",
-            "test": "e600ce11aaf5eb6759aae8ec88c3ab7c664a3bb307f49f95ddb7a5333c26325a",
-        },
-    ),
-    "cifar100": Source(
-        num_classes=100,
-        sizes={"train": 50_000, "test": 10_000},
-        torchvision_class="CIFAR100",
-        torchvision_files="cifar-100-python",
-        fingerprints={
-            "train": "ab2276dc15ab37c1cec2432e3e82bf8c5a729e27f498bf130cd58389a48ea081",
-            "test": "cfa1019151e5e9116132de136675e40ccf38a51c211a7a70cf642fb14a165330",
-        },
-    ),
-    "svhn": Source(
-        num_classes=10,
-        sizes={"train": 73_257, "test": 26_032},
-        torchvision_class="SVHN",
-        torchvision_files="svhn/{split}_32x32.mat",
-    ),
-    "fashion_mnist": Source(
-        num_classes=10,
-        sizes={"train": 60_000, "test": 10_000},
-        torchvision_class="FashionMNIST",
-        torchvision_files="FashionMNIST/raw",
-    ),
-    "scenes6": Source(
-        num_classes=6,
-        sizes={"train": 3000, "test": 600},
-        side=SIDE,
-        # of the pixels that Pillow's own libjpeg-turbo decodes
-        fingerprints={
-            "train": "d0b44e5cba5d77d3cdaee13374a13359fe13f68bfa7c59bdbd9f3a56d8ebab0f",
-            "test": "33114c1629ff8a42134c8308336009269d82beb23785713e2c1586ba76855d35",
-        },
-    ),
-    "places": Source(num_classes=5, side=SIDE),
-    "inaturalist": Source(num_classes=5, side=SIDE),
-} | {
-    name: Source(2, side=PLANTVILLAGE_IMAGE_SIZE, any_size=True, test_per_class=TEST_PER_CLASS)
-    for name in PLANTVILLAGE_NAMES
+#: Of the pixels; those of scenes6 as Pillow's own libjpeg-turbo decodes them.
+_FINGERPRINTS = {
+    ("mnist5k", "train"): "1a9776a057c7250b29fc19987b0e0ca3656a509025a84d4cc8c5360b8aeaddcc",
+    ("mnist5k", "test"): "ae8785f193aeeac659556373264d1794a4e474ac59d48e7b8b0710a1dd374c3c",
+    ("mnist5k-8", "train"): "288e7e3d516b12542a9848b9ae2081e027e3a73e90eadf97473c568b5f5618f0",
+    ("cifar10", "train"): "3567dfbd32122a29233d507443ca1844e6bf727016d1b806dd05268db27f887e",
+    ("cifar10", "test"): "e600ce11aaf5eb6759aae8ec88c3ab7c664a3bb307f49f95ddb7a5333c26325a",
+    ("cifar100", "train"): "ab2276dc15ab37c1cec2432e3e82bf8c5a729e27f498bf130cd58389a48ea081",
+    ("cifar100", "test"): "cfa1019151e5e9116132de136675e40ccf38a51c211a7a70cf642fb14a165330",
+    ("scenes6", "train"): "d0b44e5cba5d77d3cdaee13374a13359fe13f68bfa7c59bdbd9f3a56d8ebab0f",
+    ("scenes6", "test"): "33114c1629ff8a42134c8308336009269d82beb23785713e2c1586ba76855d35",
 }
+_LEAVES = Source(2, side=PLANTVILLAGE_IMAGE_SIZE, any_size=True, test_per_class=TEST_PER_CLASS)
+SOURCES = {
+    "mnist5k": Source(10, {"train": 4000, "test": 1000}),
+    "mnist5k-8": Source(2, {"train": 5000}, test_per_class=150),
+    "cifar10": Source(10, {"train": 50_000, "test": 10_000}, "CIFAR10", "cifar-10-batches-py"),
+    "cifar100": Source(100, {"train": 50_000, "test": 10_000}, "CIFAR100", "cifar-100-python"),
+    "svhn": Source(10, {"train": 73_257, "test": 26_032}, "SVHN", "svhn/{split}_32x32.mat"),
+    "fashion_mnist": Source(10, {"train": 60_000, "test": 10_000}, "FashionMNIST", "FashionMNIST/raw"),
+    "scenes6": Source(6, {"train": 3000, "test": 600}, side=SIDE),
+    "places": Source(5, side=SIDE),
+    "inaturalist": Source(5, side=SIDE),
+    **dict.fromkeys(PLANTVILLAGE_NAMES, _LEAVES),
+}
+for (_name, _side), _digest in _FINGERPRINTS.items():
+    SOURCES[_name].fingerprints[_side] = _digest
 _FOLDER = Source(0, side=FOLDER_IMAGE_SIZE, any_size=True)
 
 

@@ -175,13 +175,8 @@ def split_counts(
     """Return how many images of each class train, validate and test, int64 of shape (K,), for `draw_split`.
 
     Of a data set with ``test_per_class``, so many images of each class are put aside for testing before the imbalance
-    is applied to the rest; else the test counts are None. `imbalance`, `scale` and `valid_share` are those of
+    is applied to the rest; else the test counts are None. The options and errors are those of
     `imbal_core.data.class_counts.counts_from_name`.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or a class has fewer images than all sides ask for.
     """
     pool = dataset.class_counts
     test_counts = None
@@ -245,12 +240,7 @@ def export_splits(
     out_dir : path
         Created when missing. Files of the same name are replaced.
     by_group : bool, default=False
-        Keep the images of one group on one side.
-
-    Raises
-    ------
-    ValueError
-        If a split cannot be drawn, or `by_group` is set and the data set has no groups.
+        Keep the images of one group on one side; an error if the data set has no groups.
     """
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)

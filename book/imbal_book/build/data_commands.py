@@ -145,6 +145,8 @@ def _take(root: Path, name: str, source: Path | None, sha256: str | None) -> lis
         return [name]
     if not source.exists():
         raise FileNotFoundError(f"--from {source}: no such file or folder")
+    if not source.is_file() and not source.is_dir():
+        raise ValueError(f"--from {source}: neither a file nor a folder but a pipe, a socket or a device")
     if source.is_dir():
         shutil.copytree(source, root / source.resolve().name, dirs_exist_ok=True)
     elif tarfile.is_tarfile(source) or zipfile.is_zipfile(source) and source.suffix != ".npz":

@@ -165,6 +165,9 @@ def test_help_needs_no_torch():
         ("data cifar10 --from nowhere.tar.gz", "--from nowhere.tar.gz: no such file or folder"),
         ("data cifar10 --sha256 00", "--sha256: only PlantVillage's archive is checked by it, not cifar10"),
         ("data plantvilage", "did you mean 'plantvillage'"),
+        ("data cifar10 --from /dev/zero", "--from /dev/zero: neither a file nor a folder"),
+        ("data plantvillage --from /dev/zero", "/dev/zero: neither a file nor a folder"),
+        ("data folder:", "'folder:' has no path; write it after the colon"),
         ("data plantvillage --from nowhere.zip", "nowhere.zip: no such file or folder"),
         ("data plantvillage-apple:Apple_scap --from .", "did you mean 'Apple_scab'"),
         (

@@ -6,7 +6,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from imbal_core._checks.files import inside
 from imbal_core.data.prepared import DatasetError
@@ -46,7 +46,8 @@ def safe_extract(archive: Path, destination: Path) -> None:
 
 def _check_member(archive: Path, destination: Path, name: str, plain: bool) -> None:
     try:
-        inside(destination, name)
+        if PurePosixPath(name).parts:  # "./" is the folder itself
+            inside(destination, name)
     except ValueError as error:
         raise DatasetError(f"{archive}: refused, its member {error}") from None
     if not plain:

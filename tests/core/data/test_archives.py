@@ -44,6 +44,16 @@ def test_an_honest_archive_is_unpacked(tmp_path, write):
     assert found == {"x/one.txt": b"1", "x/y/two.txt": b"2", "..three": b"3"}
 
 
+def test_an_archive_of_the_folder_itself_is_unpacked(tmp_path):
+    """As `tar -czf a.tgz .` writes it, with a member for the folder."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one.txt").write_bytes(b"1")
+    with tarfile.open(tmp_path / "a", "w:gz") as archive:
+        archive.add(tmp_path / "in", ".")
+    safe_extract(tmp_path / "a", tmp_path / "out")
+    assert (tmp_path / "out" / "one.txt").read_bytes() == b"1"
+
+
 @pytest.mark.parametrize("write", [write_tar, write_zip])
 @pytest.mark.parametrize(
     "name", ["../evil", "x/../../evil", "/tmp/imbal-evil", "..\\evil", "C:\\evil", "C:/evil"]

@@ -55,8 +55,11 @@ def _answer(kept: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         return str(kept["answer"])
     for row in rows:
         if lines := came_out(row["verdict"]):
-            verdict = row["verdict"]
-            said = f"<b>{html.escape(row['claim'].statement)}</b> {badge(verdict)} Here, {html.escape(lines[0])}."
+            verdict, claim = row["verdict"], row["claim"]
+            link = f"../notebooks/{row['paper'].study}.html#parts-{claim.id.lower()}"
+            said = (
+                f"<b>{html.escape(claim.statement)}</b> {badge(verdict, link)} Here, {html.escape(lines[0])}."
+            )
             return f'<p class="answer">{said} <small>{_evidence(verdict)}.</small></p>'
     return '<p class="answer">No claim was attempted yet.</p>'
 

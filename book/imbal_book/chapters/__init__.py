@@ -185,6 +185,8 @@ def estimate(part: Mapping[Hashable, Any]) -> str:
         return f"{mean:.2f} ({low:.2f} to {high:.2f}) times the standard deviation"
     if part["compare"] == "sign":
         return f"{number(mean, low, high, scale=1, digits=2, sign=True)} in the mean sign of the difference"
+    if part["compare"] == "rank":
+        return f"{number(mean, low, high, scale=1, digits=2, sign=True)} in rank correlation"
     if _in_points(metric):
         return f"{number(mean, low, high, sign=True)} points"
     return f"{number(mean, low, high, scale=1, digits=2, sign=True)} in {metric.replace('_', ' ')}"

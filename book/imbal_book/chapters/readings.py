@@ -12,15 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import judged_on, number
+from imbal_book.chapters import judged_on
 from imbal_book.evidence.claims import Verdict, judge, settle
 from imbal_book.evidence.papers import Claim, Paper
 from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.statistics import (
-    Interval,
     detectable_difference,
     deviation_interval,
-    mean_interval,
     seeds_for_power,
     variance_components,
 )
@@ -30,15 +28,11 @@ from imbal_book.studies import PROFILES
 __all__ = [
     "DATA",
     "GLUED",
-    "NOTHING",
     "ambiguity_table",
-    "contrast",
     "glue_verdicts",
     "headline",
     "headline_table",
-    "interval_text",
     "judge_forms",
-    "level",
     "opening",
     "power_table",
     "prefer",
@@ -52,8 +46,6 @@ __all__ = [
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist5k": "digits"}
 #: What an executed notebook keeps of a verdict, beside its parts.
 GLUED = ("claim", "label", "word", "grade", "profile", "form", "explanation", "n", "draws", "models")
-#: The interval of something that was not run.
-NOTHING = Interval(np.nan, np.nan, np.nan, 0, np.nan)
 
 
 def prefer(frame: pd.DataFrame, profiles: Sequence[str]) -> pd.DataFrame:
@@ -61,25 +53,6 @@ def prefer(frame: pd.DataFrame, profiles: Sequence[str]) -> pd.DataFrame:
     rank = frame["profile"].map({name: index for index, name in enumerate(profiles)})
     best = rank.groupby([frame["form"], frame["dataset"]]).transform("min")
     return frame[rank == best]
-
-
-def level(cell: pd.DataFrame, readout: str, metric: str) -> Interval:
-    """Return a readout's mean over the seeds of one cell with its 95 % interval; n is 0 where there is no record."""
-    values = cell.loc[(cell["readout"] == readout) & (cell["metric"] == metric), "value"]
-    return mean_interval(values) if len(values) else NOTHING
-
-
-def contrast(cell: pd.DataFrame, a: str, b: str, metric: str) -> Interval:
-    """Return readout ``a`` minus readout ``b`` in one cell, paired by seed; n is 0 where no seed has both."""
-    pairs = minus(cell[(cell["metric"] == metric) & cell["readout"].isin([a, b])], b)
-    return mean_interval(pairs.sort_values(list(PAIR))["value"]) if len(pairs) else NOTHING
-
-
-def interval_text(here: Interval, *, scale: float = 100, digits: int = 1, sign: bool = False) -> str:
-    """Return a mean with its interval as text, or that it was not attempted."""
-    if not here.n:
-        return "not attempted"
-    return number(here.mean, here.low, here.high, scale=scale, digits=digits, sign=sign)
 
 
 def judge_forms(claim: Claim, frame: pd.DataFrame, forms: Iterable[str]) -> list[Verdict]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from imbal_book.evidence.rank_correlation import bootstrap, rank_contrast
 from imbal_book.evidence.rules import Gate, Part, Rules
 from imbal_book.evidence.statistics import (
-    mean_interval,
     mean_squares,
     ratio_of_deviations,
     sign_interval,
@@ -73,8 +73,10 @@ def interval_over_draws(values: pd.Series, confidence: float) -> tuple[float, fl
     """
     between, within = mean_squares(values)
     used = values.groupby(level="split_seed").mean() if between > within else values
-    found = mean_interval(used, confidence)
-    return found.low, found.high
+    if len(used) < 2:
+        return -math.inf, math.inf
+    half = stats.t.ppf((1 + confidence) / 2, len(used) - 1) * used.std() / math.sqrt(len(used))
+    return float(used.mean() - half), float(used.mean() + half)
 
 
 def judge_parts(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +14,8 @@ from scipy import optimize, stats
 __all__ = [
     "CONFIDENCE",
     "Components",
-    "Interval",
     "detectable_difference",
     "deviation_interval",
-    "mean_interval",
     "mean_squares",
     "ratio_of_deviations",
     "seeds_for_power",
@@ -27,37 +24,6 @@ __all__ = [
 ]
 
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its interval, the number of values and their standard deviation (NaN for one value)."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    sd: float
-
-
-def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    r"""Return the mean of values of shape (n,) with its Student-t interval; that of one value is infinite.
-
-    .. math:: \bar x \pm t_{n-1,\,(1+c)/2}\; s / \sqrt n
-
-    Raises
-    ------
-    ValueError
-        If there is no value, one is not finite, or the confidence is not in (0, 1).
-    """
-    array = _finite(values, "values")
-    _check_share("confidence", confidence)
-    n, mean = len(array), float(array.mean())
-    if n == 1:
-        return Interval(mean, -math.inf, math.inf, 1, math.nan)
-    sd = float(array.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n, sd)
 
 
 def sign_interval(signs: ArrayLike, confidence: float = CONFIDENCE) -> tuple[float, float]:

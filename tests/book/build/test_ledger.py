@@ -128,6 +128,7 @@ def test_a_chapter_without_an_executed_copy_has_claims_that_are_not_attempted(ro
         ([part("one"), part("other")], "one: +2.0"),
         ([part(compare="spread", mean=math.log(2))], "2.00 (1.98 to 2.02) times the standard deviation on"),
         ([part(compare="spread", low=-math.inf, high=math.inf)], "(0.00 to inf) times"),
+        ([part(compare="rank", mean=0.3)], "+0.30 (0.29 to 0.31) in rank correlation on"),
         ([part(compare="sign", mean=-0.5)], "-0.50 (-0.51 to -0.49) in the mean sign"),
     ],
 )

@@ -13,7 +13,7 @@ from scipy import stats
 from imbal_book import chapters
 from imbal_book.chapters import Chapter, judged_on, number, open_chapter, table, verdict_table
 from imbal_book.chapters import category_centers as tables
-from imbal_book.chapters.readings import ambiguity_table, contrast, headline, power_table, prefer
+from imbal_book.chapters.readings import ambiguity_table, headline, power_table, prefer
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.judgement import COLUMNS
 from imbal_book.evidence.papers import load_paper
@@ -309,24 +309,6 @@ def test_the_page_says_what_its_pairs_could_have_shown():
     assert found["pairs for 5 points"] == seeds_for_power(sd, 0.05) < found["pairs for 2 points"]
     assert float(found["seen with 80 % power"]) == pytest.approx(100 * detectable_difference(sd, 8), abs=0.05)
     assert power_table(frame[frame["readout"] == "new"], "new", "plain", "f1").empty
-
-
-def test_pairs_are_aligned_by_both_seeds_and_two_values_for_one_are_refused():
-    rows = [
-        (seed, readout, value)
-        for readout, values in (("D", (0.1, 0.2, None, 0.4)), ("C", (0.5, None, 0.7, 0.8)))
-        for seed, value in enumerate(values)
-        if value is not None
-    ]
-    frame = pd.DataFrame(rows, columns=["split_seed", "readout", "value"]).sample(frac=1, random_state=1)
-    frame = frame.assign(train_seed=frame["split_seed"], metric="accuracy")
-    found = contrast(frame, "C", "D", "accuracy")
-    assert (found.mean, found.n) == (pytest.approx(0.4), 2)
-    assert contrast(frame, "C", "X", "accuracy").n == contrast(frame, "C", "D", "recall").n == 0
-    for readout in "CD":
-        twice = pd.concat([frame, frame[frame["readout"] == readout]])
-        with pytest.raises(ValueError, match=f"{readout!r} has two values for metric accuracy, split_seed"):
-            contrast(twice, "C", "D", "accuracy")
 
 
 def test_pairs_that_share_no_draw_give_their_spread_an_interval_and_any_difference_may_be_asked():

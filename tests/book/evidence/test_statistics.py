@@ -10,7 +10,6 @@ from scipy import stats
 from imbal_book.evidence.statistics import (
     detectable_difference,
     deviation_interval,
-    mean_interval,
     ratio_of_deviations,
     seeds_for_power,
     sign_interval,
@@ -18,38 +17,13 @@ from imbal_book.evidence.statistics import (
 )
 
 
-def test_interval_of_a_mean_by_hand():
-    # mean 2, deviation 1, t(0.975; 2) = 4.302653 from a printed table; 4.302653 / sqrt(3) = 2.484138
-    interval = mean_interval([1.0, 2.0, 3.0])
-    assert (interval.mean, interval.n, interval.sd) == (2.0, 3, 1.0)
-    assert interval.low == pytest.approx(2 - 2.484138, abs=1e-6)
-    assert interval.high == pytest.approx(2 + 2.484138, abs=1e-6)
-
-
-def test_paired_difference_by_hand_and_against_scipy():
-    a, b = np.array([0.5, 0.7, 0.6, 0.9]), np.array([0.4, 0.5, 0.6, 0.6])
-    interval = mean_interval(a - b)
-    # differences .1 .2 .0 .3: mean .15, deviation sqrt(.05 / 3) = .129099, t(0.975; 3) = 3.182446
-    assert interval.mean == pytest.approx(0.15)
-    assert interval.sd == pytest.approx(0.129099, abs=1e-6)
-    assert interval.high - interval.mean == pytest.approx(3.182446 * 0.129099 / 2, abs=1e-6)
-    reference = stats.ttest_rel(a, b).confidence_interval(0.9)
-    assert mean_interval(a - b, 0.9).low == pytest.approx(reference.low)
-
-
-def test_one_value_has_an_infinite_interval():
-    interval = mean_interval([0.1])
-    assert (interval.low, interval.high, interval.n) == (-math.inf, math.inf, 1)
-    assert math.isnan(interval.sd)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: mean_interval([]), "expected"),
-        (lambda: mean_interval([1.0, math.nan]), "not finite"),
-        (lambda: mean_interval([1.0, 2.0], 95), "between 0 and 1"),
         (lambda: ratio_of_deviations([1.0, 2.0], [1.0]), "2 values and b has 1"),
+        (lambda: ratio_of_deviations([], []), "n at least 1"),
+        (lambda: ratio_of_deviations([1.0, math.nan, 2.0], [1.0, 2.0, 3.0]), "not finite"),
+        (lambda: deviation_interval(1.0, 5, 95), "between 0 and 1"),
         (lambda: ratio_of_deviations([1.0, 2.0], [1.0, 3.0]), "at least 3"),
         (lambda: detectable_difference(0, 5), "expected sd > 0"),
         (lambda: seeds_for_power(1.0, 0.0), "the second above 0"),

@@ -46,8 +46,27 @@ def test_columns_that_both_share_can_be_kept_apart():
     )
     frame["label"] = [0, 1, 0, 1]
     assert minus(frame, "plain", keep=["label"])["value"].tolist() == [4, 5]
-    with pytest.raises(ValueError, match="'plain' has two values for profile laptop, form net, dataset a"):
-        minus(frame, "plain")
+    for readout in ("plain", "new"):
+        twice = frame[(frame["label"] == 0) | (frame["readout"] == readout)]
+        message = f"{readout!r} has two values for profile laptop, form net, dataset a"
+        with pytest.raises(ValueError, match=message):
+            minus(twice, "plain")
+
+
+def test_pairs_are_aligned_by_both_seeds_whatever_the_order():
+    rows = [("a", s, s, "D", "f1", v) for s, v in ((0, 0.1), (1, 0.2), (3, 0.4))]
+    rows += [("a", s, s, "C", "f1", v) for s, v in ((0, 0.5), (2, 0.7), (3, 0.8))]
+    found = minus(long(rows).sample(frac=1, random_state=1), "D").sort_values("split_seed")
+    assert found["split_seed"].tolist() == [0, 3] and found["value"].tolist() == pytest.approx([0.4, 0.4])
+    assert minus(long(rows), "X").empty
+
+
+def test_a_mean_and_its_interval_by_hand():
+    values = long([("a", 0, seed, "new", "f1", value) for seed, value in enumerate((0.1, 0.2, 0.0, 0.3))])
+    row = summarise(values, ["dataset"]).iloc[0]
+    # mean .15, deviation sqrt(.05 / 3) = .129099, t(0.975; 3) = 3.182446 from a printed table
+    assert (row["mean"], row["sd"]) == pytest.approx((0.15, 0.129099), abs=1e-6)
+    assert row["high"] - row["mean"] == pytest.approx(3.182446 * 0.129099 / 2, abs=1e-6)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.sampled_from([0.9, 0.95]))

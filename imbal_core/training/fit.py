@@ -30,9 +30,10 @@ from imbal_core.training.prediction import Inputs
 from imbal_core.training.recipe import Recipe, scored_epochs
 from imbal_core.training.start import loss_of, seeded_init, stream_seed
 
-__all__ = ["DivergedError", "FitResult", "ScoreEpoch", "fit"]
+__all__ = ["DivergedError", "FitResult", "Progress", "ScoreEpoch", "fit"]
 
 ScoreEpoch = Callable[[nn.Module], Mapping[str, float]]
+Progress = bool | Callable[["FitResult", int], None]
 # What stands beside the progress bar, and as what.
 _SHOWN = {"train_loss": "loss", "valid_accuracy": "valid acc"}
 
@@ -79,7 +80,7 @@ def fit(
     valid: tuple[Inputs, Inputs] | None = None,
     device: torch.device | str | None = None,
     checkpoint: Path | None = None,
-    progress: bool = True,
+    progress: Progress = True,
     score_epoch: ScoreEpoch | None = None,
 ) -> FitResult:
     """Train the network in place and return its history.
@@ -98,6 +99,8 @@ def fit(
         Images on which each epoch is scored; ``schedule="plateau-zhang"`` needs them.
     checkpoint : Path, optional
         Written after each epoch and read at the start when it belongs to this recipe and these labels.
+    progress : bool or callable, default=True
+        True: a bar over the epochs. A callable gets, after each epoch, the result so far and the images of an epoch.
     score_epoch : callable, optional
         Called with the network in evaluation mode after each ``recipe.score_every`` epochs and after the last; the
         numbers by name that it returns are added to the history. It reports and decides nothing: no epoch is
@@ -144,12 +147,14 @@ def fit(
         if checkpoint is not None:
             run.resume(checkpoint)
         epochs: dict[str, Any] = {"total": recipe.epochs, "initial": run.result.epochs, "unit": "epoch"}
-        with tqdm(desc=recipe.label(), disable=not progress, **epochs) as bar:
+        with tqdm(desc=recipe.label(), disable=progress is not True, **epochs) as bar:
             while run.result.epochs < recipe.epochs:
                 run.epoch()
                 if checkpoint is not None:
                     run.save(checkpoint)
                 bar.update()
+                if callable(progress):
+                    progress(run.result, run.images)
                 history = run.result.history
                 shown = {short: history[name][-1] for name, short in _SHOWN.items() if name in history}
                 bar.set_postfix({short: f"{value:.3f}" for short, value in shown.items()})

@@ -5,7 +5,11 @@ The package itself is imported inside the commands, because torch takes seconds 
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,14 +28,36 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop a command as Ctrl-C does: with what is kept said, and no process left behind."""
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 class _PlainErrors(TyperGroup):
     """Prints an error as one message and exits with 2; ``imbal --debug`` shows the traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _stoppable():
             warnings.showwarning = lambda message, *_, **__: echo(f"imbal: note: {message}", err=True)
             try:
                 return super().invoke(ctx)
+            except KeyboardInterrupt as stop:
+                number = stop.args[0] if stop.args else signal.SIGINT
+                echo(f"imbal: stopped by {signal.Signals(number).name}", err=True)
+                raise typer.Exit(128 + number) from None
             except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
                 if ctx.params.get("debug") or isinstance(error, typer.Exit | typer.Abort | BrokenPipeError):
                     raise
@@ -75,7 +101,8 @@ def main(debug: Annotated[bool, Option(help="Show the traceback of an error.")] 
     imbal run category_centers --profile smoke     do it
     imbal book                                     build the book
 
-    Exit codes: 0 all went well, 1 a run failed or numbers disagree, 2 something in the command is wrong.
+    Exit codes: 0 all went well, 1 a run failed or numbers disagree, 2 something in the command is wrong,
+    130 stopped by Ctrl-C, 143 by SIGTERM.
     """
 
 
@@ -102,12 +129,12 @@ def plan(
     imbal plan
     imbal plan category_centers --profile laptop
     """
-    from imbal_book.grid import batch
+    from imbal_book.grid import planning
     from imbal_book.studies import STUDIES
 
     store = _store(results)
     for name in [study] if study else STUDIES:
-        it = batch.plan(_grid(name, profile, only), store)
+        it = planning.plan(_grid(name, profile, only), store)
         counts = f"{it.total} runs, {it.recorded} recorded, {len(it.missing)} missing"
         echo(f"{name}, profile {profile}: {counts if it.total else 'no runs'}")
         if it.missing:
@@ -167,7 +194,17 @@ def run(
 
         grid = shard(grid, part)
     at_once: Any = jobs if jobs == "auto" else int(jobs)
-    report = batch.run_grid(grid, _store(results), jobs=at_once, minutes=minutes, root=root)
+    store = _store(results)
+    try:
+        report = batch.run_grid(grid, store, jobs=at_once, minutes=minutes, root=root)
+    except KeyboardInterrupt:
+        kept = len(grid) - len(store.missing(grid))
+        echo(
+            f"stopped: {kept} of {len(grid)} runs are recorded; a run that was under way keeps the epochs",
+            err=True,
+        )
+        echo("that it finished. The same command goes on from there.", err=True)
+        raise
     left = f", {report.left} left for the next start" if report.left else ""
     echo(f"{report.done} trained, {report.kept} recorded before, {len(report.failed)} failed{left}")
     if report.failed:

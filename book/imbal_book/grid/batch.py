@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -18,29 +19,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
+from imbal_book.grid.claims import Claims, note_progress
+from imbal_book.grid.progress import Board
 from imbal_book.run.config import RunConfig
 from imbal_book.run.prepared import prepare
 from imbal_book.run.provenance import provenance
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import get_study
+from imbal_core.training.fit import FitResult, Progress
 from imbal_core.training.prediction import default_device
 
 __all__ = [
     "KEEP_FREED_MEMORY",
     "Failure",
     "GridReport",
-    "Plan",
     "execute",
-    "plan",
     "run_grid",
 ]
 
 _TAIL_LINES = 12
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+#: Seconds between two looks at the runs under way, and at those that other runners have claimed.
+_LOOK = 1.0
 #: "kept", "done" or "failed"; the tail of the error; seconds.
 _Outcome: TypeAlias = tuple[str, str, float]
 #: Environment of the worker processes: glibc keeps what is freed instead of handing it back to the kernel.
@@ -65,28 +68,6 @@ class GridReport:
     failed: list[Failure] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much of a grid is recorded, and what the rest may cost.
-
-    Attributes
-    ----------
-    total, recorded : int
-        Numbers of runs.
-    missing : list of RunConfig
-    estimated_seconds : float or None
-        Device time of the missing runs, from recorded runs alike; None without any.
-    basis : str
-        What the estimate rests on, as a sentence.
-    """
-
-    total: int
-    recorded: int
-    missing: list[RunConfig]
-    estimated_seconds: float | None
-    basis: str
-
-
 def _peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
@@ -100,7 +81,7 @@ def execute(
     *,
     root: Path | str | None = None,
     device: torch.device | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> Record:
     """Return the record of one run, which is trained, measured and stored.
 
@@ -115,8 +96,8 @@ def execute(
         The data root.
     device : torch.device, optional
         By default the GPU if there is one.
-    progress : bool, default=True
-        Show a bar over the epochs.
+    progress : bool or callable, default=True
+        As `imbal_core.training.fit.fit` takes it.
 
     Raises
     ------
@@ -169,7 +150,7 @@ def _work(config: RunConfig, store_root: str, root: str | None) -> _Outcome:
         return "kept", "", 0.0
     start = time.perf_counter()
     try:
-        execute(config, store, root=root, progress=False)
+        execute(config, store, root=root, progress=functools.partial(_note, store, config))
     except Exception as error:
         tail = _tail(error)
         store.write_failure(config, tail)
@@ -177,7 +158,28 @@ def _work(config: RunConfig, store_root: str, root: str | None) -> _Outcome:
     return "done", "", time.perf_counter() - start
 
 
+def _note(store: RecordStore, config: RunConfig, result: FitResult, images: int) -> None:
+    """Leave word of a run after an epoch: the runner that started this worker shows it."""
+    last, mean = result.seconds[-1], sum(result.seconds) / len(result.seconds)
+    note_progress(
+        _claims_folder(store),
+        config,
+        epoch=result.epochs,
+        loss=result.history["train_loss"][-1],
+        images_per_second=images / max(last, 1e-9),
+        seconds_of_epoch=last,
+        seconds_left=mean * (config.epochs - result.epochs),
+    )
+
+
+def _claims_folder(store: RecordStore) -> Path:
+    return store.scratch / "claims"
+
+
 def _start_worker(threads: int) -> None:
+    # the parent hears of them and ends its workers; a worker that ended by itself would look like one that crashed
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -238,6 +240,11 @@ def _executor(jobs: int) -> Iterator[ProcessPoolExecutor]:
     )
     try:
         yield pool
+    except (KeyboardInterrupt, SystemExit):
+        # drops the epochs under way: the checkpoints of those that ended are whole, as every file of a run
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -248,20 +255,48 @@ def _as_they_end(
     waiting: list[RunConfig],
     jobs: int,
     clock: _Clock,
-    bar: tqdm,
+    claims: Claims,
+    board: Board,
 ) -> Iterator[tuple[Future[_Outcome], RunConfig]]:
-    """Yield runs as they end, after taking them from ``waiting`` in its order; those not started are left there."""
+    """Yield runs as they end, after taking them from ``waiting`` in its order; those not started are left there.
+
+    A run that another runner has claimed is passed over, and waited for when nothing else is left: then it is recorded,
+    or its runner gives no sign of life and it is taken over.
+    """
     running: dict[Future[_Outcome], RunConfig] = {}
+    announced = broken = False
     while True:
-        with contextlib.suppress(BrokenProcessPool):
-            while waiting and len(running) < jobs and clock.fits(waiting[0]):
-                running[pool.submit(work, waiting[0])] = waiting[0]
-                bar.set_postfix_str(waiting.pop(0).label())
-        if not running:
+        while not broken and len(running) < jobs and (config := _next(waiting, clock, claims)) is not None:
+            try:
+                running[pool.submit(work, config)] = config
+            except BrokenProcessPool:
+                broken = True
+                claims.release(config)
+            else:
+                waiting.remove(config)
+        if running:
+            finished, _ = wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED)
+            board.show({config: claims.progress(config) for config in running.values()})
+            for future in finished:
+                yield future, running.pop(future)
+        elif broken or not waiting or not clock.fits(waiting[0]):
             return
-        finished, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in finished:
-            yield future, running.pop(future)
+        else:
+            if not announced:
+                holders = sorted({claims.holder(config) for config in waiting} - {""})
+                board.say(f"waiting for {len(waiting)} runs that others train: {'; '.join(holders)}")
+            announced = True
+            time.sleep(_LOOK)
+
+
+def _next(waiting: list[RunConfig], clock: _Clock, claims: Claims) -> RunConfig | None:
+    """Return the first run that still fits into the time and that nobody else trains; it is claimed then."""
+    for config in waiting:
+        if not clock.fits(config):
+            return None
+        if claims.take(config):
+            return config
+    return None
 
 
 def _take_stock(
@@ -270,8 +305,8 @@ def _take_stock(
     report: GridReport,
     clock: _Clock,
     store: RecordStore,
-) -> None:
-    """Enter into the report what became of one run."""
+) -> _Outcome:
+    """Return what became of one run, after entering it into the report."""
     error = future.exception()
     if error is not None:  # the worker could not leave a note itself
         store.write_failure(config, _tail(error))
@@ -285,6 +320,7 @@ def _take_stock(
     else:
         report.done += 1
         clock.note(config, seconds)
+    return outcome, tail, seconds
 
 
 def run_grid(
@@ -300,7 +336,8 @@ def run_grid(
 
     Runs start in the order of ``configs``. A failed run leaves a note and does not stop the others. Every
     record is saved as soon as its run ends, so an interrupted grid loses at most the epochs since the last
-    checkpoint.
+    checkpoint; a KeyboardInterrupt ends the workers. Several runners, on one machine or on many that share the store,
+    divide a grid by claims, see `imbal_book.grid.claims`.
 
     Parameters
     ----------
@@ -313,7 +350,7 @@ def run_grid(
     root : path, optional
         The data root.
     progress : bool, default=True
-        Show a bar over the grid.
+        Show the grid and each run under way: epochs, loss, images per second, time left.
     """
     missing = store.missing(list(configs))
     report = GridReport(kept=len(configs) - len(missing))
@@ -323,41 +360,14 @@ def run_grid(
     clock = _Clock(minutes)
     waiting = list(missing)
     work = functools.partial(_work, store_root=str(store.root), root=None if root is None else str(root))
-    bar = tqdm(total=len(configs), initial=report.kept, unit="run", disable=not progress, dynamic_ncols=True)
-    with bar:
+    store.sweep()
+    with Claims(_claims_folder(store)) as claims, Board(len(configs), report.kept, progress) as board:
         # a process that is killed, for want of memory say, takes its pool with it; what waits gets a new one
         while waiting and clock.fits(waiting[0]):
             with _executor(jobs) as pool:
-                for future, config in _as_they_end(pool, work, waiting, jobs, clock, bar):
-                    _take_stock(future, config, report, clock, store)
-                    bar.update()
+                for future, config in _as_they_end(pool, work, waiting, jobs, clock, claims, board):
+                    outcome, _, seconds = _take_stock(future, config, report, clock, store)
+                    claims.release(config)
+                    board.ended(config, outcome, seconds)
     report.left = len(waiting)
     return report
-
-
-def _kind(config: RunConfig) -> tuple[object, ...]:
-    """Return what runs that take about as long share."""
-    return config.model, config.dataset, config.epochs, config.frozen
-
-
-def plan(configs: Sequence[RunConfig], store: RecordStore) -> Plan:
-    """Return how much of a grid is recorded, and the device time that the rest may take.
-
-    The estimate of a missing run is the median of recorded runs with the same model, data set and epochs; a
-    missing run without any such record is left out of the sum, and the basis says so.
-    """
-    missing = store.missing(list(configs))
-    seconds: dict[tuple[object, ...], list[float]] = {}
-    for record in store.read():
-        seconds.setdefault(_kind(record.run_config()), []).append(record.provenance["seconds"])
-    known = [float(np.median(seconds[_kind(c)])) for c in missing if _kind(c) in seconds]
-    if not missing:
-        basis = "nothing is missing"
-    elif not known:
-        basis = "no recorded run is like the missing ones, so their time is not known"
-    else:
-        basis = (
-            "recorded seconds of runs with the same model, data set and epochs, "
-            f"for {len(known)} of {len(missing)} missing runs"
-        )
-    return Plan(len(configs), len(configs) - len(missing), missing, sum(known) if known else None, basis)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from imbal_core._checks.files import create_atomically, write_atomically
 __all__ = ["AddReport", "ContradictionError", "RecordStore", "RecordWriteError", "SkippedRecordWarning"]
 
 _T = TypeVar("_T")
+_SWEPT_AFTER = 600.0  # seconds
 
 
 class ContradictionError(RecordError):
@@ -269,6 +271,20 @@ class RecordStore:
             except RecordError as error:
                 report.refused.append((name, str(error)))
         return report
+
+    def sweep(self) -> int:
+        """Return how many temporary files of killed writers were removed, here and in :attr:`scratch`.
+
+        Those of writers that may still be at work, changed in the last ten minutes, stay.
+        """
+        folders = [self.root, *(self.scratch / name for name in ("checkpoints", "claims", "failures"))]
+        swept = 0
+        for path in (path for folder in folders for path in folder.rglob(".*.tmp")):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _SWEPT_AFTER:
+                    path.unlink()
+                    swept += 1
+        return swept
 
     def _failure_path(self, config: RunConfig) -> Path:
         return self.scratch / "failures" / config.study / config.profile / f"{config.digest()}.json"

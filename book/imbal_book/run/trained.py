@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from imbal_core.embeddings.cache import cached_embeddings
 from imbal_core.models.build import build_model
 from imbal_core.models.networks import FULLY_CONNECTED, Network
-from imbal_core.training.fit import FitResult, ScoreEpoch, fit
+from imbal_core.training.fit import FitResult, Progress, ScoreEpoch, fit
 from imbal_core.training.prediction import iter_predict
 from imbal_core.training.start import build_network, loss_of, seeded_init
 
@@ -80,7 +80,7 @@ def train_run(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
-    progress: bool = True,
+    progress: Progress = True,
     score: Score | None = None,
     score_on: Sequence[str] = ("test",),
 ) -> TrainedRun:
@@ -92,8 +92,8 @@ def train_run(
     device : torch.device
     checkpoint : Path, optional
         Where training leaves its state after each epoch.
-    progress : bool, default=True
-        Show a bar over the epochs.
+    progress : bool or callable, default=True
+        As `imbal_core.training.fit.fit` takes it.
     score : callable, optional
         From labels (N,) and logits (N, K) to numbers by name, called after each epoch for each side of
         ``score_on``; the history then holds them as ``SIDE_NAME``. They decide nothing.
@@ -106,7 +106,7 @@ def train_run(
     test: np.ndarray = prepared.test.images
     with seeded_init(config.train_seed):
         if config.frozen:
-            pool, test = _frozen_features(prepared, device, progress)
+            pool, test = _frozen_features(prepared, device, progress is True)
         width = pool.shape[1] if config.frozen else None
         network = build_network(config, num_classes, root=prepared.root, in_features=width)
     sides: dict[str, Labelled] = {

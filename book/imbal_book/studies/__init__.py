@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from imbal_book.run.config import RunConfig
     from imbal_book.run.prepared import PreparedRun
+    from imbal_core.training.fit import Progress
 
 __all__ = ["PROFILES", "STUDIES", "Study", "build_grid", "get_study"]
 
@@ -34,7 +35,7 @@ class Study(Protocol):
         *,
         device: torch.device,
         checkpoint: Path | None = None,
-        progress: bool = True,
+        progress: Progress = True,
     ) -> dict[str, Any]:
         """Return the measurements of one run as JSON-able values, after training it."""
 

@@ -27,6 +27,7 @@ from imbal_core.data.class_counts import zhang_counts
 
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
+    from imbal_core.training.fit import Progress
 
 __all__ = ["READOUT_OF_TAP", "few_labels", "form", "frame", "grid", "label_frame", "measure"]
 
@@ -171,7 +172,7 @@ def measure(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> dict[str, Any]:
     """Return the measurements of one run, see `imbal_book.studies.Study.measure`.
 

@@ -33,6 +33,7 @@ from imbal_core.training.start import loss_of
 
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
+    from imbal_core.training.fit import Progress
 
 __all__ = [
     "ARMS",
@@ -247,7 +248,7 @@ def measure(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> dict[str, Any]:
     """Return the measurements of one run.
 

@@ -27,6 +27,7 @@ from imbal_core.post_hoc import choose_tau, retrain_classifier, tau_normalized_l
 
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
+    from imbal_core.training.fit import Progress
 
 __all__ = [
     "ARMS",
@@ -222,7 +223,7 @@ def measure(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> dict[str, Any]:
     """Return the measurements of one run, see `imbal_book.studies.Study.measure`.
 

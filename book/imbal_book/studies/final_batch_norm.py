@@ -37,6 +37,7 @@ from imbal_core.post_hoc import fit_temperature, shifted_threshold
 
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
+    from imbal_core.training.fit import Progress
 
 __all__ = [
     "ARMS",
@@ -232,7 +233,7 @@ def measure(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
-    progress: bool = True,
+    progress: Progress = True,
 ) -> dict[str, Any]:
     """Return the measurements of one run of two classes, the second rare.
 

@@ -57,8 +57,8 @@ def tiny_grid(runs):
     return [dataclasses.replace(TINY, train_seed=seed) for seed in range(runs)]
 
 
-def start(runs, *arguments, **options):
-    code = COMMAND.format(fields=TINY.to_dict(), runs=runs)
+def start(runs, *arguments, fields=TINY, **options):
+    code = COMMAND.format(fields=fields.to_dict(), runs=runs)
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=CHECKOUT,
@@ -67,6 +67,43 @@ def start(runs, *arguments, **options):
         text=True,
         **options,
     )
+
+
+def children(process):
+    """Return the processes that a process started, as Linux lists them."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    found = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, parent, state in found if int(parent) == process and "Z" not in state]
+
+
+def alive(process):
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux which processes live")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_command_says_what_it_keeps_and_leaves_no_process(data, tmp_path, number):
+    long = dataclasses.replace(TINY, epochs=100_000)
+    command = start(3, "run", "category_centers", "--results", str(tmp_path / "results"), fields=long)
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "_build").rglob("*.progress")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    workers = children(command.pid)
+    assert workers
+    command.send_signal(number)
+    output, _ = command.communicate(timeout=120)
+    assert command.returncode == 128 + number, output
+    assert "stopped: 0 of 3 runs are recorded" in output and f"stopped by {number.name}" in output
+    assert "Traceback" not in output
+    deadline = time.monotonic() + 30
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
+    assert len(list((tmp_path / "_build" / "checkpoints").glob("*.pt"))) == 1
+    assert not [path for path in (tmp_path / "_build" / "claims").rglob("*") if path.is_file()]
 
 
 def imbal(*arguments):
@@ -264,6 +301,8 @@ def test_two_processes_with_the_same_run_leave_one_record_and_a_third_trains_not
     both = [start(1, "run", "category_centers", "--results", str(results)) for _ in range(2)]
     outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
+    said = sorted(output.splitlines()[-1] for output in outputs)
+    assert said == ["0 trained, 1 recorded before, 0 failed", "1 trained, 0 recorded before, 0 failed"]
     (file,) = results.rglob("*.json")
     before = file.read_bytes(), file.stat().st_mtime_ns
     grid([TINY])

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +17,7 @@ import pytest
 import torch
 from leaf_photos import write_leaves, write_plant
 
-from imbal_book.grid import batch
+from imbal_book.grid import batch, planning
 from imbal_book.run.config import RunConfig
 from imbal_book.run.record_format import Record, run_key
 from imbal_book.run.records import RecordStore, SkippedRecordWarning
@@ -228,11 +230,14 @@ def noted(store):
 
 
 def test_processes_give_the_bits_of_one_process_and_a_failure_does_not_stop_them(
-    record, store, tiny_config, tiny_data, one_thread
+    record, store, tiny_config, tiny_data, one_thread, capfd
 ):
     # at full scale the tables ask for 4,000 images of a class, and the folder has 26
     good, bad = tiny_config(), tiny_config(seed=1, imbalance_scale=1.0)
-    report = batch.run_grid([bad, good], store, jobs=2, root=tiny_data[1], progress=False)
+    report = batch.run_grid([bad, good], store, jobs=2, root=tiny_data[1], progress=True)
+    assert f"2/2 {good.label()}: done" in capfd.readouterr().err.replace(
+        "1/2 " + good.label(), "2/2 " + good.label()
+    )
     assert (report.done, report.kept, report.left) == (1, 0, 0)
     assert [failure.config for failure in report.failed] == [bad]
     assert "ValueError" in report.failed[0].tail and "class 0" in report.failed[0].tail
@@ -275,6 +280,40 @@ def test_a_run_that_another_process_recorded_meanwhile_is_kept(inline, store, mo
     report = batch.run_grid(grid, store, progress=False)
     assert (report.done, report.kept) == (1, 1)
     assert inline == [grid[0]]
+
+
+def test_runners_that_share_a_grid_do_every_run_once_and_wait_for_each_other(inline, store, monkeypatch):
+    write, grid, reports = batch.execute, [plain_config(seed) for seed in range(20, 44)], []
+    monkeypatch.setattr(batch, "_LOOK", 0.05)
+
+    def slowly(config, store, **options):
+        time.sleep(0.05)
+        write(config, store)
+
+    def run():
+        reports.append(batch.run_grid(grid, RecordStore(store.root), progress=False))
+
+    monkeypatch.setattr(batch, "execute", slowly)
+    runners = [threading.Thread(target=run) for _ in range(3)]
+    for runner in runners:
+        runner.start()
+    for runner in runners:
+        runner.join()
+    assert sorted(config.split_seed for config in inline) == list(range(20, 44)), "each once"
+    assert [(r.done + r.kept, r.left, r.failed) for r in reports] == [(24, 0, [])] * 3
+    assert max(report.done for report in reports) < 24, "they share it"
+
+
+def test_temporary_files_of_killed_writers_are_swept_at_the_next_start(inline, store):
+    old, new = (store.scratch / "checkpoints" / f".{name}.pt.1-ab.tmp" for name in "on")
+    beside = store.root / "demo" / "smoke" / ".key.json.1-ab.tmp"
+    for path in (old, new, beside):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for path in (old, beside):
+        os.utime(path, (1e9, 1e9))
+    batch.run_grid([plain_config(0)], store, progress=False)
+    assert new.exists() and not old.exists() and not beside.exists()
 
 
 def test_a_worker_reads_each_record_once_whatever_the_number_of_its_runs(inline, store, monkeypatch):
@@ -367,7 +406,7 @@ def test_plan_sums_the_median_seconds_of_runs_alike(store):
         store.write(plain_record(plain_config(seed), seconds))
     like = [plain_config(seed) for seed in range(5)]
     unlike = plain_config(epochs=77)
-    found = batch.plan([*like, unlike], store)
+    found = planning.plan([*like, unlike], store)
     assert (found.total, found.recorded) == (6, 3)
     assert found.missing == [*like[3:], unlike]
     assert found.estimated_seconds == 24.0  # two runs of the median, 12 seconds
@@ -384,16 +423,16 @@ def test_plan_passes_over_a_record_that_it_cannot_use_and_names_it(store):
     del older["config"]["frozen"], older["provenance"]["sha256"]  # written before that field was
     store.path(plain_record(plain_config(0))).write_text(json.dumps(older))
     with pytest.warns(SkippedRecordWarning, match=f"skipped 1 of 3 .*{path.name}: damaged: provenance lacks"):
-        found = batch.plan([plain_config(seed) for seed in range(4)], store)
+        found = planning.plan([plain_config(seed) for seed in range(4)], store)
     assert (found.recorded, found.estimated_seconds) == (2, 20.0)
 
 
 def test_plan_says_when_nothing_is_known_and_when_nothing_is_missing(store):
     config = plain_config()
-    unknown = batch.plan([config], store)
+    unknown = planning.plan([config], store)
     assert unknown.estimated_seconds is None and "not known" in unknown.basis
     store.write(plain_record(config))
-    complete = batch.plan([config], store)
+    complete = planning.plan([config], store)
     assert (complete.recorded, complete.missing) == (1, [])
     assert complete.estimated_seconds is None and complete.basis == "nothing is missing"
 

@@ -1,0 +1,63 @@
+"""How much of a grid is recorded, and what the rest may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imbal_book.run.config import RunConfig
+from imbal_book.run.records import RecordStore
+
+__all__ = ["Plan", "plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of a grid is recorded, and what the rest may cost.
+
+    Attributes
+    ----------
+    total, recorded : int
+        Numbers of runs.
+    missing : list of RunConfig
+    estimated_seconds : float or None
+        Device time of the missing runs, from recorded runs alike; None without any.
+    basis : str
+        What the estimate rests on, as a sentence.
+    """
+
+    total: int
+    recorded: int
+    missing: list[RunConfig]
+    estimated_seconds: float | None
+    basis: str
+
+
+def _kind(config: RunConfig) -> tuple[object, ...]:
+    """Return what runs that take about as long share."""
+    return config.model, config.dataset, config.epochs, config.frozen
+
+
+def plan(configs: Sequence[RunConfig], store: RecordStore) -> Plan:
+    """Return how much of a grid is recorded, and the device time that the rest may take.
+
+    The estimate of a missing run is the median of recorded runs with the same model, data set and epochs; a
+    missing run without any such record is left out of the sum, and the basis says so.
+    """
+    missing = store.missing(list(configs))
+    seconds: dict[tuple[object, ...], list[float]] = {}
+    for record in store.read():
+        seconds.setdefault(_kind(record.run_config()), []).append(record.provenance["seconds"])
+    known = [float(np.median(seconds[_kind(c)])) for c in missing if _kind(c) in seconds]
+    if not missing:
+        basis = "nothing is missing"
+    elif not known:
+        basis = "no recorded run is like the missing ones, so their time is not known"
+    else:
+        basis = (
+            "recorded seconds of runs with the same model, data set and epochs, "
+            f"for {len(known)} of {len(missing)} missing runs"
+        )
+    return Plan(len(configs), len(configs) - len(missing), missing, sum(known) if known else None, basis)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -19,16 +20,15 @@ __all__ = [
     "BY",
     "COMMAND",
     "F1",
+    "LITE",
     "MISSING",
     "SIDES",
     "STARTS",
-    "TOLD",
     "answers",
     "arm_cells",
     "available",
     "column",
     "f1_table",
-    "first_loss",
     "gains",
     "in_order",
     "levels",
@@ -45,14 +45,13 @@ __all__ = [
     "wide",
 ]
 
-_LITE = study.NETWORKS["timm:tf_efficientnet_lite0"]
-_OWN = f"{_LITE}{study.OWN_START}"
+LITE = study.NETWORKS["timm:tf_efficientnet_lite0"]
 #: How the weights of EfficientNet-Lite0's head start -> its form.
-STARTS = {"nn.Linear's": _LITE, "timm's own": _OWN}
+STARTS = {"nn.Linear's": LITE, "timm's own": f"{LITE}{study.OWN_START}"}
 #: From the nearest to the paper's protocol to the farthest.
 FORMS = ("VGG19", "ResNet34", *STARTS.values(), "small network")
 #: The two questions that change the network or the optimizer and are no claim's.
-SIDES = (f"{_LITE}, batch norms folded", f"{_LITE}, SGD")
+SIDES = (f"{LITE}, batch norms folded", f"{LITE}, SGD")
 #: The network as it is, and with the layer.
 ARMS = ("plain", "final BN")
 F1 = "f1_minority"
@@ -62,13 +61,25 @@ MISSING = Html(f"<p><em>Not attempted: <code>{COMMAND}</code> trains the runs th
 _DATASETS = (*(f"plantvillage-{plant}" for plant in study.PLANTS), "mnist5k-8")
 #: What makes a cell of the study.
 BY = ["form", "dataset", "imbalance"]
-#: What is told of each start of the head: a - b in F1 of the rare class, by the name of the glued number.
-TOLD = {
-    "weights": ("weighted loss", "plain", F1),
-    "adjusted": ("plain, logit adjusted", "plain", F1),
-    "layer": ("final BN", "plain", F1),
-    "layer_weights": ("final BN", "weighted loss", F1),
-    "layer_adjusted": ("final BN", "plain, logit adjusted", F1),
+_WAYS = ("plain", "plain, logit adjusted", "weighted loss", "final BN", "final BN + weighted loss")
+_TOLD = (
+    ("weighted loss", "plain", F1),
+    ("plain, logit adjusted", "plain", F1),
+    ("final BN", "plain", F1),
+    ("final BN", "weighted loss", F1),
+    ("final BN", "plain, logit adjusted", F1),
+)
+_LOSS, _HEAD = "first-epoch loss of plain (nats)", "this start - timm's own, of plain"
+#: Name under which a row of the two starts is glued -> that row.
+_GLUED = {
+    "loss": _LOSS,
+    "head": _HEAD,
+    "weights": "weighted loss - plain",
+    "adjusted": "plain, logit adjusted - plain",
+    "layer": "final BN - plain",
+    "layer_weights": "final BN - weighted loss",
+    "layer_adjusted": "final BN - plain, logit adjusted",
+    "pairs": "pairs",
 }
 
 
@@ -162,9 +173,14 @@ def table_of(columns: Mapping[str, pd.Series], *names: str) -> pd.DataFrame:
     return table.assign(**{names[0]: table[names[0]].map(plant_name)})
 
 
-def arm_cells(part: pd.DataFrame) -> pd.DataFrame:
-    """Return F1 of the paper's arms for `pictures.figures.intervals`, a panel for each data set."""
-    cells = levels(part, study.ARMS)
+def arm_cells(frame: pd.DataFrame, form: str) -> pd.DataFrame:
+    """Return F1 of the paper's arms and of adjusted logits for `pictures.figures.intervals`, a panel for each plant.
+
+    Column paper is the mean of the same network whose head starts as timm draws it.
+    """
+    cells, other = (levels(select(frame, name), _WAYS) for name in (form, f"{form}{study.OWN_START}"))
+    paper = other.rename(columns={"mean": "paper"})[["dataset", "readout", "paper"]]
+    cells = cells.merge(paper, how="left", on=["dataset", "readout"])
     return cells.assign(panel=cells["dataset"].map(plant_name), row=cells["readout"], method=cells["readout"])
 
 
@@ -180,12 +196,8 @@ def f1_table(part: pd.DataFrame) -> pd.DataFrame:
 
     ``part`` is of one form and imbalance. The gain is paired, in percentage points.
     """
-    names = {
-        F1: "F1, rare",
-        "precision_minority": "precision",
-        "recall_minority": "recall",
-        "f1_majority": "F1, other",
-    }
+    names = {F1: "F1, rare", "precision_minority": "precision", "recall_minority": "recall"}
+    names["f1_majority"] = "F1, other"
     cells, row = levels(part, study.ARMS, names), ["dataset", "readout"]
     columns = wide(cells, row, "metric", "text").rename(columns=names)
     rare = cells[cells["metric"] == F1].set_index(row)
@@ -196,69 +208,47 @@ def f1_table(part: pd.DataFrame) -> pd.DataFrame:
     return table_of({**columns, "gain over plain": gained, "seeds": rare["n"]}, "plant", "arm")
 
 
-def first_loss(epochs: pd.DataFrame) -> pd.DataFrame:
-    """Return the plain runs' training loss of the first epoch (nats), a row per run of ``epoch_frame``."""
-    return pick(epochs[epochs["epoch"] == 1], ("plain",), ("train_loss",))
+def two_starts(frame: pd.DataFrame, epochs: pd.DataFrame, network: str = LITE) -> pd.DataFrame:
+    """Return the two starts of a network's head side by side: a column per plant and start that has both arms.
 
-
-def _fair_head(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return what the plain network gains by starting as nn.Linear does, over timm's start, by plant; paired."""
-    rows = pick(frame[frame["imbalance"] == study.BASE_IMBALANCE], ("plain",))
-    rows = rows[rows["form"].isin([_LITE, _OWN])]
-    cells = summarise(minus(rows.assign(readout=rows["form"], form=""), _OWN), ["dataset"])
-    return cells.assign(text=points(cells))
-
-
-def two_starts(frame: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
-    """Return the two starts of EfficientNet-Lite0's head side by side: a column per plant and start.
-
-    The rows: the plain network's first-epoch loss, F1 of the rare class of four ways, paired differences between them
-    in percentage points with 95 % intervals, the most pairs behind one; last, what the fair start gives the plain
-    network.
+    The rows: the plain network's loss in the first epoch, F1 of the rare class of five ways, paired differences between
+    them in percentage points with 95 % intervals, what the fair start gives the plain network, and the most pairs.
     """
-    columns = {}
-    for start, form in STARTS.items():
-        part = select(frame, form)
-        told, loss = (
-            gains(part, *TOLD.values()),
-            first_loss(select(epochs, form)).groupby("dataset")["value"].mean(),
-        )
-        mean = levels(part, ("plain", "weighted loss", "plain, logit adjusted", "final BN"))
-        for dataset, own in told.groupby("dataset", sort=False):
-            level = mean[mean["dataset"] == dataset]
-            row = {"first-epoch loss of plain (nats)": f"{loss[dataset]:.2f}"}
-            row |= dict(zip("F1, " + level["readout"], level["text"], strict=True))
-            row |= dict(zip(own["a"] + " - " + own["b"], own["text"], strict=True))
-            columns[plant_name(str(dataset)), start] = row | {"pairs": str(own["n"].max())}
-    for cell in _fair_head(frame).to_dict("records"):
-        columns[plant_name(cell["dataset"]), next(iter(STARTS))]["this start - timm's own, plain"] = cell[
-            "text"
-        ]
+    own, columns, by = f"{network}{study.OWN_START}", {}, "dataset"
+    plain = pick(frame[frame["imbalance"] == study.BASE_IMBALANCE], ("plain",))
+    plain = plain[plain["form"].isin([network, own])]
+    fair = summarise(minus(plain.assign(readout=plain["form"], form=""), own), [by]).set_index(by)
+    head = {
+        plant: f"{text}, n = {n}" for plant, text, n in zip(fair.index, points(fair), fair["n"], strict=True)
+    }
+    for start, form in zip(STARTS, (network, own), strict=True):
+        part, first = select(frame, form), select(epochs, form)
+        loss = pick(first[first["epoch"] == 1], ("plain",), ("train_loss",)).groupby(by)["value"].mean()
+        told, level = gains(part, *_TOLD), levels(part, _WAYS)
+        for dataset in told[by].unique():
+            gain, mean = told[told[by] == dataset], level[level[by] == dataset]
+            row = {_LOSS: f"{loss[dataset]:.2f}"}
+            row |= dict(zip("F1, " + mean["readout"], mean["text"], strict=True))
+            row |= dict(zip(gain["a"] + " - " + gain["b"], gain["text"], strict=True))
+            row |= {_HEAD: head.get(dataset, "")} if form == network else {}
+            columns[plant_name(dataset), start] = row | {"pairs": str(gain["n"].max())}
     table = pd.DataFrame(columns).fillna("")
-    return table[[(plant, start) for plant in study.PLANTS for start in STARTS if (plant, start) in columns]]
+    plants = map(plant_name, _DATASETS)
+    return table[[place for place in itertools.product(plants, STARTS) if place in columns]]
 
 
-def _by_plant(cells: pd.DataFrame) -> str:
-    """Return differences as text, such as "+1.0 (0.5 to 1.5) on apple, n = 3", or that none was attempted."""
-    seeds = " or ".join(map(str, sorted(set(cells["n"]))))
-    found = [f"{cell['text']} on {plant_name(cell['dataset'])}" for cell in cells.to_dict("records")]
-    return f"{', '.join(found)} (n = {seeds})" if found else "(not attempted)"
-
-
-def answers(frame: pd.DataFrame, epochs: pd.DataFrame, form: str) -> dict[str, str]:
+def answers(starts: pd.DataFrame) -> dict[str, str]:
     """Return the numbers of the page's first sentences, by the name under which they are glued.
 
-    ``fair_*`` is of ``form`` unless that has timm's start, ``own_*`` of the network whose head starts as timm draws it:
-    ``loss``, the range of the plain runs' first-epoch loss in nats, and the differences of :data:`TOLD` by plant in
-    percentage points; ``head`` is what the fair start gives the plain network.
+    ``starts`` is of :func:`two_starts`; ``fair_*`` and ``own_*`` hold its rows by start, such as ``fair_layer``:
+    "+1.0 (0.5 to 1.5) on apple, ..."; "(not attempted)" where there is no record.
     """
-    fair = "" if form == _OWN else form
-    told = {"form": fair or "(not attempted)", "head": _by_plant(_fair_head(frame))}
-    for key, name in (("fair", fair), ("own", _OWN)):
-        loss, cells = first_loss(select(epochs, name))["value"], gains(select(frame, name), *TOLD.values())
-        told[f"{key}_loss"] = f"{loss.min():.2f} to {loss.max():.2f} nats" if len(loss) else "(not attempted)"
-        for what, (a, b, _) in TOLD.items():
-            told[f"{key}_{what}"] = _by_plant(cells[(cells["a"] == a) & (cells["b"] == b)])
+    told, columns = {}, cast("dict[tuple[str, str], dict[str, str]]", starts.to_dict())
+    for key, start in zip(("fair", "own"), STARTS, strict=True):
+        own = {plant: rows for (plant, name), rows in columns.items() if name == start}
+        for name, row in _GLUED.items():
+            words = [f"{rows[row]} on {plant}" for plant, rows in own.items() if rows.get(row)]
+            told[f"{key}_{name}"] = ", ".join(words) or "(not attempted)"
     return told
 
 

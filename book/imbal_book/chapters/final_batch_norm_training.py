@@ -26,13 +26,12 @@ from imbal_book.studies.final_batch_norm import always_rare
 __all__ = [
     "LEVELS",
     "baseline",
+    "confidence_bins",
     "confidence_table",
     "curve_cells",
     "epochs_table",
-    "histogram",
     "loss_table",
     "margins",
-    "reliability",
 ]
 
 #: Values of F1 whose first epoch is counted.
@@ -141,49 +140,36 @@ def _of_arms(runs: pd.DataFrame) -> pd.DataFrame:
     return own.assign(dataset=own["dataset"].map(plant_name))
 
 
-def _together(tables: list[pd.DataFrame], sums: list[str]) -> pd.DataFrame:
-    """Return the bins of all runs added up by data set and method, with the share of their images in each bin."""
-    place = ["dataset", "method"]
-    rows = pd.concat(tables) if tables else pd.DataFrame(columns=[*place, "lower", "upper", *sums])
-    bins = rows.groupby([*place, "lower", "upper"], sort=False)[sums].sum().reset_index()
-    return bins.assign(share=bins["count"] / bins.groupby(place)["count"].transform("sum"))
-
-
-def histogram(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the histogram of confidence without and with the layer, the test images of all runs together.
+def confidence_bins(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return how sure (kind "histogram") or how right ("reliability") both arms are, all runs' test images together.
 
     ``runs`` is of :func:`imbal_book.chapters.final_batch_norm.runs`, of one form and imbalance. Columns dataset,
-    method, lower, upper, count and share (of the images of that data set and method).
+    method, lower, upper, count, confidence and accuracy (means over a bin's images, NaN in a histogram and in empty
+    bins) and share (of the images of that data set and method).
     """
-    tables = []
-    for row in _of_arms(runs).to_dict("records"):
-        counts = row["measurements"]["readouts"]["softmax"]["confidence_histogram"]
-        edges, place = np.linspace(0, 1, len(counts) + 1), {"dataset": row["dataset"], "method": row["arm"]}
-        tables.append(pd.DataFrame({**place, "lower": edges[:-1], "upper": edges[1:], "count": counts}))
-    return _together(tables, ["count"])
-
-
-def reliability(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return how right predictions of a given confidence are, the test images of all runs together.
-
-    As :func:`histogram`, with confidence and accuracy, means over a bin's images; bins without images are left out.
-    """
-    tables, means = [], ["confidence", "accuracy"]
-    for row in _of_arms(runs).to_dict("records"):
-        bins = pd.DataFrame(row["measurements"]["readouts"]["softmax"]["reliability"])
-        bins[means] = bins[means].mul(bins["count"], axis=0)
-        tables.append(bins.assign(dataset=row["dataset"], method=row["arm"]))
-    bins = _together(tables, ["count", *means])
-    bins = bins[bins["count"] > 0]
-    return bins.assign(**{name: bins[name] / bins["count"] for name in means})
+    place, edges, means = ["dataset", "method"], ["lower", "upper"], ["confidence", "accuracy"]
+    tables = [pd.DataFrame(columns=[*place, *edges, "count", *means])]
+    for run in _of_arms(runs).to_dict("records"):
+        scores = run["measurements"]["readouts"]["softmax"]
+        counts = scores["confidence_histogram"]
+        ends = np.linspace(0, 1, len(counts) + 1)
+        found = (
+            {"lower": ends[:-1], "upper": ends[1:], "count": counts} if kind == "histogram" else scores[kind]
+        )
+        tables.append(pd.DataFrame(found).assign(dataset=run["dataset"], method=run["arm"]))
+    bins = pd.concat(tables[1:] or tables).reindex(columns=tables[0].columns)
+    bins[means] = bins[means].mul(bins["count"], axis=0)
+    bins = bins.groupby([*place, *edges], sort=False).sum().reset_index()
+    bins[means] = bins[means].div(bins["count"].where(bins["count"] > 0), axis=0)
+    return bins.assign(share=bins["count"] / bins.groupby(place)["count"].transform("sum"))
 
 
 def margins(runs: pd.DataFrame) -> pd.DataFrame:
     """Return how far every test image of the first pair of seeds lies on the rare side, without and with the layer.
 
-    ``runs`` as for :func:`histogram`. Columns dataset, method, label (0 large class, 1 rare class), margin (logit of
-    the rare class minus the other's; above 0 it is predicted) and balanced, the threshold on the margin that is best on
-    validation images for a balanced test; NaN without them.
+    ``runs`` as for :func:`confidence_bins`. Columns dataset, method, label (0 large class, 1 rare class), margin (logit
+    of the rare class minus the other's; above 0 it is predicted) and balanced, the threshold on the margin that is best
+    on validation images for a balanced test; NaN without them.
     """
     rows = []
     for run in _of_arms(runs).drop_duplicates(["dataset", "arm"]).to_dict("records"):

@@ -36,7 +36,7 @@ def curves(
     for name, above, below in zip(names, axes, axes[len(names) :], strict=False):
         for ax, what in ((above, "f1"), (below, "loss")):
             _curves(ax, epochs[epochs["dataset"] == name], what)
-        above.set(title=name, ylim=(-0.03, 1.05), ylabel="test F1 of the rare class")
+        above.set(title=name, xlabel="", ylim=(-0.03, 1.05), ylabel="test F1 of the rare class")
         below.set(xlabel="epoch", ylim=(0, 1.05 * epochs["loss"].max()), ylabel="validation loss (nats)")
         if baseline is not None:
             above.axhline(baseline, color="#808080", linestyle=":", label="every image called rare")
@@ -61,7 +61,16 @@ def _curves(ax: Axes, part: pd.DataFrame, what: str) -> None:
     for method, runs in part.groupby("method", sort=False):
         _, color, marker, line = METHODS[str(method)]
         sns.lineplot(
-            runs, x="epoch", y=what, units="key", estimator=None, color=color, linewidth=0.9, alpha=0.4, ax=ax
+            runs,
+            x="epoch",
+            y=what,
+            units="key",
+            estimator=None,
+            color=color,
+            linewidth=0.9,
+            alpha=0.4,
+            legend=False,
+            ax=ax,
         )
         mean = runs.groupby("epoch")[what].mean()
         ax.plot(mean, line, color=color, marker=marker, markersize=4.5, linewidth=2.2, label=method)
@@ -79,7 +88,7 @@ def confidence(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dra
     Parameters
     ----------
     bins : DataFrame
-        Of :func:`imbal_book.chapters.final_batch_norm_training.histogram`.
+        Of :func:`imbal_book.chapters.final_batch_norm_training.confidence_bins`, kind "histogram".
     title, caption : str
     """
     rows = bins[bins["lower"] >= 0.5 - 1e-9].assign(percent=100 * bins["share"])
@@ -116,10 +125,10 @@ def reliability(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dr
     Parameters
     ----------
     bins : DataFrame
-        Of :func:`imbal_book.chapters.final_batch_norm_training.reliability`.
+        Of :func:`imbal_book.chapters.final_batch_norm_training.confidence_bins`, kind "reliability".
     title, caption : str
     """
-    names = list(dict.fromkeys(bins["dataset"]))
+    bins, names = bins[bins["count"] > 0], list(dict.fromkeys(bins["dataset"]))
     figure, axes = panels(len(names), width=max(5.0, 3.4 * len(names) + 0.8), height=4.0)
     for ax, name in zip(axes, names, strict=True):
         ax.plot([0.5, 1], [0.5, 1], "--", color="#8c8c8c", linewidth=1.2, label="as right as confident")
@@ -130,6 +139,7 @@ def reliability(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dr
                 part["confidence"], part["accuracy"], s=12 + 260 * part["share"], marker=marker, color=color
             )
         ax.set(title=name, xlabel="mean confidence of the bin", xlim=(0.48, 1.02), ylim=(-0.03, 1.05))
+        ax.text(0.98, 0.04, "below the line: too sure", ha="right", fontsize=9, color="#595959")
     axes[0].set_ylabel("accuracy of the bin")
     figure.suptitle(title)
     legend_below(figure, axes, columns=4)
@@ -175,7 +185,7 @@ def margins(images: pd.DataFrame, *, title: str = "", caption: str = "") -> Draw
         )  # fmt: skip
         ax.set(title=f"{name}: {method}", ylabel="images", xlabel="")
     for ax in axes[-len(methods) :]:
-        ax.set_xlabel("logit of the rare class minus the other")
+        ax.set_xlabel("logit of the rare class minus the other;\nright of the black line it is called rare")
     figure.suptitle(title)
     legend_below(figure, axes, columns=2)
     above = images.assign(above=images["margin"] > 0, beyond=images["margin"] > images["balanced"])

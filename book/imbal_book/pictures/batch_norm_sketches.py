@@ -49,9 +49,9 @@ def layer_sketch(*, caption: str = "") -> Drawing:
         ax.text(middle, 0.8, name, ha="center", va="center", fontsize=11, weight="bold", color=color)
         ax.text(middle, 0.36, what, ha="center", va="center", fontsize=14 if own else 10, color=color)
         if index:
-            _arrow(ax, (middle - 1.25, 0.5), (middle - 0.87, 0.5), _GREY)
+            _arrow(ax, (middle - 1.25, 0.5), (middle - 0.87, 0.5), _GREY, "-")
     start, end = 2.1 * 2 + 0.85, 2.1 * 4 + 0.85
-    _arrow(ax, (start, 1.04), (end, 1.04), _LAYER, bend=-0.22, dashed=True)
+    _arrow(ax, (start, 1.04), (end, 1.04), _LAYER, "--")
     ax.text(
         (start + end) / 2, 1.6, "way around it: removed at inference", ha="center", fontsize=10, color=_LAYER
     )
@@ -72,26 +72,12 @@ def layer_sketch(*, caption: str = "") -> Drawing:
     return Drawing(figure, alt, table, caption)
 
 
-def _arrow(
-    ax: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    color: str,
-    *,
-    bend: float = 0.0,
-    dashed: bool = False,
-) -> None:
-    ax.add_patch(
-        matplotlib.patches.FancyArrowPatch(
-            start,
-            end,
-            arrowstyle="-|>",
-            connectionstyle=f"arc3,rad={bend}",
-            mutation_scale=14,
-            linewidth=1.6,
-            linestyle="--" if dashed else "-",
-            color=color,
-        )
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, style: str) -> None:
+    """Draw an arrow, bent where its style is dashed."""
+    bend = "arc3,rad=-0.22" if style == "--" else "arc3"
+    look = {"arrowstyle": "-|>", "connectionstyle": bend, "mutation_scale": 14, "linewidth": 1.6}
+    ax.annotate(
+        "", end, start, arrowprops={**look, "linestyle": style, "color": color, "shrinkA": 0, "shrinkB": 0}
     )
 
 

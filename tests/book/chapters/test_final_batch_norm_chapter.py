@@ -223,29 +223,32 @@ def test_the_two_starts_of_the_head_stand_beside_each_other(frame, epochs):
         )
         assert cell["first-epoch loss of plain (nats)"] == f"{first['value'].mean():.2f}"
     fair, own = (values(tables.select(frame, form), "plain") for form in (LITE, OWN))
-    assert found["apple", "nn.Linear's"].iloc[-1] == t_text(fair, own)
-    assert found["apple", "timm's own"].iloc[-1] == ""
+    head = found.loc["this start - timm's own, of plain", "apple"]
+    assert head["nn.Linear's"] == f"{t_text(fair, own)}, n = 2" and head["timm's own"] == ""
 
 
-def test_the_first_sentences_take_every_number_from_the_records(frame, epochs):
-    told = tables.answers(frame, epochs, LITE)
-    for key, form in (("fair", LITE), ("own", OWN)):
-        own = tables.select(frame, form)
-        for name, (a, b, metric) in tables.TOLD.items():
-            parts = [
-                f"{t_text(values(own, a, metric, d), values(own, b, metric, d))} on {tables.plant_name(d)}"
-                for d in PLANTS
-            ]
-            assert told[f"{key}_{name}"] == f"{', '.join(parts)} (n = 3)"
-    loss = epochs.query(
-        "metric == 'train_loss' and epoch == 1 and readout == 'plain' and imbalance == '1000:10'"
-    )
-    loss = loss.loc[loss["form"] == OWN, "value"]
-    assert told["own_loss"] == f"{loss.min():.2f} to {loss.max():.2f} nats"
-    nothing = tables.answers(frame.iloc[:0], epochs.iloc[:0], "")
+def test_the_first_sentences_take_every_number_from_the_table_of_starts(frame, epochs):
+    starts = tables.two_starts(frame, epochs)
+    told, start = tables.answers(starts), "timm's own"
+    cells = [f"{starts.loc['final BN - plain', (plant, start)]} on {plant}" for plant in study.PLANTS]
+    assert told["own_layer"] == ", ".join(cells)
+    assert [name for name, text in told.items() if text == "(not attempted)"] == ["own_head"]
+    nothing = tables.answers(tables.two_starts(frame.iloc[:0], epochs.iloc[:0]))
     assert set(nothing) == set(told) and set(nothing.values()) == {"(not attempted)"}
-    handicapped = tables.answers(frame, epochs, OWN)
-    assert handicapped["fair_layer"] == "(not attempted)", "timm's start never passes for the fair one"
+    handicapped = frame[frame["form"] == OWN], epochs[epochs["form"] == OWN]
+    told = tables.answers(tables.two_starts(*handicapped))
+    assert told["fair_layer"] == "(not attempted)" != told["own_layer"], (
+        "timm's start never passes for the fair one"
+    )
+
+
+def test_the_first_figure_sets_timms_start_beside_each_arm_of_the_same_network(frame):
+    cells = tables.arm_cells(frame, LITE).set_index(["panel", "row"])
+    own = tables.select(frame, OWN)
+    for plant, arm in (("apple", "plain"), ("tomato", "plain, logit adjusted")):
+        expected = values(own, arm, dataset=f"plantvillage-{plant}").mean()
+        assert cells.loc[(plant, arm), "paper"] == pytest.approx(expected)
+    assert tables.arm_cells(frame, OWN)["paper"].isna().all()
 
 
 # Epochs, loss and confidence
@@ -328,14 +331,14 @@ def test_bins_of_confidence_add_up_the_images_of_all_runs(runs):
     )
     labels = np.tile(np.repeat([0, 1], 150), 3)
     sure = 1 / (1 + np.exp(-np.abs(margins)))
-    for make in (training.histogram, training.reliability):
-        bins = make(own)
+    for kind in ("histogram", "reliability"):
+        bins = training.confidence_bins(own, kind)
         cell = bins[(bins["dataset"] == "apple") & (bins["method"] == "final BN")]
         assert cell["count"].sum() == 3 * 300 and cell["share"].sum() == pytest.approx(1)
         for row in cell[cell["count"] > 0].to_dict("records"):
             inside = (sure > row["lower"]) & (sure <= row["upper"])
             assert abs(row["count"] - inside.sum()) <= 2, "four digits of a margin may cross an edge"
-            if "accuracy" in row:
+            if kind == "reliability":
                 assert row["confidence"] == pytest.approx(sure[inside].mean(), abs=3e-3)
                 assert row["accuracy"] == pytest.approx(((margins > 0) == labels)[inside].mean(), abs=0.05)
 

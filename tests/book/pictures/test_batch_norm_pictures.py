@@ -86,7 +86,7 @@ def test_confidence_and_reliability_say_what_their_bins_hold():
     (ax,) = drawing.figure.axes
     (steps,) = ax.collections
     assert steps.get_paths()[0].vertices[:, 1].max() == pytest.approx(80), "percent of the images"
-    filled = bins.assign(confidence=[0.0, 0.7, 0.95], accuracy=[0.0, 0.5, 0.75]).iloc[1:]
+    filled = bins.assign(confidence=[np.nan, 0.7, 0.95], accuracy=[np.nan, 0.5, 0.75])
     # 0.2 times 0.2 too sure, and 0.8 times 0.2
     assert "on average 0.20 less accurate than confident" in pictures.reliability(filled).alt
 

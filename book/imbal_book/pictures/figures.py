@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,7 +61,8 @@ class Drawing:
     ----------
     figure : matplotlib.figure.Figure
     alt : str
-        What a reader who does not see the picture needs, made from the data.
+        What a reader who does not see the picture needs, made from the data, what matters first. A page shows its first
+        60 words; the table has the rest.
     table : DataFrame
         The numbers that are drawn.
     caption : str
@@ -91,10 +93,24 @@ class Drawing:
         table = finite.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.3f}")
         return (
             '<figure class="drawing">'
-            f'<img alt="{html.escape(self.alt)}" src="data:image/svg+xml;base64,{source}">'
+            f'<img alt="{html.escape(_shortened(self.alt))}" src="data:image/svg+xml;base64,{source}">'
             f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
             f'<details class="drawing-data"><summary>Data of this figure</summary>{table}</details>'
         )
+
+
+def _shortened(alt: str, most: int = 60) -> str:
+    """Return as many whole sentences as fit into so many words, and that the table has the rest."""
+    if len(alt.split()) <= most:
+        return alt
+    rest = "The table below has the rest."
+    kept, left = [], most - len(rest.split())
+    for sentence in re.split(r"(?<=\.) (?=\S)", alt):
+        left -= len(sentence.split())
+        if left < 0:
+            break
+        kept.append(sentence)
+    return " ".join([*(kept or alt.split()[: most - 6]), rest])
 
 
 def panels(
@@ -169,11 +185,8 @@ def intervals(
     cells = cells[[name for name in (*_CELL, "paper", "values") if name in cells]]
     words = {"mean": "here, with 95 % interval", "paper": "the paper", "values": "single runs", **(key or {})}
     names, rows, methods = (list(dict.fromkeys(cells[column])) for column in ("panel", "row", "method"))
-    dashed = (
-        []
-        if marks is None
-        else [{"label": legend_name(mark["method"]), **mark} for mark in marks.to_dict("records")]
-    )
+    dashed = [] if marks is None else marks.to_dict("records")
+    dashed = [{"label": legend_name(mark["method"]), **mark} for mark in dashed]
     shared = bool((cells.groupby("row")["method"].nunique() > 1).any())
     # closer to one another than to those of the next row
     lanes = (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.6 / len(methods) * shared
@@ -183,14 +196,9 @@ def intervals(
     for ax, name in zip(axes, names, strict=True):
         for cell in cells[cells["panel"] == name].to_dict("records"):
             _interval(ax, cell, rows.index(cell["row"]) + lanes[methods.index(cell["method"])], scale)
-        for mark in [mark for mark in dashed if mark.get("panel", name) == name]:
-            middle, reach = (
-                (rows.index(mark["row"]), 0.42) if "row" in mark else (len(rows) / 2 - 0.5, len(rows) / 2)
-            )
-            ax.plot(
-                [scale * mark["value"]] * 2, [middle - reach, middle + reach], linestyle=(0, (4, 3)), linewidth=1.8,
-                color=METHODS.get(mark["method"], OTHER).color, zorder=1, label=mark["label"],
-            )  # fmt: skip
+        for mark in dashed:
+            if mark.get("panel", name) == name:
+                _dashed(ax, mark, rows, scale)
         below = axis or str(name)
         if " minus " in below:
             ax.axvline(0, color="#4d4d4d", linewidth=1, zorder=1)
@@ -200,17 +208,22 @@ def intervals(
         ax.grid(axis="y", visible=False)
     figure.suptitle(title)
     legend_below(figure, axes, columns=1 + len(names))
-    said = [
-        f"{cell['panel']}, {cell['row']}{'' if cell['row'] == cell['method'] else ', ' + cell['method']}: "
-        f"{_said(cell, scale, form, words)}."
-        for cell in cells.to_dict("records")
-    ]
+    said = [_sentence(cell, scale, form, words) for cell in cells.to_dict("records")]
     said += [f"Dashed: {', '.join(dict.fromkeys(mark['label'] for mark in dashed))}."] if dashed else []
     if "values" in cells:
-        cells = cells.assign(
-            values=[", ".join(f"{value:.3f}" for value in values) for values in cells["values"]]
-        )
+        texts = [", ".join(f"{value:.3f}" for value in values) for values in cells["values"]]
+        cells = cells.assign(values=texts)
     return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", cells, caption)
+
+
+def _dashed(ax: Axes, mark: Mapping[Hashable, Any], rows: Sequence[str], scale: float) -> None:
+    """Draw a dashed line, in its row or over all."""
+    in_row = "row" in mark
+    middle, reach = (rows.index(mark["row"]), 0.42) if in_row else (len(rows) / 2 - 0.5, len(rows) / 2)
+    ax.plot(
+        [scale * mark["value"]] * 2, [middle - reach, middle + reach], linestyle=(0, (4, 3)), linewidth=1.8,
+        color=METHODS.get(mark["method"], OTHER).color, zorder=1, label=mark["label"],
+    )  # fmt: skip
 
 
 def _name_marks(ax: Axes, cells: pd.DataFrame, methods: Sequence[str], words: Mapping[str, str]) -> None:
@@ -239,7 +252,7 @@ def _interval(ax: Axes, cell: Mapping[Hashable, Any], height: float, scale: floa
     ax.plot(printed, height, arm.marker, color=arm.color, markerfacecolor="white", markersize=7)
 
 
-def _said(cell: Mapping[Hashable, Any], scale: float, form: str, words: Mapping[str, str]) -> str:
+def _sentence(cell: Mapping[Hashable, Any], scale: float, form: str, words: Mapping[str, str]) -> str:
     low, mean, high, printed = (
         f"{scale * cell.get(name, math.nan):{form}}" for name in ("low", "mean", "high", "paper")
     )
@@ -252,7 +265,8 @@ def _said(cell: Mapping[Hashable, Any], scale: float, form: str, words: Mapping[
     if singles := cell.get("values", ()):
         ends = (f"{scale * end:{form}}" for end in (min(singles), max(singles)))
         parts.append(f"{words['values']} ({len(singles)}) from {' to '.join(ends)}")
-    return "; ".join(parts)
+    method = "" if cell["row"] == cell["method"] else f", {cell['method']}"
+    return f"{cell['panel']}, {cell['row']}{method}: {'; '.join(parts)}."
 
 
 def curve(ax: Axes, xs: Sequence[float] | pd.Series, rows: pd.DataFrame, method: str, **look: Any) -> None:

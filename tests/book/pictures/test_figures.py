@@ -193,3 +193,19 @@ def test_an_arm_without_a_mark_is_named_with_where_it_gets_one():
     ):
         curves(history, quantity="accuracy")
     assert METHODS.get("CCE (papre)") is None
+
+
+@pytest.mark.parametrize(
+    ("alt", "shown"),
+    [
+        ("One. Two.", "One. Two."),
+        (f"First, 2.5 %. {'word ' * 60}end.", "First, 2.5 %. The table below has the rest."),
+        (" ".join(["Nine words stand in this one sentence of mine."] * 7), 54 // 9 * 9 + 6),
+        ("word " * 70, 60),
+    ],
+)
+def test_a_page_shows_whole_sentences_of_the_words_and_at_most_sixty(alt, shown):
+    figure, _ = panels(1, width=2, height=2)
+    page = Drawing(figure, alt, pd.DataFrame({"x": [1]}))._repr_html_()
+    (found,) = re.findall(r'<img alt="([^"]*)"', page)
+    assert (found if isinstance(shown, str) else len(found.split())) == shown and len(found.split()) <= 60

@@ -36,6 +36,7 @@ __all__ = [
     "mean_embeddings",
     "mean_overlaps",
     "not_run",
+    "of_arms",
     "places",
     "share_points",
     "sibling_table",
@@ -135,7 +136,7 @@ def condensed(found: Sequence[Verdict]) -> list[Verdict]:
     return [verdict for verdict in found if verdict.claim in attempted or verdict is first[verdict.claim]]
 
 
-def _of_arms(rows: pd.DataFrame, place: Place, arms: Iterable[str] = PAIRED) -> pd.DataFrame:
+def of_arms(rows: pd.DataFrame, place: Place, arms: Iterable[str] = PAIRED) -> pd.DataFrame:
     """Return the rows of some arms of a place, those of one arm together, in the order of the arms."""
     here = at(rows, place)
     here = here[here["readout"].isin([*arms])]
@@ -144,7 +145,7 @@ def _of_arms(rows: pd.DataFrame, place: Place, arms: Iterable[str] = PAIRED) -> 
 
 def mean_embeddings(runs: pd.DataFrame, place: Place, arm: str = PLAIN) -> tuple[np.ndarray, np.ndarray]:
     """Return mean test FE (C, D) and weights (C, D) of the first run of an arm; IndexError without any."""
-    latent = _of_arms(runs, place, [arm])["measurements"].iloc[0]["latent"]
+    latent = of_arms(runs, place, [arm])["measurements"].iloc[0]["latent"]
     return unpack_rows(latent["test_means"]).astype(float), unpack_rows(latent["weights"]).astype(float)
 
 
@@ -155,7 +156,7 @@ def share_points(runs: pd.DataFrame, place: Place) -> pd.DataFrame:
     """
     curves = [
         share_curve(run["measurements"]["latent"]).assign(method=run["readout"])
-        for run in _of_arms(runs, place).to_dict("records")
+        for run in of_arms(runs, place).to_dict("records")
     ]
     if not curves:
         return pd.DataFrame(columns=["panel", "method", "k"])
@@ -177,7 +178,7 @@ def gap_points(labels: pd.DataFrame, where: Sequence[Place], *, suffix: str = ""
     """
     columns = {f"magnitude_gap{end}{suffix}": kind for kind, end in _KINDS.items()}
     parts = [
-        _of_arms(labels, place, [PLAIN])
+        of_arms(labels, place, [PLAIN])
         .rename(columns=columns)
         .sort_values("label", kind="stable")
         .melt("train_count", list(_KINDS), "method")
@@ -193,14 +194,14 @@ def mean_overlaps(runs: pd.DataFrame, place: Place) -> dict[str, np.ndarray]:
         str(arm): np.ma.masked_invalid([class_overlaps(run["latent"]) for run in group["measurements"]])
         .mean(axis=0)
         .filled(np.nan)
-        for arm, group in _of_arms(runs, place).groupby("readout", sort=False)
+        for arm, group in of_arms(runs, place).groupby("readout", sort=False)
     }
 
 
 def diversity_points(labels: pd.DataFrame, place: Place) -> pd.DataFrame:
     """Return diversity and recall of every class, for `imbal_book.pictures.fragility_pictures.diversity_and_recall`."""
     by = ["readout", "label", "train_count", "rare"]
-    means = _of_arms(labels, place).groupby(by, sort=False)[["effective_rank_train", "recall"]].mean()
+    means = of_arms(labels, place).groupby(by, sort=False)[["effective_rank_train", "recall"]].mean()
     points = means.rename(columns={"effective_rank_train": "diversity"}).reset_index()
     names = class_names(place, points["label"].nunique())
     panel = f"{place.title(network=False)}: " + points.pop("readout")
@@ -219,7 +220,7 @@ def correlation_table(labels: pd.DataFrame, where: Sequence[Place]) -> pd.DataFr
     """
     rows = []
     for place in where:
-        part = _of_arms(labels, place, [PLAIN]).set_index([*PAIR, "label"])
+        part = of_arms(labels, place, [PLAIN]).set_index([*PAIR, "label"])
         for measure, name in MEASURES.items():
             columns = part[[measure, "recall", "train_count"]]
             texts = []
@@ -334,7 +335,7 @@ def sibling_table(paper: Paper, labels: pd.DataFrame, where: Sequence[Place]) ->
         }
     )
     for place in where:
-        part = _of_arms(labels, place, [PLAIN]).sort_values("label", kind="stable")
+        part = of_arms(labels, place, [PLAIN]).sort_values("label", kind="stable")
         if place.dataset == "cifar10" and part["label"].nunique() == len(printed):
             found = summarise(part.rename(columns={"recall": "value"}), ["label", "train_count"])
             table[f"{place.form}: images"] = found["train_count"].map("{:,}".format)

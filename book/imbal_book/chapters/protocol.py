@@ -75,7 +75,14 @@ _WORDS: dict[str, Callable[[RunConfig], Any]] = {
 }
 #: A word of a row -> what it says of all runs of a column.
 _WORDS_OF_ALL: dict[str, Callable[[Sequence[RunConfig]], Any]] = {
-    "cells": lambda runs: _distinct((f"{c.dataset}: {cnn_fragility.cell(c)[1]}" for c in runs), "; "),
+    "cells": lambda runs: _distinct(
+        (
+            f"{c.dataset}: {cnn_fragility.cell(c)[1]}, {size}"
+            for c in runs
+            if (size := cnn_fragility.scale(c))
+        ),
+        "; ",
+    ),
     "draws": lambda runs: len({c.split_seed for c in runs}),
     "pairs": lambda runs: len({(c.split_seed, c.train_seed) for c in runs}),
     "planned": len,

@@ -27,7 +27,7 @@ from imbal_book.studies.fragility_scores import scores
 from imbal_book.studies.latent_readings import class_readings
 from imbal_book.studies.latent_summaries import Side, latent_summaries
 from imbal_core import metrics
-from imbal_core.data.class_counts import exponential_counts
+from imbal_core.data.class_counts import counts_from_name, exponential_counts
 from imbal_core.embeddings.classification_embeddings import linear_classifier
 from imbal_core.training.start import loss_of
 
@@ -46,6 +46,7 @@ __all__ = [
     "label_frame",
     "measure",
     "run_frame",
+    "scale",
 ]
 
 #: Arms of a cell with an exponential imbalance. Focal loss and ASL have the options of the authors' code.
@@ -238,6 +239,17 @@ def cell(config: RunConfig) -> tuple[str, str]:
     return found
 
 
+def scale(config: RunConfig) -> str:
+    """Return how large a run is, such as "50 % of all images, 2,500 to 25 of a class"; "" of an arm unlike its cell."""
+    if config.imbalance.replace("-", " ") != cell(config)[1]:
+        return ""
+    pool, classes = _POOL[config.dataset]
+    counts, _ = counts_from_name(config.imbalance, [pool] * classes, scale=config.imbalance_scale)
+    return (
+        f"{100 * config.imbalance_scale:g} % of all images, {counts.max():,} to {counts.min():,} of a class"
+    )
+
+
 def arm(config: RunConfig) -> str:
     """Return the arm that a run belongs to; see `cell`."""
     return cell(config)[0]
@@ -319,7 +331,7 @@ def run_frame(records: pd.DataFrame) -> pd.DataFrame:
         for identity, name, measured in long_frames.identified(records, _describe)
     ]
     found = pd.DataFrame(rows, columns=[*long_frames.IDENTITY, "readout", "measurements"])
-    return found.sort_values(list(PAIR), kind="stable", ignore_index=True)
+    return found.sort_values(["dataset", *PAIR], kind="stable", ignore_index=True)
 
 
 def label_frame(records: pd.DataFrame) -> pd.DataFrame:

@@ -7,9 +7,11 @@ from fragility_records import LATENTS, records
 from scipy.stats import spearmanr
 
 from imbal_book.chapters import cnn_fragility as chapter
+from imbal_book.chapters import cnn_fragility_answers as opening
 from imbal_book.chapters.cnn_fragility import Place
 from imbal_book.chapters.readings import judge_forms
 from imbal_book.evidence.papers import load_paper
+from imbal_book.evidence.verbs import minus
 from imbal_book.pictures import fragility_pictures as pictures
 from imbal_book.pictures.arms import METHODS
 from imbal_book.run.long_frames import records_frame
@@ -196,6 +198,63 @@ def test_frames_of_no_records_draw_nothing_and_say_how_to_get_them():
     empty = records_frame([])
     assert chapter.mean_overlaps(study.run_frame(empty), PLACE) == {}
     assert "imbal run cnn_fragility --profile laptop" in chapter.not_run("best")
+
+
+# The first sentences
+
+
+def test_the_first_sentences_hold_the_numbers_of_the_records(made, frame, labels):
+    changed = frame.copy()
+    recall = changed["metric"] == "recall_few"
+    for arm, value in (("Few", 0.04), ("Repeated", 0.2), ("Distinct", 0.6)):
+        changed.loc[recall & (changed["readout"] == arm), "value"] = value
+    rare = labels.assign(recall=labels["recall"].where(labels["label"] != 3, 0.001))
+    words = opening.answers(load_paper("dablain_2023"), changed, rare, made["config"])
+    assert [words[name] for name in ("few", "repeated", "distinct")] == ["4 %", "20 %", "60 %"]
+    assert words["gain_copies"].startswith("+16.0 (") and words["gain_distinct"].startswith("+40.0 (")
+    assert words["unseen"] == "3" and words["pairs"] == "3"
+    assert words["place"] == PLACE.title() and words["experiment"] == STEP.title()
+    assert words["paper_images"] == "5,000 to 50"
+    assert "CIFAR-10, step 10: 5 % of all images, 250 to 25 of a class" in words["scale"].split("; ")
+    share = np.mean([readings(seed)["top_k_share"].mean() for seed in range(3)])
+    assert words["share"].startswith(f"{100 * share:.1f} (")
+
+
+def test_without_records_every_word_is_there_and_says_so():
+    empty = records_frame([])
+    some = opening.answers(load_paper("dablain_2023"), study.frame(empty), study.label_frame(empty), [])
+    full = opening.answers(
+        load_paper("dablain_2023"), *(make(records()) for make in (study.frame, study.label_frame)), []
+    )
+    assert set(some) == set(full)
+    assert some["few"] == some["share"] == some["scale"] == "not run"
+
+
+def test_number_and_diversity_are_named_by_the_images_of_each_class(frame, labels):
+    sizes = {"Few": 6, "Repeated": 6, "Distinct": 60, "Half": 30, "Half, copied": 30, "Quarter, copied": 15}
+    counted = labels.assign(
+        train_count=[
+            sizes.get(arm, count) for arm, count in zip(labels["readout"], labels["train_count"], strict=True)
+        ]
+    )
+    cells = opening.number_and_diversity(frame, counted, STEP).set_index("method")
+    assert list(cells.index) == list(sizes) and cells["images"].to_dict() == sizes
+    assert cells["row"].tolist() == [
+        "6 images", "6 images, as often as 60", "60 images", "30 images", "30 images, as often as 60",
+        "15 images, as often as 60",
+    ]  # fmt: skip
+    assert cells["low"].between(0, 1).all() and cells["high"].between(0, 1).all()
+
+
+def test_power_is_that_of_the_parts_of_the_rules_which_compare_means(frame):
+    noisy = frame.assign(value=frame["value"] + np.random.default_rng(0).normal(0, 0.01, len(frame)))
+    found = opening.power(noisy, ["C-3a", "C-3b", "C-4"])
+    assert found["part"].str.startswith("C-3a, distinct images help more").sum() == 1
+    assert not found["part"].str.startswith("C-3b").any(), "ranks have no such table"
+    pairs = minus(noisy[noisy["metric"] == "magnitude_gap"], "true positives")
+    pairs = pairs[(pairs["readout"] == "false negatives") & (pairs["dataset"] == "cifar10")]
+    row = found[found["part"].str.startswith("C-4") & (found["data"] == "CIFAR-10")].iloc[0]
+    assert row["standard deviation"].startswith(f"{100 * pairs['value'].std():.1f} (")
 
 
 # Pictures

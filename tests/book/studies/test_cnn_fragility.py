@@ -151,6 +151,16 @@ def test_the_new_arms_run_at_smoke_scale_and_enter_the_frame():
     assert set(gains["readout"]) == {"twice the number", "twice the distinct images"}
 
 
+def test_the_true_scale_of_a_run_is_that_of_its_counts_and_an_arm_unlike_its_cell_says_none():
+    for config in build_grid(NAME, "laptop"):
+        counts, words = train_counts(config), study.scale(config)
+        if study.arm(config) in ("CE balanced", "Distinct", "Half", "Half, copied", "Quarter, copied"):
+            assert words == ""
+        else:
+            share = f"{100 * config.imbalance_scale:g} % of all images"
+            assert words == f"{share}, {counts.max():,} to {counts.min():,} of a class"
+
+
 def test_a_run_of_no_grid_is_named():
     config = dataclasses.replace(build_grid(NAME, "smoke")[0], loss="focal", loss_options={"gamma": 1.0})
     with pytest.raises(ValueError, match="no arm of cnn_fragility is this run of profile smoke: mnist5k"):

@@ -239,7 +239,7 @@ def measure(
     run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress, score=_epoch_scores)
     labels, num_classes = run.sides["test"][1], prepared.train.num_classes
     plain = prepared.config.loss == "cross-entropy"
-    found = run.predict("test", _taps(run) if plain else ())
+    found = run.predict("test", run.network.taps[-1:] if plain else ())
     logits, measurements = found["logits"], run.measurements()
     readouts = {_SOFTMAX: logits.argmax(1)}
     if plain:
@@ -266,28 +266,21 @@ def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     }
 
 
-def _taps(run: TrainedRun) -> tuple[str, ...]:
-    """Return the tap that the classifier reads, () where it is not one linear layer."""
-    return () if (tap := run.network.embedding_tap) is None else (tap,)
-
-
 def _post_hoc(run: TrainedRun, test: Mapping[str, np.ndarray]) -> tuple[float | None, dict[str, np.ndarray]]:
     """Return the tau that was chosen, and the labels that each remedy of `POST_HOC` predicts, int64 (N,)."""
     predicted = {POST_HOC[0]: adjust_logits(test["logits"], run.prepared.train_counts).argmax(1)}
-    tau = None
-    if taps := _taps(run):
-        (tap,) = taps
-        weight = run.network.classifier().get_parameter("weight").detach().cpu().numpy()
-        if len(run.sides["valid"][1]):
-            tau = choose_tau(run.predict("valid", taps)[tap], weight, run.sides["valid"][1])
-            predicted[TAU] = tau_normalized_logits(test[tap], weight, tau).argmax(1)
-        features, labels = run.predict("train", taps)[tap], run.sides["train"][1]
-        seed, num_classes = run.prepared.config.train_seed, run.network.num_classes
-        classifier = retrain_classifier(features, labels, num_classes, seed=seed, device=run.device)
-        with torch.no_grad():
-            inputs = torch.from_numpy(test[tap]).to(run.device)
-            predicted[POST_HOC[2]] = classifier(inputs).argmax(1).cpu().numpy()
-        predicted[POST_HOC[3]] = np.asarray(CategoryCenters().fit(features, labels).predict(test[tap]))
+    tap, tau = run.network.taps[-1], None
+    weight = run.network.classifier().get_parameter("weight").detach().cpu().numpy()
+    if len(run.sides["valid"][1]):
+        tau = choose_tau(run.predict("valid", (tap,))[tap], weight, run.sides["valid"][1])
+        predicted[TAU] = tau_normalized_logits(test[tap], weight, tau).argmax(1)
+    features, labels = run.predict("train", (tap,))[tap], run.sides["train"][1]
+    seed, num_classes = run.prepared.config.train_seed, run.network.num_classes
+    classifier = retrain_classifier(features, labels, num_classes, seed=seed, device=run.device)
+    with torch.no_grad():
+        inputs = torch.from_numpy(test[tap]).to(run.device)
+        predicted[POST_HOC[2]] = classifier(inputs).argmax(1).cpu().numpy()
+    predicted[POST_HOC[3]] = np.asarray(CategoryCenters().fit(features, labels).predict(test[tap]))
     return tau, predicted
 
 
@@ -295,8 +288,8 @@ def frame(records: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of all arms and readouts in long form, see `imbal_book.run.long_frames.score_frame`.
 
     Readouts are arms and those of `POST_HOC`. Metrics of each: accuracy; recall_few and recall_many, the mean recall of
-    the minority and of the other classes; recall_gap, the former minus the latter; precision. Of an arm's own softmax
-    also p_true, p_true_few, wrong_class_entropy (nats) and best_test_accuracy, the largest of any epoch.
+    the minority and of the other classes; precision. Of an arm's own softmax also p_true, p_true_few,
+    wrong_class_entropy (nats) and best_test_accuracy, the largest of any epoch.
     """
     return long_frames.score_frame(records, _describe, _readouts, _scores)
 
@@ -314,7 +307,6 @@ def _scores(readout: str, scores: Mapping[str, Any], measured: Mapping[str, Any]
         "accuracy": scores["accuracy"],
         "recall_few": recall[few].mean(),
         "recall_many": recall[~few].mean(),
-        "recall_gap": recall[few].mean() - recall[~few].mean(),
         "precision": np.mean(scores["precision"]),
     }
     if readout in ARMS:

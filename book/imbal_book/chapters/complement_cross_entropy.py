@@ -13,7 +13,7 @@ from imbal_book.evidence.judgement import gate_reason
 from imbal_book.evidence.papers.reference import published_values, reference_numbers
 from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.verbs import PAIR, minus, summarise
-from imbal_book.studies.complement_cross_entropy import ARMS, LITERATURE, NETWORKS, POST_HOC
+from imbal_book.studies.complement_cross_entropy import ARMS, LITERATURE, NETWORKS, POST_HOC, TAU, has_tau
 from imbal_book.studies.complement_cross_entropy import arm as arm_of
 
 __all__ = [
@@ -46,6 +46,9 @@ _METRICS = {
 }
 #: From the paper's network to the farthest from it; the arms and remedies as the study has them.
 _RANK = {name: place for place, name in enumerate((*reversed(NETWORKS.values()), *ARMS, *POST_HOC))}
+_NO_IMAGES = "no images for validation"
+#: Why a readout that others published can have no number here.
+_NEVER = {"": "no such arm"} | ({} if has_tau(LITERATURE) else {TAU: _NO_IMAGES})
 #: Readout -> what the published numbers call it; a focal loss over sigmoids is no arm here.
 _PUBLISHED = {
     "CE": "CE",
@@ -162,7 +165,7 @@ def arm_table(cell: pd.DataFrame, impossible: Collection[str] = ()) -> pd.DataFr
     } | {f"{_METRICS[name][0]} minus CE": gain[name] for name in ("accuracy", "recall_few")}
     table = pd.DataFrame(columns, index=pd.Index([*ARMS, *POST_HOC], name="arm"))
     table.loc["CE", table.columns[3:]] = ""
-    table.loc[table.index.isin(list(impossible))] = "no images for validation"
+    table.loc[table.index.isin(list(impossible))] = _NO_IMAGES
     seeds = cell.loc[cell["metric"] == "accuracy", "readout"].value_counts()
     return table.fillna("not attempted").assign(n=seeds.reindex(table.index, fill_value=0)).reset_index()
 
@@ -244,7 +247,7 @@ def beside_published(frame: pd.DataFrame, cells: Sequence[tuple[str, int]]) -> p
     DataFrame
         A row per place and method with published numbers, for `pictures.figures.intervals`: values are the published
         ones, mean with low and high is our last epoch, paper the mean of our best test epoch; also lies, where the last
-        epoch stands: "inside", "below", "above", "not run", or "no such arm" of a loss that was only published.
+        epoch stands: "inside", "below", "above", "not run", or why there can be none.
     """
     reference, rows = reference_numbers(), []
     for dataset, ratio in cells:
@@ -258,7 +261,7 @@ def beside_published(frame: pd.DataFrame, cells: Sequence[tuple[str, int]]) -> p
     best = ours.loc[ours["metric"] == "best_test_accuracy", [*on, "mean"]].rename(columns={"mean": "paper"})
     both = published.merge(last, how="left", on=on).merge(best, how="left", on=on)
     lies = [
-        _side(mean, min(values), max(values)) if readout else "no such arm"
+        _NEVER.get(readout) or _side(mean, min(values), max(values))
         for readout, mean, values in both[["readout", "mean", "values"]].to_numpy()
     ]
     panel = both["dataset"].replace(DATA) + ", " + both["imbalance"]

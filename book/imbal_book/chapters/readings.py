@@ -220,7 +220,7 @@ def opening(cells: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
     words = {
         "label": verdict.word,
         "grade": verdict.grade or "none",
-        "why": verdict.reason or "No gate stood in its way.",
+        "why": verdict.reason or "The comparisons alone decide it.",
     }
     return span(cells) | words
 

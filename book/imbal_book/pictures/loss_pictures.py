@@ -173,12 +173,10 @@ def levelling(true: Sequence[float] = (0.1, 0.5, 0.95), *, caption: str = "") ->
         ax.set(title=f"true class at {100 * p_true:.0f} %", xlabel="share of the likelier wrong class (%)")
     axes[0].set_ylabel("levelling pull on the wrong logits")
     for place, side in (
-        (0.97, "above 0: the two wrong classes come together"),
-        (0.03, "below 0: they move apart"),
+        (0.97, "above 0: the two wrong\nclasses come together"),
+        (0.1, "below 0: they move apart"),
     ):
-        axes[-1].text(
-            0.97, place, side, transform=axes[-1].transAxes, ha="right", va="center", fontsize=9, color=_DARK
-        )
+        axes[0].text(0.04, place, side, transform=axes[0].transAxes, va="top", fontsize=9, color=_DARK)
     legend_below(figure, axes, columns=5)
     columns = ["p true", "objective", "share of the likelier wrong class", "levelling pull"]
     alt = "Lines: the pull that levels two wrong classes."

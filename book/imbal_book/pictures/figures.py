@@ -172,7 +172,7 @@ def intervals(
     scale : float, default=1.0
         What is drawn and said is multiplied by this; 100 draws fractions in percent. The table keeps its numbers.
     form : str, default=".2f"
-        The format of numbers in the alternative text.
+        Of numbers in the alternative text.
     marks : DataFrame, optional
         Dashed lines: columns method and value; panel and row for those that stand only there; label, by default that
         of the method.
@@ -185,8 +185,8 @@ def intervals(
     cells = cells[[name for name in (*_CELL, "paper", "values") if name in cells]]
     words = {"mean": "here, with 95 % interval", "paper": "the paper", "values": "single runs", **(key or {})}
     names, rows, methods = (list(dict.fromkeys(cells[column])) for column in ("panel", "row", "method"))
-    dashed = [] if marks is None else marks.to_dict("records")
-    dashed = [{"label": legend_name(mark["method"]), **mark} for mark in dashed]
+    lines = [] if marks is None else marks.to_dict("records")
+    dashed = [{"label": legend_name(mark["method"]), **mark} for mark in lines]
     shared = bool((cells.groupby("row")["method"].nunique() > 1).any())
     # closer to one another than to those of the next row
     lanes = (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.6 / len(methods) * shared
@@ -196,24 +196,33 @@ def intervals(
     for ax, name in zip(axes, names, strict=True):
         for cell in cells[cells["panel"] == name].to_dict("records"):
             _interval(ax, cell, rows.index(cell["row"]) + lanes[methods.index(cell["method"])], scale)
-        for mark in dashed:
-            if mark.get("panel", name) == name:
-                _dashed(ax, mark, rows, scale)
-        below = axis or str(name)
-        if " minus " in below:
-            ax.axvline(0, color="#4d4d4d", linewidth=1, zorder=1)
-        ax.set(title=name if axis else "", xlabel=below.replace(" minus ", "\nminus "), xlim=limits)
-        ax.set_yticks(range(len(rows)), rows)
-        ax.set_ylim(len(rows) - 0.45, -0.55)
-        ax.grid(axis="y", visible=False)
+        for mark in (mark for mark in dashed if mark.get("panel", name) == name):
+            _dashed(ax, mark, rows, scale)
+        _label_rows(ax, axis or str(name), rows)
+        ax.set(title=name if axis else "", xlim=limits)
     figure.suptitle(title)
     legend_below(figure, axes, columns=1 + len(names))
     said = [_sentence(cell, scale, form, words) for cell in cells.to_dict("records")]
-    said += [f"Dashed: {', '.join(dict.fromkeys(mark['label'] for mark in dashed))}."] if dashed else []
-    if "values" in cells:
-        texts = [", ".join(f"{value:.3f}" for value in values) for values in cells["values"]]
-        cells = cells.assign(values=texts)
-    return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", cells, caption)
+    said += [f"Dashed: {', '.join(dict.fromkeys(mark['label'] for mark in dashed))}."] * bool(dashed)
+    return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", _spelled(cells), caption)
+
+
+def _spelled(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells with their tuples of single numbers as text."""
+    if "values" not in cells:
+        return cells
+    texts = [", ".join(f"{value:.3f}" for value in values) for values in cells["values"]]
+    return cells.assign(values=texts)
+
+
+def _label_rows(ax: Axes, below: str, rows: Sequence[str]) -> None:
+    """Name the rows, the first on top, and the axis; a difference gets a line at 0."""
+    if " minus " in below:
+        ax.axvline(0, color="#4d4d4d", linewidth=1, zorder=1)
+    ax.set_xlabel(below.replace(" minus ", "\nminus "))
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.45, -0.55)
+    ax.grid(axis="y", visible=False)
 
 
 def _dashed(ax: Axes, mark: Mapping[Hashable, Any], rows: Sequence[str], scale: float) -> None:

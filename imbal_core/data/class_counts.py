@@ -10,7 +10,6 @@ import numpy as np
 from imbal_core._checks.names import unknown_name
 
 __all__ = [
-    "binary_rare_counts",
     "check_pool",
     "counts_from_name",
     "exponential_counts",
@@ -105,21 +104,11 @@ def step_counts(n_max: int, num_classes: int, ratio: float, *, minority_fraction
 
 
 def zhang_counts(num_classes: int, kind: str, *, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training and validation counts of Tables I and II of Zhang et al. 2018.
+    """Return the training and validation counts of Tables I and II of Zhang et al. 2018, int64 of shape (num_classes,).
 
-    Both are int64 of shape (num_classes,), for 10 classes as in CIFAR-10 (Table I) or 100 as in CIFAR-100 (Table II).
-
-    Parameters
-    ----------
-    kind : {"A", "B", "C"}
-        The imbalance type: A two levels, B four levels, C about linear; class 0 is always among the smallest.
-    scale : float, default=1.0
-        Factor for smaller pools. Counts are rounded (half up), to at least 2 training and 1 validation image.
-
-    Raises
-    ------
-    ValueError
-        For another number of classes, an unknown kind, or a scale that is not positive.
+    The tables are for 10 classes (CIFAR-10) and 100 (CIFAR-100). Kind A has two levels, B four, C is about linear;
+    class 0 is always among the smallest. For smaller pools `scale` is a factor: counts are rounded (half up), to at
+    least 2 training images and 1 for validation. ValueError for any other number, kind or a scale that is not positive.
     """
     if kind not in ("A", "B", "C"):
         raise unknown_name("imbalance type of Zhang 2018", kind, ["A", "B", "C"])
@@ -128,13 +117,6 @@ def zhang_counts(num_classes: int, kind: str, *, scale: float = 1.0) -> tuple[np
     repeats = num_classes // 10
     train, valid = (np.repeat(np.array(counts) // repeats, repeats) for counts in _ZHANG[kind])
     return _scaled(train, scale, at_least=2), _scaled(valid, scale, at_least=1)
-
-
-def binary_rare_counts(n_majority: int, n_minority: int) -> np.ndarray:
-    """Return the counts of two classes, int64 of shape (2,): class 0 is the majority, class 1 is rare."""
-    if not 1 <= n_minority <= n_majority:
-        raise ValueError(f"need n_majority >= n_minority >= 1, got {n_majority} and {n_minority}")
-    return np.array([n_majority, n_minority], dtype=np.int64)
 
 
 def counts_from_name(
@@ -190,9 +172,11 @@ def counts_from_name(
     if zhang:
         train, valid = zhang_counts(len(pool), zhang[1].upper(), scale=scale)
     elif rare:
-        numbers = [int(number) for number in rare.groups() if number]
-        sides = [binary_rare_counts(*numbers[i : i + 2]) for i in range(0, len(numbers), 2)]
-        train, *set_aside = (_scaled(side, scale, at_least=1) for side in sides)
+        sides = np.array([int(number) for number in rare.groups() if number]).reshape(-1, 2)
+        for majority, minority in sides:
+            if not 1 <= minority <= majority:
+                raise ValueError(f"need n_majority >= n_minority >= 1, got {majority} and {minority}")
+        train, *set_aside = _scaled(sides, scale, at_least=1)
         valid = set_aside[0] if set_aside else None
     else:
         scaled = _scaled(pool, scale, at_least=1)

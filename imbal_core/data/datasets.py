@@ -196,11 +196,9 @@ def _arrays(
     if path.exists():
         arrays = read_prepared(path, again)
     else:
-
-        def read() -> Arrays:
-            return checked(path, read_source(name, split, root, download), "replace the file")
-
-        arrays = prepared_once(path, name, read)
+        arrays = prepared_once(
+            path, name, lambda: checked(path, read_source(name, split, root, download), "replace the file")
+        )
     images, names = arrays.images, arrays.class_names
     expected = (source.sizes.get(split, len(images)), source.side, source.side, 3)
     if images.shape != expected or len(names) != source.num_classes:

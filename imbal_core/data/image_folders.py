@@ -32,6 +32,8 @@ __all__ = [
     "folder_sides",
     "list_folder",
     "load_folder",
+    "scan",
+    "shown",
     "visible_files",
 ]
 
@@ -89,10 +91,10 @@ def folder_sides(name: str) -> dict[str, Path]:
             f"there is no folder {shown(folder)!r} (looked for from {Path.cwd().name!r}); write folder:PATH "
             "with the path of a folder that holds one sub-folder of images per class"
         )
-    folders = _scan(folder, Counter())[0]
+    folders = scan(folder, Counter())[0]
     named = [(_SIDES[entry.name.lower()], entry) for entry in folders if entry.name.lower() in _SIDES]
     sides = dict(reversed(named))
-    if not sides or len(sides) == 1 and any(_scan(entry, Counter())[1] for _, entry in named):
+    if not sides or len(sides) == 1 and any(scan(entry, Counter())[1] for _, entry in named):
         return {"train": folder}
     kept = {side: entry for side, entry in sides.items() if side != "validation"}
     others = ", ".join(shown(entry.name) for entry in folders if entry not in kept.values())
@@ -107,7 +109,7 @@ def folder_sides(name: str) -> dict[str, Path]:
             f"{shown(folder)}: beside {beside} there is {others}; move its images into {kept['train'].name}/ "
             "(validation images are drawn from there), or out of the folder"
         )
-    classes = {side: {entry.name for entry in _scan(place, Counter())[0]} for side, place in kept.items()}
+    classes = {side: {entry.name for entry in scan(place, Counter())[0]} for side, place in kept.items()}
     for have, lack in (("train", "test"), ("test", "train")) if "test" in kept else ():
         missing = sorted(classes[have] - classes[lack])
         if missing:
@@ -128,7 +130,7 @@ def list_folder(name: str, split: str) -> Listing:
         )
     ignored: Counter[str] = Counter()
     for place in dict.fromkeys((folder_path(name), sides[split])):
-        classes, loose = _scan(place, ignored)
+        classes, loose = scan(place, ignored)
         stray = [file for file in loose if file.suffix.lower() in _IMAGE_SUFFIXES]
         if stray:
             raise DatasetError(
@@ -178,13 +180,13 @@ def visible_files(folder: Path, ignored: Counter[str] | None = None) -> list[Pat
                 f"{shown(place)}: leads to {shown(real)}, whose images are listed already; remove the link"
             )
         listed.add(real)
-        folders, files = _scan(place, ignored)
+        folders, files = scan(place, ignored)
         waiting += folders
         found += files
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 
 
-def _scan(folder: Path, ignored: Counter[str]) -> tuple[list[Path], list[Path]]:
+def scan(folder: Path, ignored: Counter[str]) -> tuple[list[Path], list[Path]]:
     """Return the folders and the files in a folder by name, linked ones too."""
     kinds: dict[bool, list[Path]] = {True: [], False: []}
     entry = folder

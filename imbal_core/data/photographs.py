@@ -7,13 +7,14 @@ when its runs were made: six scene classes, mostly others, with fewer and smalle
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from imbal_core.data.downloads import open_or_download
-from imbal_core.data.image_folders import decode_all, visible_files
+from imbal_core.data.image_folders import decode_all, scan, visible_files
 from imbal_core.data.prepared import Arrays, DatasetError
 
 __all__ = ["INATURALIST_CLASSES", "PHOTOGRAPHS", "PLACES_CLASSES", "SIDE", "read_photographs"]
@@ -53,12 +54,8 @@ def read_photographs(name: str, split: str, root: Path, download: bool) -> Array
     and the validation images) and `torchvision.datasets.INaturalist` (2021; the small training and the validation
     images) leave them, downloaded where that is asked for: tens of gigabytes each. Images come by class, then in
     torchvision's order. Of Places and iNaturalist at most 5,000 training and 1,000 test images of a class are taken,
-    spread evenly over that order, so over all species of an iNaturalist class.
-
-    Raises
-    ------
-    DatasetError
-        If files are missing or damaged, or cannot be downloaded.
+    spread evenly over that order, so over all species of an iNaturalist class. DatasetError if files are missing or
+    damaged, or cannot be downloaded.
     """
     if name == "scenes6":
         files = _scenes(split, root)
@@ -82,7 +79,7 @@ def _scenes(split: str, root: Path) -> _FilesByClass:
             "cannot be downloaded. Put a copy into scenes6/train/CLASS and scenes6/test/CLASS there, or take "
             "'places' (`imbal data places`), or your own images (folder:PATH)"
         )
-    return {entry.name: visible_files(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    return {entry.name: visible_files(entry) for entry in scan(folder, Counter())[0]}
 
 
 def _places(split: str, root: Path, download: bool) -> _FilesByClass:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imbal_core._checks.names import unknown_name
-from imbal_core.data.image_folders import decode_all, visible_files
+from imbal_core.data.image_folders import decode_all, shown, visible_files
 from imbal_core.data.plantvillage_leaves import file_tail, leaf_from_name, read_leaves
 from imbal_core.data.prepared import Arrays, DatasetError, checked, prepared_once
 
@@ -193,6 +193,6 @@ def describe(name: str, root: Path) -> list[str]:
     for column, what in _ODDITIES.items():
         by_content = column in ("copied", "torn")
         files = found[found[column]].groupby("content" if by_content else "short", sort=False).short
-        listed = [f"  {' = '.join(same)}" for _, same in files]
+        listed = [f"  {shown(' = '.join(same))}" for _, same in files]
         odd += [f"{what} ({len(listed)}):", *listed] if listed else []
     return [*lines, *(odd or ["no file is empty, misnamed or there twice"])]

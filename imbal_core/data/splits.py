@@ -127,18 +127,15 @@ def draw_split(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise ValueError(f"seed must be an integer, got {seed!r}")
     num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
-    nothing = np.zeros(num_classes, np.int64)
     train_wanted = _checked_counts("train_counts", train_counts, num_classes)
-    valid_wanted = _checked_counts(
-        "valid_counts", nothing if valid_counts is None else valid_counts, num_classes
-    )
-    test_wanted = None if test_counts is None else _checked_counts("test_counts", test_counts, num_classes)
+    valid_wanted = _checked_counts("valid_counts", valid_counts, num_classes)
+    test_wanted = _checked_counts("test_counts", test_counts, num_classes)
     if test_counts is not None and num_test:
         raise ValueError(f"num_test={num_test} and test_counts exclude each other; give one of them")
     if labels.max() >= num_classes:
         raise ValueError(f"labels go up to {labels.max()}, but num_classes={num_classes}")
     pool = np.bincount(labels, minlength=num_classes)
-    check_pool(pool, train_wanted, valid_wanted, "", test=test_wanted)
+    check_pool(pool, train_wanted, valid_wanted, "", test=None if test_counts is None else test_wanted)
     group_of = _checked_groups(groups, len(labels))
     grouped = groups is not None
     ranked = [_ranked(np.flatnonzero(labels == k), group_of, grouped, seed) for k in range(num_classes)]
@@ -160,10 +157,8 @@ def draw_split(
         before.append(side)
         return np.sort(np.array(drawn, np.int64))
 
-    if test_wanted is None:
-        test = np.arange(num_test, dtype=np.int64)
-    else:
-        test = draw("test", test_wanted, last=True)
+    own = test_counts is None
+    test = np.arange(num_test, dtype=np.int64) if own else draw("test", test_wanted, last=True)
     valid = draw("validation", valid_wanted, last=True)
     train = draw("training", train_wanted, last=False)
     return Split(train, valid, test)
@@ -249,11 +244,8 @@ def export_splits(
     written = []
     for imbalance in imbalances:
         train_counts, valid_counts, test_counts = split_counts(dataset, imbalance)
-        drawn: dict[str, Any] = {
-            "test_counts": test_counts,
-            "groups": groups,
-            "num_classes": dataset.num_classes,
-        }
+        # every class occurs in a data set, so that the labels tell their number
+        drawn: dict[str, Any] = {"test_counts": test_counts, "groups": groups}
         for seed in seeds:
             split = draw_split(dataset.labels, train_counts, valid_counts, seed=seed, **drawn)
             content = {
@@ -282,16 +274,15 @@ def export_splits(
 
 def _use(dataset: ImageDataset) -> str:
     known = _TORCHVISION.get(dataset.name)
-    images = "the images of imbal_core.data.datasets.load_dataset(dataset, 'train')"
-    images = f"torchvision.datasets.{known}" if known else images
-    tested = "the test set is used whole"
-    if dataset.test_per_class is not None:
-        tested = "split['test']; all three index the same images"
+    own = "the images of imbal_core.data.datasets.load_dataset(dataset, 'train')"
+    images = f"torchvision.datasets.{known}" if known else own
+    pooled = dataset.test_per_class is not None
+    tested = "split['test']; all three index the same images" if pooled else "the test set is used whole"
     return f"torch.utils.data.Subset({images}, split['train']), and the same with split['valid']; {tested}"
 
 
-def _checked_counts(what: str, counts: Sequence[int] | np.ndarray, num_classes: int) -> np.ndarray:
-    array = np.asarray(counts)
+def _checked_counts(what: str, counts: Sequence[int] | np.ndarray | None, num_classes: int) -> np.ndarray:
+    array = np.zeros(num_classes, np.int64) if counts is None else np.asarray(counts)
     if array.shape != (num_classes,) or array.dtype.kind not in "iu" or array.min() < 0:
         raise ValueError(
             f"{what} must be {num_classes} integers >= 0, one per class, got {array.dtype} {array.shape}"

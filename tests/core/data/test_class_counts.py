@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbal_core.data.class_counts import (
-    binary_rare_counts,
     counts_from_name,
     exponential_counts,
     step_counts,
@@ -109,10 +108,6 @@ def test_zhang_counts_scale_by_rounding_with_a_floor():
     assert valid.tolist() == [1] * 100
 
 
-def test_binary_rare_counts_put_the_majority_first():
-    assert binary_rare_counts(1000, 10).tolist() == [1000, 10]
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -125,7 +120,8 @@ def test_binary_rare_counts_put_the_majority_first():
         (lambda: zhang_counts(7, "A"), "for 10 or 100 classes, got 7"),
         (lambda: zhang_counts(10, "D"), "unknown imbalance type of Zhang 2018 'D'"),
         (lambda: zhang_counts(10, "A", scale=0), "scale must be positive"),
-        (lambda: binary_rare_counts(10, 11), "n_majority >= n_minority"),
+        (lambda: counts_from_name("rare-10-11", [50, 50]), "n_majority >= n_minority >= 1, got 10 and 11"),
+        (lambda: counts_from_name("rare-10-1-5-0", [50, 50]), "n_majority >= n_minority >= 1, got 5 and 0"),
         (lambda: counts_from_name("zhang-d", [500] * 10), "unknown imbalance 'zhang-d'.*'zhang-a'"),
         (lambda: counts_from_name("exponential", [500] * 10), "did you mean 'exponential-RATIO'"),
         (lambda: counts_from_name("rare-10-1", [500] * 10), "for 2 classes, the pool has 10"),

@@ -156,6 +156,7 @@ def test_scenes_are_a_folder_for_each_side_and_class(root, monkeypatch):
         for k, label in enumerate(("forest", "sea")):
             for n in range(count):
                 paint(root / "scenes6" / side / label / f"{n}.jpg", 100 * k + 10 * n)
+        (root / "scenes6" / side / "@eaDir" / "forest").mkdir(parents=True)
     train, test = (load_dataset("scenes6", side, root=root) for side in ("train", "test"))
     assert train.class_names == ("forest", "sea")
     assert shades(train.images) == [0, 10, 20, 100, 110, 120]

@@ -219,7 +219,8 @@ def two_starts(frame: pd.DataFrame, epochs: pd.DataFrame, network: str = LITE) -
     plain = plain[plain["form"].isin([network, own])]
     fair = summarise(minus(plain.assign(readout=plain["form"], form=""), own), [by]).set_index(by)
     head = {
-        plant: f"{text}, n = {n}" for plant, text, n in zip(fair.index, points(fair), fair["n"], strict=True)
+        plant: f"{text[:-1]}; n = {n})"
+        for plant, text, n in zip(fair.index, points(fair), fair["n"], strict=True)
     }
     for start, form in zip(STARTS, (network, own), strict=True):
         part, first = select(frame, form), select(epochs, form)
@@ -227,7 +228,7 @@ def two_starts(frame: pd.DataFrame, epochs: pd.DataFrame, network: str = LITE) -
         told, level = gains(part, *_TOLD), levels(part, _WAYS)
         for dataset in told[by].unique():
             gain, mean = told[told[by] == dataset], level[level[by] == dataset]
-            row = {_LOSS: f"{loss[dataset]:.2f}"}
+            row = {_LOSS: f"{loss[dataset]:.2f}" if dataset in loss else ""}
             row |= dict(zip("F1, " + mean["readout"], mean["text"], strict=True))
             row |= dict(zip(gain["a"] + " - " + gain["b"], gain["text"], strict=True))
             row |= {_HEAD: head.get(dataset, "")} if form == network else {}

@@ -203,6 +203,37 @@ def test_arms_that_lack_pairs_are_paired_where_both_have_one(part):
     assert found.loc["Does it beat weights inside the loss?", "apple"].endswith("(one seed, no interval)")
 
 
+@pytest.mark.parametrize("lacking", [*study.ARMS, "plain, of one plant", "nothing"])
+def test_every_table_says_what_it_can_when_an_arm_was_not_run(lacking, frame, runs, epochs):
+    """No table fails, and none prints a number that is not there."""
+    arm, _, one_plant = lacking.partition(", of ")
+
+    def left(rows, name):
+        gone = (rows[name] == arm) | rows[name].str.startswith(f"{arm}, ")
+        return rows[~(gone & (rows["dataset"].isin(PLANTS[:1] if one_plant else PLANTS)))]
+
+    frame, epochs, runs = left(frame, "readout"), left(epochs, "readout"), left(runs, "arm")
+    part, own, history = (tables.select(rows, LITE) for rows in (frame, runs, epochs))
+    starts = tables.two_starts(frame, epochs)
+    made = [
+        starts,
+        pd.DataFrame([tables.answers(starts)]),
+        tables.f1_table(part),
+        training.epochs_table(epochs),
+    ]
+    made += [mechanism.questions(part), mechanism.shift_table(part), mechanism.layer_table(own)]
+    made += [mechanism.leakage_table(runs, frame), training.loss_table(part, history)]
+    made += [training.confidence_table(part), tables.arm_cells(frame, LITE)[["row", "mean"]]]
+    for by in ("imbalance", "batch size"):
+        made.append(mechanism.sweep_table(mechanism.sweep(frame, by), by))
+    for table in made:
+        assert not table.astype(str).map(lambda text: "nan" in text.lower().split()).any(axis=None)
+    for kind in ("histogram", "reliability"):
+        assert set(training.confidence_bins(own, kind)["method"]) == {*tables.ARMS} - {lacking}
+    assert set(training.margins(own)["method"]) == {*tables.ARMS} - {lacking}
+    assert len(made[2]) == {"nothing": 12, "plain, of one plant": 11}.get(lacking, 9)
+
+
 def test_only_the_two_numbers_of_the_abstract_are_reported(paper):
     found = tables.reported(paper)
     assert dict(zip(found["method"], found["value"], strict=True)) == {"plain": 0.29, "final BN": 0.95}
@@ -224,7 +255,7 @@ def test_the_two_starts_of_the_head_stand_beside_each_other(frame, epochs):
         assert cell["first-epoch loss of plain (nats)"] == f"{first['value'].mean():.2f}"
     fair, own = (values(tables.select(frame, form), "plain") for form in (LITE, OWN))
     head = found.loc["this start - timm's own, of plain", "apple"]
-    assert head["nn.Linear's"] == f"{t_text(fair, own)}, n = 2" and head["timm's own"] == ""
+    assert head["nn.Linear's"] == f"{t_text(fair, own)[:-1]}; n = 2)" and head["timm's own"] == ""
 
 
 def test_the_first_sentences_take_every_number_from_the_table_of_starts(frame, epochs):

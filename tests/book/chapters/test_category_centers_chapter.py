@@ -10,6 +10,7 @@ from scipy import stats
 from imbal_book.chapters import category_centers as tables
 from imbal_book.chapters.readings import judge_forms, recalls
 from imbal_book.evidence.papers import load_paper
+from imbal_book.evidence.rules import load_rules
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +223,12 @@ def test_labels_of_cifar100_are_averaged_in_tens_before_the_interval():
         [high] * 10
     )
     assert set(found["n"]) == {3}
+
+
+def test_the_rules_name_the_same_extension_and_the_paper_has_no_such_form(paper):
+    (entry,) = load_rules().content["extensions"]
+    assert (entry["study"], entry["form"]) == ("category_centers", tables.EXTENSION)
+    assert tables.EXTENSION not in paper.forms and set(tables.FORMS) == {*paper.forms, tables.EXTENSION}
 
 
 def test_verdicts_leave_digits_and_frozen_features_out(paper):

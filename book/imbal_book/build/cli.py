@@ -329,17 +329,23 @@ def verify(
 ) -> None:
     """Run a sample of records again and compare the numbers with the recorded ones.
 
-    On the same kind of CPU with the same versions they must be equal to the last digit; elsewhere within a
-    tolerance, and the output says so.
+    On the same kind of CPU with the same versions they must be equal to the last digit; elsewhere what they
+    lead to may differ as two seeds do, and the output says by how much it does and might.
 
     \b
     imbal verify --sample 3
     """
     from imbal_book.grid import verify as verification
 
-    def announce(record: Record) -> None:
-        seconds = record.provenance["seconds"]
-        echo(f"{record.key}  {record.run_config().label()} (took {seconds:.0f} s)", err=True)
+    def announce(chosen: list[Record], expected: tuple[float, float]) -> None:
+        for record in chosen:
+            seconds = record.provenance["seconds"]
+            echo(f"{record.key}  {record.run_config().label()} (took {seconds:.0f} s)", err=True)
+        recorded, most = (f"{seconds / 60:.1f} min" for seconds in expected)
+        unless = (
+            f", up to {most} where features of a frozen network are not at hand" if most != recorded else ""
+        )
+        echo(f"about {recorded} on a machine like theirs{unless}", err=True)
 
     options: dict[str, Any] = {"study": study, "profile": profile, "seed": seed}
     report = verification.verify(_store(results), sample, announce=announce, **options)

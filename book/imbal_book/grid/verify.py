@@ -2,7 +2,7 @@
 
 On a CPU of the same kind, with the same libraries and the recorded number of threads, a run gives the same
 measurements to the last bit, and anything else is a disagreement. On another device or with other versions
-rounding differs and training amplifies it; then the readouts are compared within a stated tolerance.
+rounding differs and training amplifies it; then what the run leads to is compared within a stated tolerance.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
+from imbal_book.grid.agreement import TOLERANCE, alike, same_outcomes, same_to_the_bit
 from imbal_book.grid.batch import execute
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
@@ -25,15 +24,9 @@ from imbal_book.studies import PROFILES, STUDIES
 from imbal_core._checks.names import unknown_name
 from imbal_core.training.prediction import default_device
 
-__all__ = ["TOLERANCE", "Check", "VerifyReport", "compare", "verify"]
-
-#: Largest accepted difference of a readout on another device or with other versions, as a fraction.
-TOLERANCE = 0.05
+__all__ = ["Check", "VerifyReport", "expected_seconds", "verify"]
 
 _SAME = ("system", "device", "torch", "torchvision", "numpy", "threads")
-# What training went through, and what the single features look like, may differ freely where only the outcome is
-# compared: a unit has another rank or place, packed as text, though the predictions are the same.
-_PATHS_OF_TRAINING = ("history", "feature_sketch", "latent")
 
 
 @dataclass(frozen=True)
@@ -46,9 +39,9 @@ class Check:
         Name of the record, and its configuration in words.
     agrees : bool
     exact : bool
-        Whether equality was asked for; False: readouts within the tolerance.
+        Whether equality was asked for; False: outcomes within a tolerance.
     detail : str
-        What differed, or how much at most; and why the comparison was not exact.
+        What differed, or how much at most beside what is allowed; and why the comparison was not exact.
     """
 
     key: str
@@ -81,7 +74,7 @@ def verify(
     tolerance: float = TOLERANCE,
     root: Path | str | None = None,
     progress: bool = True,
-    announce: Callable[[Record], None] | None = None,
+    announce: Callable[[list[Record], tuple[float, float]], None] | None = None,
 ) -> VerifyReport:
     """Return how a sample of records compares with a second run of each on this machine.
 
@@ -97,13 +90,13 @@ def verify(
     seed : int, default=0
         Which sample is drawn.
     tolerance : float, default=0.05
-        Largest accepted difference of a readout (fractions) where equality cannot be asked for.
+        See `imbal_book.grid.agreement.same_outcomes`; where equality cannot be asked for.
     root : path, optional
         The data root.
     progress : bool, default=True
         Show a bar over the epochs of each run.
     announce : callable, optional
-        Called with each record before its run starts.
+        Called with the sample and `expected_seconds` of it before the first run starts.
 
     Raises
     ------
@@ -122,14 +115,38 @@ def verify(
             f"no records of {study or 'any study'}, profile {profile!r}, in {store.root}: nothing to verify"
         )
     report = VerifyReport(population=len(records))
-    for record in random.Random(seed).sample(records, min(sample, len(records))):
-        if announce is not None:
-            announce(record)
-        report.checks.append(_check(record, tolerance, root, progress))
+    chosen = random.Random(seed).sample(records, min(sample, len(records)))
+    if announce is not None:
+        announce(chosen, expected_seconds(chosen, records))
+    report.checks += [_check(record, alike(record, records), tolerance, root, progress) for record in chosen]
     return report
 
 
-def _check(record: Record, tolerance: float, root: Path | str | None, progress: bool) -> Check:
+def expected_seconds(chosen: Sequence[Record], records: Sequence[Record]) -> tuple[float, float]:
+    """Return how long second runs took as recorded, and at most.
+
+    A run on frozen features took seconds where another had computed them before: at most as long as the slowest run on
+    the features of the same network and images.
+    """
+
+    def features(record: Record) -> object:
+        config = record.run_config()
+        return config.frozen and (config.model, config.dataset, config.image_size)
+
+    slowest: dict[object, float] = {}
+    for record in records:
+        seconds = record.provenance["seconds"]
+        slowest[features(record)] = max(seconds, slowest.get(features(record), 0.0))
+    recorded = [record.provenance["seconds"] for record in chosen]
+    most = [
+        slowest[features(record)] if features(record) else record.provenance["seconds"] for record in chosen
+    ]
+    return sum(recorded), sum(most)
+
+
+def _check(
+    record: Record, others: Sequence[Record], tolerance: float, root: Path | str | None, progress: bool
+) -> Check:
     config = record.run_config()
     with tempfile.TemporaryDirectory() as folder, _threads(record.provenance.get("threads")):
         again = execute(config, RecordStore(Path(folder) / "results"), root=root, progress=progress)
@@ -143,10 +160,12 @@ def _check(record: Record, tolerance: float, root: Path | str | None, progress: 
     ]
     on_cpu = default_device().type == "cpu"
     exact = on_cpu and not other
-    agrees, detail = compare(record.measurements, again.measurements, None if exact else tolerance)
-    if not exact:
+    if exact:
+        agrees, detail = same_to_the_bit(record.measurements, again.measurements)
+    else:
+        agrees, detail = same_outcomes(record, again, others, tolerance)
         why = "; ".join(other) if other else "a GPU does not repeat its rounding"
-        detail += f" (within {tolerance:g}, not exactly: {why})"
+        detail += f" (not to the bit: {why})"
     return Check(record.key, config.label(), agrees, exact, detail)
 
 
@@ -159,65 +178,3 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def compare(
-    recorded: Mapping[str, Any], again: Mapping[str, Any], tolerance: float | None = None
-) -> tuple[bool, str]:
-    """Return whether two measurements of one run agree, and a sentence on their difference.
-
-    Parameters
-    ----------
-    recorded, again : mapping
-        Measurements, as a record holds them.
-    tolerance : float, optional
-        None: every value is the same. Else the history of the training and the pictures and summaries of
-        features are left out, whole numbers and text are the same, and a fraction, or the mean of a list of
-        fractions (recall per class, say), differs by at most this much.
-
-    Examples
-    --------
-    >>> compare({"accuracy": 0.75}, {"accuracy": 0.74}, 0.05)
-    (True, 'largest difference 0.01 at accuracy')
-    >>> compare({"accuracy": 0.75}, {"accuracy": 0.74})
-    (False, 'accuracy: 0.75 recorded, 0.74 now')
-    """
-    worst, place = 0.0, ""
-    for where, old, new in _leaves(recorded, again, "", tolerance is not None):
-        if old == new and type(old) is type(new):
-            continue
-        numbers = _fraction(old), _fraction(new)
-        if tolerance is None or numbers[0] is None or numbers[1] is None:
-            return False, f"{where}: {_short(old)} recorded, {_short(new)} now"
-        gap = abs(numbers[0] - numbers[1])
-        if not gap <= tolerance:
-            return False, f"{where}: {numbers[0]:.4g} recorded, {numbers[1]:.4g} now"
-        if gap > worst:
-            worst, place = gap, where
-    return True, f"largest difference {worst:.2g} at {place}" if worst else "the same measurements"
-
-
-def _leaves(old: Any, new: Any, where: str, outcome_only: bool) -> Iterator[tuple[str, Any, Any]]:
-    """Yield place, recorded and new value of each leaf; a list is a leaf, and so is what one side lacks."""
-    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        yield where, old, new
-        return
-    for name in sorted(old.keys() | new.keys()):
-        if not (outcome_only and name in _PATHS_OF_TRAINING):
-            inner = f"{where}.{name}" if where else name
-            yield from _leaves(old.get(name, "nothing"), new.get(name, "nothing"), inner, outcome_only)
-
-
-def _fraction(value: Any) -> float | None:
-    """Return a fraction, or the mean of a list that holds at least one; None for anything else."""
-    if isinstance(value, float):
-        return value
-    if isinstance(value, list) and any(isinstance(item, float) for item in value):
-        if all(isinstance(item, int | float) for item in value):
-            return float(np.mean(value))
-    return None
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

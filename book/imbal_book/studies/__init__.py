@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from imbal_core._checks.names import unknown_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from imbal_book.run.config import RunConfig
@@ -38,6 +39,9 @@ class Study(Protocol):
         progress: Progress = True,
     ) -> dict[str, Any]:
         """Return the measurements of one run as JSON-able values, after training it."""
+
+    def frame(self, records: pd.DataFrame) -> pd.DataFrame:
+        """Return the scores of all arms and readouts in long form, with columns readout, metric and value."""
 
 
 def get_study(name: str) -> Study:

@@ -1,17 +1,24 @@
 import copy
 import dataclasses
 import json
+import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from imbal_book.grid import verify as verification
-from imbal_book.grid.verify import compare, verify
+from imbal_book.grid.agreement import alike, outcomes, same_outcomes, same_to_the_bit
+from imbal_book.grid.verify import verify
 from imbal_book.run.config import RunConfig
+from imbal_book.run.packed_numbers import pack_rows, unpack_rows
 from imbal_book.run.provenance import provenance
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
+from imbal_book.studies import STUDIES
 
+RESULTS = Path(__file__).parents[3] / "results"
 CONFIG = RunConfig(
     study="category_centers",
     profile="laptop",
@@ -21,9 +28,9 @@ CONFIG = RunConfig(
     epochs=1,
 )
 MEASUREMENTS = {
-    "train_counts": [10, 5],
+    "train_counts": [10, 100],
     "history": {"train_loss": [1.5, 0.25]},
-    "readouts": {"D": {"accuracy": 0.75, "recall": [1.0, 0.5]}},
+    "readouts": {"D": {"accuracy": 0.75, "recall": [1.0, 0.5], "precision": [0.9, 0.5]}},
 }
 
 
@@ -95,7 +102,7 @@ def test_another_machine_or_version_is_compared_with_a_stated_tolerance(store, s
     second_runs(changed(["readouts", "D", "accuracy"], 0.72), **origin)
     (check,) = verify(store, 1).checks
     assert check.agrees and not check.exact
-    assert "largest difference 0.03 at readouts.D.accuracy (within 0.05, not exactly: " in check.detail
+    assert "largest difference 0.03 at D, accuracy, 0.05 allowed (not to the bit: " in check.detail
     assert f"{next(iter(origin.values()))} here" in check.detail
 
 
@@ -103,7 +110,7 @@ def test_a_difference_beyond_the_tolerance_disagrees(store, second_runs):
     second_runs(changed(["readouts", "D", "accuracy"], 0.69), torch="1.0")
     (check,) = verify(store, 1).checks
     assert not check.agrees
-    assert "readouts.D.accuracy: 0.75 recorded, 0.69 now" in check.detail
+    assert "D, accuracy: 0.75 recorded, 0.69 now, 0.05 allowed" in check.detail
 
 
 def test_other_images_are_no_second_run(store, second_runs, monkeypatch):
@@ -151,35 +158,99 @@ def test_what_cannot_be_verified_is_refused(store, options, message):
         verify(store, **options)
 
 
-def test_within_a_tolerance_counts_stay_exact_and_lists_are_compared_by_their_mean():
-    assert compare(MEASUREMENTS, changed(["train_counts"], [10, 6]), 0.5) == (
-        False,
-        "train_counts: [10, 5] recorded, [10, 6] now",
+def test_the_time_is_announced_before_the_first_run(store, second_runs):
+    said = []
+    second_runs()
+    verify(store, 3, announce=lambda chosen, expected: said.append((len(chosen), expected)))
+    assert said == [(3, (3.0, 3.0))]
+
+
+def test_frozen_features_may_have_to_be_computed_again():
+    """As of an issue: a run announced as 8 s needed 11 minutes of features."""
+
+    def frozen(seed, seconds):
+        config = dataclasses.replace(CONFIG, pretrained=True, frozen=True, train_seed=seed)
+        data = {"train": "a" * 64, "test": "b" * 64}
+        return Record.of_run(config, data, "c" * 64, MEASUREMENTS, provenance("cpu", seconds))
+
+    slow, quick, other = frozen(0, 660.0), frozen(1, 8.0), a_record()
+    assert verification.expected_seconds([quick, other], [slow, quick, other]) == (9.0, 661.0)
+
+
+def with_accuracy(value, record=None):
+    return dataclasses.replace(
+        record or a_record(), measurements=changed(["readouts", "D", "accuracy"], value)
     )
-    assert compare(MEASUREMENTS, changed(["readouts", "D", "recall"], [0.5, 1.0]), 0.05)[0]
-    assert not compare(MEASUREMENTS, changed(["readouts", "D", "recall"], [0.5, 0.5]), 0.05)[0]
 
 
-def test_within_a_tolerance_the_history_is_left_out():
-    assert compare(MEASUREMENTS, changed(["history"], {}), 0.05) == (True, "the same measurements")
-    assert not compare(MEASUREMENTS, changed(["history"], {}))[0]
+def test_what_two_seeds_differ_by_is_allowed_and_said_beside_the_difference():
+    others = [with_accuracy(value) for value in (0.70, 0.75, 0.80)]
+    spread = np.std([0.70, 0.75, 0.80], ddof=1)
+    assert same_outcomes(a_record(), with_accuracy(0.81)) == (
+        False, "D, accuracy: 0.75 recorded, 0.81 now, 0.05 allowed",
+    )  # fmt: skip
+    agrees, detail = same_outcomes(a_record(), with_accuracy(0.81), others)
+    assert agrees and detail == f"largest difference 0.06 at D, accuracy, {4 * spread:.2g} allowed"
+    assert not same_outcomes(a_record(), with_accuracy(0.75 + 5 * spread), others)[0]
 
 
-def test_within_a_tolerance_the_summaries_of_latent_features_are_left_out():
-    latent = {"units": 64, "gaps": {"CE": "packed"}, "coverage": [[0.5, 0.75]]}
-    here, there = (MEASUREMENTS | {"latent": latent | {"gaps": {"CE": text}}} for text in ("one", "other"))
-    assert compare(here, there, 0.05) == (True, "the same measurements")
-    assert compare(here, there) == (False, "latent.gaps.CE: one recorded, other now")
-    less = changed(["readouts"], {}) | {"latent": latent}
-    assert not compare(here, less, 0.05)[0], "the readouts beside them count"
+def test_counts_are_equal_on_every_machine():
+    other = dataclasses.replace(a_record(), measurements=changed(["train_counts"], [10, 101]))
+    assert same_outcomes(a_record(), other) == (False, "train_counts: [10, 100] recorded, [10, 101] now")
 
 
-@pytest.mark.parametrize("tolerance", [None, 0.5])
-def test_a_readout_that_one_side_lacks_is_a_difference(tolerance):
-    less = changed(["readouts"], {})
-    assert compare(MEASUREMENTS, less, tolerance)[0] is False
-    assert compare(less, MEASUREMENTS, tolerance)[0] is False
+def test_a_readout_that_one_side_lacks_is_a_difference():
+    less = dataclasses.replace(a_record(), measurements=changed(["readouts"], {}))
+    for pair in ((a_record(), less), (less, a_record())):
+        assert not same_outcomes(*pair)[0] and not same_to_the_bit(*(r.measurements for r in pair))[0]
 
 
 def test_measurements_read_from_a_file_compare_equal():
-    assert compare(json.loads(json.dumps(MEASUREMENTS)), MEASUREMENTS)[0]
+    assert same_to_the_bit(json.loads(json.dumps(MEASUREMENTS)), MEASUREMENTS)[0]
+
+
+def committed(study):
+    """Return the committed records of the arm of a study that has most seeds."""
+    records = RecordStore(RESULTS).read(study, "laptop")
+    return max((alike(record, records) for record in records), key=len)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_two_seeds_of_a_committed_arm_lead_to_alike_outcomes_of_every_kind(study):
+    records = committed(study)
+    shared = {
+        name: records[0].measurements[name] for name in ("shared_groups",) if name in records[0].measurements
+    }
+    again = dataclasses.replace(
+        records[1], measurements=records[1].measurements | shared
+    )  # a split of its own
+    first, second = outcomes(records[0]), outcomes(again)
+    assert first.keys() == second.keys() and all(map(math.isfinite, first.values()))
+    measured = {name.split(".")[0] for name in first} - {"history", "readouts"}
+    assert measured >= set(records[0].measurements) - {
+        "history", "readouts", "train_counts", "valid_counts", "test_counts", "shared_groups", "tau", "thresholds",
+        "temperature",
+    }  # fmt: skip
+    agrees, detail = same_outcomes(records[0], again, records)
+    assert agrees and "allowed" in detail, detail
+
+
+def test_a_choice_is_judged_by_what_it_leads_to():
+    """As of an issue: a tau of .6 was recorded, another CPU chose .2."""
+    records = RecordStore(RESULTS).read("complement_cross_entropy", "laptop")
+    record = next(record for record in records if "tau" in record.measurements)
+    measured = copy.deepcopy(record.measurements) | {"tau": record.measurements["tau"] + 10}
+    assert same_outcomes(record, dataclasses.replace(record, measurements=measured)) == (
+        True, "the same outcomes",
+    )  # fmt: skip
+    measured["readouts"]["CE, tau-normalised"]["accuracy"] -= 0.2
+    agrees, detail = same_outcomes(record, dataclasses.replace(record, measurements=measured))
+    assert not agrees and detail.startswith("CE, tau-normalised, accuracy: ")
+
+
+def test_latent_summaries_count():
+    (record, *_) = committed("cnn_fragility")
+    measured = copy.deepcopy(record.measurements)
+    measured["latent"]["weights"] = pack_rows(2 * unpack_rows(measured["latent"]["weights"]))
+    agrees, detail = same_outcomes(record, dataclasses.replace(record, measurements=measured), tolerance=1e-3)
+    assert not agrees and "latent.weights" in detail

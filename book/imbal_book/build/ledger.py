@@ -23,7 +23,17 @@ from imbal_book.evidence.statistics import detectable_difference, seeds_for_powe
 from imbal_book.run.record_format import Record
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["badge", "came_out", "card_table", "claim_rows", "glued", "ledger_table", "score", "seeds_table"]
+__all__ = [
+    "badge",
+    "came_out",
+    "card_table",
+    "claim_rows",
+    "evidence",
+    "glued",
+    "ledger_table",
+    "score",
+    "seeds_table",
+]
 
 #: The part that is shown first: what decides the label stands before what does not.
 _DECIDES = ("fails", "open", "holds")
@@ -132,6 +142,11 @@ def _citation(paper: Paper) -> str:
     return f"{paper.authors[0].split()[-1]}{others} {paper.year}"
 
 
+def evidence(verdict: Mapping[str, Any]) -> str:
+    """Return the grade of a verdict's records, or what else it rests on."""
+    return verdict["grade"] or ("no records" if verdict["label"] == "not attempted" else "a computation")
+
+
 def badge(verdict: Mapping[str, Any], link: str = "") -> str:
     """Return a verdict's word as a badge, which leads to its table of parts where there is one."""
     look = f'class="verdict verdict-{VERDICT_BADGES[verdict["label"]]}"'
@@ -172,8 +187,10 @@ def _many(n: int, what: str) -> str:
 def _reported(claim: Claim, form: str | None) -> str:
     """Return the size that the paper prints for the first part of a claim: one gain, or the span over its cells."""
     parts = load_rules().claims[claim.id]
-    if claim.ours or not isinstance(parts, list):
-        return ""
+    if claim.ours:
+        return "nothing: ours"
+    if not isinstance(parts, list):
+        return "no size"
     first = parts[0]
     form = form if form and form in claim.forms else next(iter(claim.forms))
     network = claim.forms[form].network
@@ -217,19 +234,19 @@ def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
         claim, verdict, paper = row["claim"], row["verdict"], row["paper"]
         page = f"../notebooks/{paper.study}.html"
         link = f"{page}#parts-{claim.id.lower()}" if row["chapter"] else ""
-        by, grade = "ours" if claim.ours else _citation(paper), verdict["grade"] or "no records"
+        by, grade = "ours" if claim.ours else _citation(paper), evidence(verdict)
         quote = f"<details><summary>in its words</summary>“{html.escape(claim.quote)}”</details>"
         found = "".join(f"<li>{html.escape(line)}</li>" for line in came_out(verdict))
-        links = f'<small><a href="{link}">parts</a>, <a href="{page}">figures</a></small>' if link else ""
+        links = f'<a href="{link}">parts</a>, <a href="{page}">figures</a>' if link else ""
         command = f"<code>{html.escape(row['command'])}</code><br>" if row["command"] else ""
         lines.append(
             {
                 "Claim": f"<b>{claim.id}</b> {html.escape(claim.statement)}<br><small>{by}; "
                 f"{html.escape(claim.source)}; {claim.status}</small>{quote if claim.quote else ''}",
                 "Verdict": f"{badge(verdict, link)}<br><small>{grade}</small>",
-                "Reported": html.escape(_reported(claim, verdict["form"])) or "nothing: ours",
-                "What came out here": (f"<ul>{found}</ul>" if found else html.escape(verdict["explanation"]))
-                + links,
+                "Reported": html.escape(_reported(claim, verdict["form"])),
+                "What came out here": f"{f'<ul>{found}</ul>' if found else ''}"
+                f"<small>{html.escape(verdict['explanation'])} {links}</small>",
                 "Run it again": f"{command}<small>{row['cost'] or 'no run'}</small>",
             }
         )

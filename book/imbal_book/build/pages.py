@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imbal_book.build.ledger import badge, came_out, glued
+from imbal_book.build.ledger import badge, came_out, evidence, glued
 from imbal_book.build.parameters import read_notebook
 from imbal_book.evidence.claims import VERDICT_BADGES
 
@@ -46,7 +46,7 @@ def chapter_card(chapter: str, executed: Path | None, rows: Sequence[Mapping[str
 
 
 def _evidence(verdict: Mapping[str, Any]) -> str:
-    return f"{verdict['grade']}, n = {verdict['n']}" if verdict["grade"] else "no records"
+    return f"{evidence(verdict)}, n = {verdict['n']}" if verdict["n"] else evidence(verdict)
 
 
 def _answer(kept: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -60,7 +60,8 @@ def _answer(kept: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
             said = (
                 f"<b>{html.escape(claim.statement)}</b> {badge(verdict, link)} Here, {html.escape(lines[0])}."
             )
-            return f'<p class="answer">{said} <small>{_evidence(verdict)}.</small></p>'
+            why = html.escape(f"{_evidence(verdict)}. {verdict['explanation']}")
+            return f'<p class="answer">{said} <small>{why}</small></p>'
     return '<p class="answer">No claim was attempted yet.</p>'
 
 

@@ -15,6 +15,7 @@ from imbal_book.evidence.claims import VERDICT_BADGES
 from imbal_book.evidence.judgement import COLUMNS
 from imbal_book.evidence.papers import list_papers, load_paper
 from imbal_book.evidence.statistics import detectable_difference, seeds_for_power
+from imbal_book.grid.selection import select_runs
 from imbal_book.run.record_format import Record
 from imbal_book.studies import build_grid
 
@@ -48,7 +49,7 @@ def record_of(config):
 @pytest.fixture
 def rows(tmp_path):
     verdict = glued_verdict("D-1a", "undecided", parts=[part(), part(state="open", mean=0.0, imbalance="B")])
-    verdict |= {"models": ["all_cnn"], "profile": "laptop"}
+    verdict |= {"models": ["all_cnn"], "profile": "laptop", "explanation": "The plain arm is too low."}
     copy = executed(tmp_path / "category_centers.ipynb", [verdict])
     grid = [c for c in build_grid("category_centers", "laptop") if c.model == "all_cnn"]
     runs = [c for c in grid if c.dataset == "cifar10"][:3]
@@ -83,7 +84,7 @@ def test_every_claim_of_every_paper_has_one_row_with_the_marks_of_the_filter(row
         claim = next(claims[name] for name in claims if name.lower() == attributes["id"])
         assert claim.statement in text and claim.source in text and claim.status in text
         assert attributes["data-label"] in VERDICT_BADGES and attributes["data-grade"]
-        assert (attributes["data-paper"] == "ours") == claim.ours
+        assert (attributes["data-paper"] == "ours") == claim.ours == ("nothing: ours" in text)
     assert "Verdict" in head[1]
 
 
@@ -93,7 +94,10 @@ def test_a_row_says_what_decides_what_it_rests_on_and_what_it_costs(rows):
     assert "+0.0 (-1.0 to 1.0) points on cifar10, B (4 draws × 2 trainings), and 1 more cell" in text
     assert "imbal run category_centers --profile laptop --only model=all_cnn,dataset=cifar10" in text
     assert "3 runs, 90 device-minutes" in text, "half an hour a run, the other network's runs left out"
-    assert "points in 6 cells (vgg16)" in text
+    assert "points in 6 cells (vgg16)" in text and "The plain arm is too low. parts, figures" in text
+    only = re.search(r"--only (\S*cifar10)", text)[1]
+    chosen = select_runs(build_grid("category_centers", "laptop"), only)
+    assert chosen and {(c.model, c.dataset) for c in chosen} == {("all_cnn", "cifar10")}, "the command is one"
     (text,) = [text for row, text in Rows(table).rows if row.get("id") == "d-2"]
     assert "no size" in text, "the paper prints accuracies, the claim is about recall"
     assert "../notebooks/category_centers.html#parts-d-1a" in Rows(table).links

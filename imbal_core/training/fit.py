@@ -327,13 +327,11 @@ def _layout(data: Tensor, recipe: Recipe) -> torch.memory_format:
 def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation per channel, on the scale [0, 1], from exact histograms."""
     levels = torch.arange(256, dtype=torch.float64) / 255
-    means, deviations = [], []
-    for channel in images.unbind(1):
-        share = torch.bincount(channel.flatten(), minlength=256).double().cpu() / channel.numel()
-        mean = share @ levels
-        means.append(mean)
-        deviations.append((share @ (levels - mean) ** 2).sqrt().clamp(min=1 / 255))
-    return torch.stack(means).float(), torch.stack(deviations).float()
+    counts = [torch.bincount(channel.flatten(), minlength=256).double().cpu() for channel in images.unbind(1)]
+    shares = [count / images[:, 0].numel() for count in counts]
+    means = [share @ levels for share in shares]
+    spreads = [(share @ (levels - mean) ** 2).sqrt() for share, mean in zip(shares, means, strict=True)]
+    return torch.stack(means).float(), torch.stack(spreads).clamp(min=1 / 255).float()
 
 
 def _score(

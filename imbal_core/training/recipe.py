@@ -169,10 +169,12 @@ class Recipe:
         step, one_cycle = self.schedule == "step", self.schedule == "one-cycle"
         heavy_ball = self.optimizer == "sgd" and self.momentum > 0
         frozen, fold, restarted = self.frozen, self.fold_batch_norm, self.head_start != "own"
-        all_float32 = frozen or self.precision == "fp32"
-        norm_options = self.final_batch_norm_momentum != 0.01 or not self.final_batch_norm_affine
+        float32 = self.float32_head and (frozen or self.precision == "fp32")
+        changed = self.final_batch_norm_momentum != 0.01 or not self.final_batch_norm_affine
+        norm = changed and not self.final_batch_norm
         options = dict(self.loss_options)
-        last = options.get("reweight_from")
+        start = options.get("reweight_from")
+        late = isinstance(start, int) and start >= self.epochs
         normed = restarted and _known_loss(self.loss, **options)[1]
         idle = {
             "milestones: only schedule='step' reads them": self.milestones and not step,
@@ -187,17 +189,11 @@ class Recipe:
             "dropout: frozen features are computed without it": frozen and self.dropout is not None,
             "head_start: a classifier of frozen features starts as nn.Linear anyway": frozen and restarted,
             f"head_start: loss={self.loss!r} has a cosine classifier with a start of its own": normed,
-            "float32_head: precision='fp32' and frozen features compute every layer in float32": (
-                self.float32_head and all_float32
-            ),
+            "float32_head: precision='fp32' and frozen features compute every layer in float32": float32,
             "fold_batch_norm: statistics without pretrained=True are arbitrary": fold and not self.pretrained,
             "fold_batch_norm: frozen features are the same with and without": fold and frozen,
-            "final_batch_norm_momentum and final_batch_norm_affine: only final_batch_norm=True has them": (
-                norm_options and not self.final_batch_norm
-            ),
-            f"loss_options: training ends after {self.epochs} epochs, before 'reweight_from'": (
-                isinstance(last, int) and last >= self.epochs
-            ),
+            "final_batch_norm_momentum and final_batch_norm_affine: only final_batch_norm=True has them": norm,
+            f"loss_options: training ends after {self.epochs} epochs, before 'reweight_from'": late,
         }
         for reason, found in idle.items():
             if found:

@@ -95,6 +95,13 @@ class Chapter:
         )
         return Html(f'<dl class="chapter-head">{items}</dl>')
 
+    def not_run(self) -> Html:
+        """Return what stands in place of a figure or table that has no records: the command that trains the runs."""
+        return Html(
+            "<p><i>Not attempted: there is no such record yet.</i> "
+            f"<code>imbal run {self.study} --profile {self.profiles[-1]}</code> trains the runs.</p>"
+        )
+
     def source(self, keys: Iterable[str] | None = None) -> str:
         """Return where numbers come from, as one sentence: runs, profile, commit and date.
 

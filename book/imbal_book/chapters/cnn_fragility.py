@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import Html, number
+from imbal_book.chapters import number
 from imbal_book.chapters.readings import DATA, headline
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.papers import Paper
@@ -35,7 +35,6 @@ __all__ = [
     "gap_points",
     "mean_embeddings",
     "mean_overlaps",
-    "not_run",
     "of_arms",
     "places",
     "share_points",
@@ -104,15 +103,6 @@ def at(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
         & (frame["dataset"] == place.dataset)
         & (frame["imbalance"] == place.imbalance)
     ]
-
-
-def not_run(profile: str) -> Html:
-    """Return what stands in place of a figure or table that has no records."""
-    scale = "laptop" if profile == "best" else profile
-    return Html(
-        "<p><i>Not attempted: there is no such record yet.</i> "
-        f"<code>imbal run cnn_fragility --profile {scale}</code> trains the runs.</p>"
-    )
 
 
 def places(frame: pd.DataFrame, kind: str = "exponential") -> list[Place]:

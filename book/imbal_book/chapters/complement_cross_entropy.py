@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import Chapter, Html, number
+from imbal_book.chapters import Chapter, number
 from imbal_book.chapters.readings import DATA
 from imbal_book.evidence.judgement import gate_reason
 from imbal_book.evidence.papers.reference import published_values, reference_numbers
@@ -27,7 +27,6 @@ __all__ = [
     "in_order",
     "levels",
     "mechanism_table",
-    "not_run",
     "published_table",
     "recorded_times",
     "selection_table",
@@ -86,15 +85,6 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 def first_network(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the network that stands first."""
     return frame[frame["form"].isin(frame["form"].head(1))]
-
-
-def not_run(profile: str) -> Html:
-    """Return what stands in place of a figure or table that has no records."""
-    scale = "laptop" if profile == "best" else profile
-    return Html(
-        "<p><i>Not attempted: there is no such record yet.</i> "
-        f"<code>imbal run complement_cross_entropy --profile {scale}</code> trains the runs.</p>"
-    )
 
 
 def _panel(rows: pd.DataFrame, metric: str, *, gain: bool = False) -> pd.DataFrame:

@@ -214,8 +214,8 @@ def test_a_chapter_without_records_has_empty_tables_and_says_how_to_run_them(pap
     words = readings.opening(tables.gains(frame), readings.headline(found)["B-1"])
     assert (words["change"], words["cells"], words["pairs"]) == ("not run", "0", "0")
     assert words["label"] == "not attempted"
-    assert "--profile laptop</code>" in tables.not_run("best")
-    assert "--profile paper</code>" in tables.not_run("paper")
+    assert f"imbal run {STUDY} --profile laptop</code>" in empty.not_run()
+    assert "--profile paper</code>" in open_chapter(STUDY, "paper", store=RecordStore(tmp_path)).not_run()
 
 
 # Verdicts

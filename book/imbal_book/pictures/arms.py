@@ -51,7 +51,7 @@ METHODS = _Marks(
         "CCE (released)": Arm("sharpens the wrong classes", "#E69F00", "^", "-"),
         "COT": Arm("two updates per batch", "#56B4E9", "v", "-"),
         "CE balanced": Arm("as many images, spread evenly", "#CC6677", "s", "--"),
-        "CE imbalanced": Arm("cross entropy", "#4d4d4d", "o", "-"),
+        "CE imbalanced": Arm("few images of rare classes", "#4d4d4d", "o", "-"),
         "ASL": Arm("easy wrong classes count less", "#7A5C1E", "*", "--"),
         "all test images": Arm("recognised or not", "#4d4d4d", "o", "-"),
         "true positives": Arm("recognised", "#009E73", "^", "--"),

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from imbal_book.pictures.arms import METHODS
+from imbal_book.pictures.arms import METHODS, legend_name
 from imbal_book.pictures.figures import Drawing, curve, legend_below, panels
 
 __all__ = ["diversity_and_recall", "embeddings", "gaps", "overlaps", "share_curves"]
@@ -90,7 +90,7 @@ def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") ->
         ax.set_visible(False)
     for ax, name in zip(axes, names, strict=False):
         for method, part in shares[shares["panel"] == name].groupby("method", sort=False):
-            curve(ax, part["k"], part, str(method), markersize=4.5, label=method)
+            curve(ax, part["k"], part, str(method), markersize=4.5, label=legend_name(str(method)))
         ax.set_xscale("log", base=2)
         ticks = [k for k in (1, 3, 10, 30, 100) if k <= shares["k"].max()]
         ax.set_xticks(ticks, [str(k) for k in ticks])
@@ -127,13 +127,16 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
         ax.axhline(0, color="#4d4d4d", linewidth=1)
         for method, part in points[points["panel"] == name].groupby("method", sort=False):
             part = part.sort_values("train_count")
-            curve(ax, part["train_count"], part, str(method), markersize=4.5, label=method)
+            curve(ax, part["train_count"], part, str(method), markersize=4.5, label=legend_name(str(method)))
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_title(name, fontsize=11)
         ax.set_xlabel("training images of the class")
+        ax.margins(y=0.12)
+        for words, height, side in (("weaker in the test", 0.99, "top"), ("stronger", 0.01, "bottom")):
+            ax.text(0.02, height, words, transform=ax.transAxes, va=side, fontsize=8, color="#595959")
     axes[0].set_ylabel("magnitude lost from\ntrain to test (%)")
     figure.suptitle(title)
     legend_below(figure, axes, columns=3)
@@ -174,6 +177,7 @@ def overlaps(
             fmt=".0f", annot_kws={"size": 7}, square=True, cbar=False, xticklabels=True, yticklabels=True,
         )  # fmt: skip
         ax.set(title=panel, xlabel="", ylabel="")
+        ax.grid(visible=False)
         ax.tick_params(labelsize=8)
         pairs.append(shown.where(upper).reset_index().melt("class", value_name="overlap").assign(panel=panel))
     figure.colorbar(axes[0].collections[0], ax=axes, label="shared units (%)", shrink=0.8)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,64 +73,10 @@ _POOL = {
     "inaturalist": (5000, 5),
 }
 
-_Seeds = Iterable[tuple[int, int]]
-#: Arm, imbalance of the cell ("exponential 100"), run.
-_Place = tuple[str, str, RunConfig]
-
-
-def _long_tail(base: RunConfig, seeds: _Seeds, arms: Iterable[str] = ARMS) -> list[_Place]:
-    """Return the arms of a cell; ``base`` is its run with cross entropy and an exponential imbalance.
-
-    The balanced arm has as many images in all, to the nearest whole number per class. Deferred weights begin after
-    four fifths of the epochs (160 of 200).
-    """
-    pool, classes = _POOL[base.dataset]
-    ratio = float(base.imbalance.removeprefix("exponential-"))
-    total = exponential_counts(round(pool * base.imbalance_scale), classes, ratio).sum()
-    changes: dict[str, dict[str, Any]] = {
-        "CE balanced": {"imbalance": "balanced", "imbalance_scale": round(total / classes) / pool},
-        "CE imbalanced": {},
-        "LDAM-DRW": {"loss": "ldam", "loss_options": {"reweight_from": base.epochs * 4 // 5}},
-        "Focal": {"loss": "focal", "loss_options": {"alpha": 1.0}},
-        "ASL": {"loss": "asl"},
-    }
-    return _runs(base, {name: changes[name] for name in arms}, seeds)
-
-
-def _experiment(base: RunConfig, seeds: _Seeds) -> list[_Place]:
-    """Return the arms of a cell; ``base`` is its run with a step imbalance, in which the rare classes have few.
-
-    A split's few images of a class are among its many. Every arm takes as many steps: with few images the epoch
-    goes on to another permutation of all. "Half, copied" has every rare image twice, and so as many images as
-    "Distinct". Half the number at as many distinct images is "Half", half the distinct images at the same number
-    "Quarter, copied".
-    """
-    pool, classes = _POOL[base.dataset]
-    images = round(pool * base.imbalance_scale) * classes
-    return _runs(
-        base,
-        {
-            "Few": {"epoch_images": images},
-            "Repeated": {"sampler": "over-sample"},
-            "Repeated, not augmented": {"sampler": "over-sample", "augment": "none"},
-            "Distinct": {"imbalance": "balanced"},
-            "Half": {"imbalance": "step-2", "epoch_images": images},
-            "Half, copied": {"imbalance": "step-2", "sampler": "over-sample"},
-            "Quarter, copied": {"imbalance": "step-4", "sampler": "over-sample"},
-        },
-        seeds,
-    )
-
-
-def _runs(base: RunConfig, arms: Mapping[str, Mapping[str, Any]], seeds: _Seeds) -> list[_Place]:
-    imbalance = base.imbalance.replace("-", " ")
-    return [
-        (name, imbalance, dataclasses.replace(base, split_seed=split, train_seed=train, **changes))
-        for split, train in seeds
-        for name, changes in arms.items()
-    ]
-
-
+#: Pairs (split seed, training seed): draws with a training each, and those that cross them.
+_DIAGONAL = ((0, 0), (1, 1), (2, 2))
+_CROSSED = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1))
+#: Half of CIFAR-10's counts and few epochs are what two CPU cores finish.
 _LAPTOP = RunConfig(
     study="cnn_fragility",
     profile="laptop",
@@ -146,71 +92,96 @@ _LAPTOP = RunConfig(
     augment="crop-flip",
     precision="bf16",
 )
+_LAPTOP_STEP = dataclasses.replace(_LAPTOP, imbalance="step-10", imbalance_scale=0.05, epochs=16)
+#: The data set has 64 pixels, the network reads 32: each the mean of a square of four.
+_SCENES = dataclasses.replace(
+    _LAPTOP, dataset="scenes6", imbalance="exponential-20", imbalance_scale=1.0, image_size=32, epochs=30
+)
+_DIGITS: dict[str, Any] = {
+    "profile": "smoke",
+    "dataset": "mnist5k",
+    "model": "small_cnn",
+    "image_size": 16,
+    "precision": "fp32",
+}
+_SMOKE_STEP = dataclasses.replace(_LAPTOP_STEP, imbalance_scale=0.25, epochs=3, **_DIGITS)
+_SMOKE = dataclasses.replace(_LAPTOP, imbalance="exponential-20", epochs=5, augment="none", **_DIGITS)
+_PAPER = dataclasses.replace(LITERATURE, study="cnn_fragility")
+_PAPER_STEP = dataclasses.replace(_PAPER, imbalance="step-10", imbalance_scale=0.1)
+#: The imbalance of these two is not known; that of CIFAR-10 is taken.
+_PHOTOGRAPHS = tuple(
+    dataclasses.replace(_PAPER, dataset=dataset, model="resnet56", image_size=64)
+    for dataset in ("places", "inaturalist")
+)
+#: Profile -> (a cell's run with cross entropy, pairs of seeds, arms), in the order in which they are worth having.
+_PLANS: dict[str, tuple[tuple[RunConfig, Sequence[tuple[int, int]], Sequence[str]], ...]] = {
+    "smoke": ((_SMOKE, _DIAGONAL[:2], ARMS), (_SMOKE_STEP, _DIAGONAL[:1], EXPERIMENT_ARMS)),
+    "laptop": tuple(
+        (base, [pair], arms)
+        for pair in _DIAGONAL
+        for base, arms in ((_LAPTOP, ARMS), (_LAPTOP_STEP, EXPERIMENT_ARMS), (_SCENES, ARMS))
+    ),
+    "paper": (
+        (_PAPER, _DIAGONAL, ARMS[:3]),
+        (_PAPER_STEP, _DIAGONAL, EXPERIMENT_ARMS),
+        (_PAPER, _DIAGONAL, ARMS[3:]),
+        (_PAPER, _CROSSED, ARMS),
+        (_PAPER_STEP, _CROSSED, EXPERIMENT_ARMS),
+        *((base, pairs, ARMS) for pairs in (_DIAGONAL, _CROSSED) for base in _PHOTOGRAPHS),
+    ),
+}
 
 
-def _smoke() -> list[_Place]:
-    step = dataclasses.replace(
-        _LAPTOP,
-        profile="smoke",
-        dataset="mnist5k",
-        imbalance="step-10",
-        imbalance_scale=0.25,
-        model="small_cnn",
-        image_size=16,
-        epochs=3,
-        precision="fp32",
-    )
-    long_tail = dataclasses.replace(
-        step, imbalance="exponential-20", imbalance_scale=0.5, epochs=5, augment="none"
-    )
-    return _long_tail(long_tail, [(0, 0), (1, 1)]) + _experiment(step, [(0, 0)])
+def _arms(base: RunConfig) -> dict[str, dict[str, Any]]:
+    """Return what each arm of a cell changes in its run with cross entropy.
+
+    The balanced arm of an exponential imbalance has as many images in all, to the nearest whole number per class, and
+    deferred weights begin after four fifths of the epochs (160 of 200). Of a step imbalance every arm takes as many
+    steps: with few images the epoch goes on to another permutation of all. A split's few images are among its many.
+    "Half, copied" has every rare image twice, and so as many as "Distinct"; "Half" has half the number at as many
+    distinct images, "Quarter, copied" half the distinct images at the same number.
+    """
+    pool, classes = _POOL[base.dataset]
+    kind, ratio = base.imbalance.split("-")
+    most = round(pool * base.imbalance_scale)
+    if kind == "step":
+        once, repeated = {"epoch_images": most * classes}, {"sampler": "over-sample"}
+        return {
+            "Few": once,
+            "Repeated": repeated,
+            "Repeated, not augmented": {**repeated, "augment": "none"},
+            "Distinct": {"imbalance": "balanced"},
+            "Half": {**once, "imbalance": "step-2"},
+            "Half, copied": {**repeated, "imbalance": "step-2"},
+            "Quarter, copied": {**repeated, "imbalance": "step-4"},
+        }
+    total = exponential_counts(most, classes, float(ratio)).sum()
+    return {
+        "CE balanced": {"imbalance": "balanced", "imbalance_scale": round(total / classes) / pool},
+        "CE imbalanced": {},
+        "LDAM-DRW": {"loss": "ldam", "loss_options": {"reweight_from": base.epochs * 4 // 5}},
+        "Focal": {"loss": "focal", "loss_options": {"alpha": 1.0}},
+        "ASL": {"loss": "asl"},
+    }
 
 
-def _laptop() -> list[_Place]:
-    """Return the runs that two CPU cores finish: half of CIFAR-10's counts, all of the scenes', few epochs."""
-    step = dataclasses.replace(_LAPTOP, imbalance="step-10", imbalance_scale=0.05, epochs=16)
-    # the data set has 64 pixels, the network reads 32: each the mean of a square of four
-    scenes = dataclasses.replace(
-        _LAPTOP, dataset="scenes6", imbalance="exponential-20", imbalance_scale=1.0, image_size=32, epochs=30
-    )
-    runs = []
-    for seed in range(3):
-        runs += _long_tail(_LAPTOP, [(seed, seed)])
-        runs += _experiment(step, [(seed, seed)])
-        runs += _long_tail(scenes, [(seed, seed)])
-    return runs
-
-
-def _paper() -> list[_Place]:
-    """Return the recipe of the authors' sibling code, three draws of the split and three seeds of the training."""
-    cifar = dataclasses.replace(LITERATURE, study="cnn_fragility")
-    step = dataclasses.replace(cifar, imbalance="step-10", imbalance_scale=0.1)
-    # the imbalance of these two is not known; that of CIFAR-10 is taken
-    photographs = [
-        dataclasses.replace(cifar, dataset=dataset, model="resnet56", image_size=64)
-        for dataset in ("places", "inaturalist")
+def _places(profile: str) -> list[tuple[str, str, RunConfig]]:
+    """Return (arm, imbalance of the cell, run) for every run of a profile."""
+    return [
+        (
+            arm,
+            base.imbalance.replace("-", " "),
+            dataclasses.replace(base, split_seed=split, train_seed=train, **_arms(base)[arm]),
+        )
+        for base, pairs, arms in _PLANS.get(profile, ())
+        for split, train in pairs
+        for arm in arms
     ]
-    first = [(seed, seed) for seed in range(3)]
-    rest = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)]
-    runs = _long_tail(cifar, first, ARMS[:3]) + _experiment(step, first) + _long_tail(cifar, first, ARMS[3:])
-    runs += _long_tail(cifar, rest) + _experiment(step, rest)
-    for seeds in (first, rest):
-        for base in photographs:
-            runs += _long_tail(base, seeds)
-    return runs
-
-
-_GRIDS = {"smoke": _smoke, "laptop": _laptop, "paper": _paper}
 
 
 def grid(profile: str) -> list[RunConfig]:
-    """Return every run of the study at one scale, in the order in which they are worth having.
-
-    Parameters
-    ----------
-    profile : {"smoke", "laptop", "paper"}
-    """
-    return [config for _, _, config in _GRIDS[profile]()]
+    """Return every run of the study at one scale, in the order in which they are worth having."""
+    return [config for _, _, config in _places(profile)]
 
 
 @functools.cache
@@ -218,7 +189,7 @@ def _known(profile: str) -> dict[RunConfig, tuple[str, str]]:
     """Return arm and imbalance by run, the seeds set to 0."""
     return {
         dataclasses.replace(config, split_seed=0, train_seed=0): (name, imbalance)
-        for name, imbalance, config in (_GRIDS[profile]() if profile in _GRIDS else ())
+        for name, imbalance, config in _places(profile)
     }
 
 
@@ -322,7 +293,7 @@ def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
 
 
 def run_frame(records: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per record, sorted by its seeds: `long_frames.IDENTITY`, readout (the arm) and measurements.
+    """Return a row per record, by data set and seeds: `long_frames.IDENTITY`, readout (the arm) and measurements.
 
     ``records``, here and below, is of `imbal_book.run.long_frames.records_frame`.
     """

@@ -325,13 +325,13 @@ def test_class_sizes_are_printed_as_numbers(drawn):
 def test_shares_and_gaps_are_drawn_in_percent_at_their_place(drawn):
     points = drawn["shares"].table
     ax = drawn["shares"].figure.axes[1]
-    lines = {line.get_label(): line for line in ax.lines}
+    lines = {line.get_label().split(":")[0]: line for line in ax.lines}
     expected = points[(points["panel"] == "1") & (points["method"] == "CE balanced")]
     np.testing.assert_allclose(lines["CE balanced"].get_xdata(), expected["k"])
     np.testing.assert_allclose(lines["CE balanced"].get_ydata(), 100 * expected["mean"])
     gaps = drawn["gaps"].table.sort_values("train_count")
     right = gaps[gaps["method"] == "true positives"]
-    (line,) = [x for x in drawn["gaps"].figure.axes[0].lines if x.get_label() == "true positives"]
+    (line,) = [x for x in drawn["gaps"].figure.axes[0].lines if x.get_label() == "true positives: recognised"]
     np.testing.assert_allclose(line.get_ydata(), 100 * right["mean"])
     assert f"true positives: {100 * right['mean'].iloc[0]:.0f} % for the rarest class" in drawn["gaps"].alt
 

@@ -38,7 +38,6 @@ __all__ = [
     "prefer",
     "recalls",
     "span",
-    "verdict_line",
     "verdicts",
 ]
 
@@ -112,15 +111,6 @@ def headline_table(found: Sequence[Verdict], claims: Mapping[str, Claim]) -> pd.
             "pairs": [verdict.n or "" for verdict in best.values()],
         }
     )
-
-
-def verdict_line(found: Sequence[Verdict]) -> str:
-    """Return the headline as one line of Markdown, every claim with its verdict and the grade of its evidence."""
-    words = [
-        f"{claim} *{verdict.word}*" + (f" ({verdict.grade}, n = {verdict.n})" if verdict.grade else "")
-        for claim, verdict in headline(found).items()
-    ]
-    return f"Verdicts, from the network nearest to the paper that was run: {'; '.join(words)}."
 
 
 def glue_verdicts(found: Sequence[Verdict]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+import types
+from typing import Any, Union, get_args, get_origin
 
-__all__ = ["check_form"]
+__all__ = ["check_form", "form_of"]
 
 _WORDS = {
     bool: "true or false",
@@ -24,9 +25,9 @@ def check_form(value: object, form: Any, where: str = "") -> None:
     value : object
         As `json` or `yaml` reads it.
     form : object
-        ``str``, ``int``, ``float`` (a finite number), ``bool``, ``dict`` or None; a pattern that the text matches; a
-        range of whole numbers; ``[form]``, a list of such; ``{"name": form}``, an object with these fields and maybe
-        others; ``{str: form}``, an object of any names; a tuple of forms, of which one fits.
+        ``str``, ``int``, ``float`` (a finite number), ``bool``, ``dict``, another class or None; a pattern that the
+        text matches; a range of whole numbers; ``[form]``, a list of such; ``{"name": form}``, an object with these
+        fields and maybe others; ``{str: form}``, an object of any names; a tuple of forms, of which one fits.
     where : str, default=""
         What the messages call the value.
 
@@ -52,9 +53,29 @@ def check_form(value: object, form: Any, where: str = "") -> None:
         raise ValueError(f"{where or 'the top level'} is {shown}, expected {_words(form)}")
 
 
+def form_of(hint: Any) -> Any:
+    """Return the form that a type hint says: of a class, a list, a dict with text as its keys, or some of them.
+
+    Examples
+    --------
+    >>> form_of(dict[str, list[int]]), form_of(float | None)
+    ({<class 'str'>: [<class 'int'>]}, (<class 'float'>, None))
+    """
+    if get_origin(hint) is list:
+        return [form_of(get_args(hint)[0])]
+    if get_origin(hint) is dict:
+        return {str: form_of(get_args(hint)[1])}
+    if get_origin(hint) in (types.UnionType, Union):
+        return tuple(None if part is type(None) else form_of(part) for part in get_args(hint))
+    origin = get_origin(hint) or hint
+    return origin if isinstance(origin, type) and origin is not Any else object
+
+
 def _fits(value: object, form: Any) -> bool:
     if isinstance(form, tuple):
-        return any(_fits(value, one) for one in form)
+        return any(_agrees(value, one) for one in form)
+    if isinstance(form, dict | list):
+        return False
     if isinstance(form, re.Pattern):
         return isinstance(value, str) and form.fullmatch(value) is not None
     if isinstance(form, range):
@@ -66,6 +87,14 @@ def _fits(value: object, form: Any) -> bool:
     return value is None if form is None else isinstance(form, type) and isinstance(value, form)
 
 
+def _agrees(value: object, form: Any) -> bool:
+    try:
+        check_form(value, form)
+    except ValueError:
+        return False
+    return True
+
+
 def _words(form: Any) -> str:
     if isinstance(form, tuple):
         return " or ".join(map(_words, form))
@@ -75,4 +104,4 @@ def _words(form: Any) -> str:
         return f"a whole number from {form.start:,} to {form.stop - 1:,}"
     if isinstance(form, dict | list):
         return "an object" if isinstance(form, dict) else "a list"
-    return "nothing (null)" if form is None else _WORDS[form]
+    return "nothing (null)" if form is None else _WORDS.get(form, form.__name__)

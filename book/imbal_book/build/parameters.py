@@ -29,7 +29,7 @@ def read_notebook(notebook: Path) -> Any:
         raise FileNotFoundError(f"notebook {notebook.name} not found in {notebook.parent.name}/")
     try:
         return nbformat.read(notebook, as_version=4)
-    except (nbformat.ValidationError, AttributeError, KeyError, ValueError) as error:
+    except (nbformat.ValidationError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotebookError(f"{notebook.name} is not a notebook: {error}") from error
 
 
@@ -50,11 +50,15 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
         raise NotebookError(f"{notebook.name} has no cell tagged 'parameters'; tag its first code cell so")
     found = {}
     node: Any
-    for node in ast.parse(tagged[0]).body:
+    try:
+        body = ast.parse(tagged[0]).body
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise NotebookError(f"{notebook.name}: its parameters cell is no Python ({error})") from None
+    for node in body:
         try:
             (target,) = getattr(node, "targets", None) or [node.target]
             found[target.id] = ast.literal_eval(node.value)
-        except (AttributeError, ValueError):
+        except (AttributeError, ValueError, TypeError, RecursionError):
             line = f"line {node.lineno} of the parameters cell assigns no plain literal"
             raise NotebookError(f"{notebook.name}: {line}") from None
     return found
@@ -74,7 +78,7 @@ def parse_parameters(items: Iterable[str]) -> dict[str, Any]:
         if not equals or not name.strip().isidentifier():
             raise ValueError(f"parameter {item!r} is not of the form NAME=VALUE, such as PROFILE=smoke")
         parsed[name.strip()] = text
-        with contextlib.suppress(ValueError, SyntaxError):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             parsed[name.strip()] = ast.literal_eval(
                 {"true": "True", "false": "False"}.get(text.lower(), text)
             )

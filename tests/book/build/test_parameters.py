@@ -90,10 +90,23 @@ def test_a_notebook_without_the_tag_says_what_to_do(tmp_path):
         declared_parameters(write(tmp_path / "plain.ipynb", CELL, tags=()))
 
 
-@pytest.mark.parametrize("line", ["x = 1 + y", "import os", "print(1)", "a, b = 1, 2", "a = b = 1", "x: int"])
+@pytest.mark.parametrize(
+    "line", ["x = {[]: 1}", "x = 1 + y", "import os", "print(1)", "a, b = 1, 2", "a = b = 1", "x: int"]
+)
 def test_anything_but_plain_literals_is_refused_by_line(tmp_path, line):
     with pytest.raises(NotebookError, match="line 2 of the parameters cell"):
         declared_parameters(write(tmp_path / "bad.ipynb", f"y = 1\n{line}"))
+
+
+@pytest.mark.parametrize("cell", ["x = (", "x = 1\n  y = 2", "x = '\0'"])
+def test_a_cell_that_is_no_python_is_refused_by_name(tmp_path, cell):
+    with pytest.raises(NotebookError, match="bad.ipynb: its parameters cell is no Python"):
+        declared_parameters(write(tmp_path / "bad.ipynb", cell))
+
+
+def test_a_text_that_python_cannot_read_stays_a_text():
+    texts = ["{[]: 1}", "(" * 300, "1_", "'"]
+    assert [parse_parameters([f"A={text}"])["A"] for text in texts] == texts
 
 
 def test_texts_become_literals_words_and_booleans():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
@@ -21,6 +21,7 @@ from imbal_book.evidence.papers.facts import (
     ProtocolItem,
     Table,
 )
+from imbal_core._checks.forms import check_form, form_of
 from imbal_core._checks.names import unknown_name
 
 __all__ = [
@@ -42,6 +43,18 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_NAMED = [{"id": (str, int)}]
+#: The sections of a paper's file; what their entries hold is said by the classes that they become.
+_SECTIONS = {
+    "name": str,
+    "tables": _NAMED,
+    "numbers": _NAMED,
+    "protocol": _NAMED,
+    "here": [dict],
+    "ambiguities": _NAMED,
+    "forms": {str: dict},
+    "claims": [{"id": str, "cells": [dict]}],
+}
 
 
 @dataclass(frozen=True)
@@ -80,11 +93,15 @@ def load_paper(name: str) -> Paper:
     ValueError
         If there is no such paper; the nearest name is given.
     PaperError
-        If its file breaks a rule; the message names the entry.
+        If its file breaks a rule; the message names file and entry.
     """
     if name not in list_papers():
         raise unknown_name("paper", name, list_papers())
-    return parse_paper(yaml.safe_load(files(__name__).joinpath(f"{name}.yml").read_text(encoding="utf-8")))
+    text = files(__name__).joinpath(f"{name}.yml").read_text(encoding="utf-8")
+    try:
+        return parse_paper(yaml.safe_load(text))
+    except (PaperError, yaml.YAMLError) as error:
+        raise PaperError(f"{name}.yml: {error}") from error
 
 
 def parse_paper(content: Mapping[str, Any]) -> Paper:
@@ -95,6 +112,8 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
     PaperError
         If an entry lacks a field (a number its status, say), has an unknown one, or repeats an id.
     """
+    _check(content, dict, "")
+    _check(content, {name: form for name, form in _SECTIONS.items() if name in content}, "")
     raw = dict(content)
     tables = _by_id(Table, raw.pop("tables", []), "tables")
     numbers = _by_id(Number, raw.pop("numbers", []), "numbers")
@@ -112,7 +131,7 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
         "paper": raw.get("name"),
         "forms": forms,
         "own": raw.get("own", {}),
-        "reported": _reported(tables.values()),
+        "reported": _reported(list(tables.values())),
     }
     claims = [
         {
@@ -128,8 +147,10 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
     return build(Paper, {**raw, **sections}, f"paper {raw.get('name')!r}")
 
 
-def _reported(tables: Any) -> dict[tuple[str, str, str, str], float]:
+def _reported(tables: list[Table]) -> dict[tuple[str, str, str, str], float]:
     """Return the accuracies that were read, by network, data set, imbalance and readout."""
+    for table in tables:
+        _check([row[0] for row in table.rows], [(str, int)], f"table {table.id!r}: first cells")
     return {
         (table.network or "", table.dataset or "", imbalance, row[0]): number.reported()
         for table in tables
@@ -142,6 +163,10 @@ def _reported(tables: Any) -> dict[tuple[str, str, str, str], float]:
 
 def _printed(entry: Mapping[str, Any], where: str, numbers: Mapping[str, Number]) -> dict[str, float]:
     """Return, by network, the gain between two of the paper's numbers."""
+    _check(entry, {str: [str]}, f"{where}: printed")
+    for network, pair in entry.items():
+        if len(pair) != 2:
+            raise PaperError(f"{where}: printed.{network} is {pair}, expected two numbers of the paper")
     for name in (name for pair in entry.values() for name in pair):
         if name not in numbers:
             raise unknown_name(f"number of {where}", name, numbers, PaperError)
@@ -155,12 +180,20 @@ def _by_id(kind: type[T], entries: list[dict[str, Any]], section: str) -> dict[A
     return built
 
 
+def _check(value: object, form: Any, where: str) -> None:
+    try:
+        check_form(value, form, where)
+    except ValueError as error:
+        raise PaperError(str(error)) from None
+
+
 def build(kind: type[T], entry: Mapping[str, Any], where: str) -> T:
     """Return the dataclass with the fields of an entry; a PaperError names a field that it lacks or does not have."""
-    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
     for name in entry:
-        if name not in names:
-            raise unknown_name(f"field of {where}", name, names, PaperError)
+        if name not in hints:
+            raise unknown_name(f"field of {where}", name, hints, PaperError)
+        _check(entry[name], form_of(hints[name]), f"{where}: {name}")
     try:
         return kind(**entry)
     except TypeError as error:

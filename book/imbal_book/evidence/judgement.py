@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -65,18 +66,23 @@ class _Cell:
         self.row |= {"low": low, "high": high, "confidence": confidence, "state": state}
 
 
-def interval_over_draws(values: pd.Series, confidence: float) -> tuple[float, float]:
-    """Return the interval of a mean of paired differences, indexed by split_seed and train_seed.
+def interval_over_draws(values: pd.Series) -> Callable[[float], tuple[float, float]]:
+    """Return the interval, at any confidence, of a mean of paired differences indexed by split_seed and train_seed.
 
     Where the mean square between draws exceeds that within them, the draws' means are the values, with as many
     degrees of freedom as draws less one; otherwise every pair is one. One value has an infinite interval.
     """
     between, within = mean_squares(values)
     used = values.groupby(level="split_seed").mean() if between > within else values
-    if len(used) < 2:
-        return -math.inf, math.inf
-    half = stats.t.ppf((1 + confidence) / 2, len(used) - 1) * used.std() / math.sqrt(len(used))
-    return float(used.mean() - half), float(used.mean() + half)
+    n, mean, error = len(used), float(used.mean()), float(used.std()) / math.sqrt(max(len(used), 1))
+
+    def interval(confidence: float) -> tuple[float, float]:
+        if n < 2:
+            return -math.inf, math.inf
+        half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+        return mean - half, mean + half
+
+    return interval
 
 
 def judge_parts(
@@ -141,8 +147,8 @@ def _cell(part: Part, dataset: str, imbalance: str, frame: pd.DataFrame, form: s
     else:
         values = values.map(np.sign) if part.compare == "sign" else values
         mean = float(values.mean()) if len(values) else math.nan
-        of_values = sign_interval if part.compare == "sign" else interval_over_draws
-        interval = lambda confidence: of_values(values, confidence)  # noqa: E731
+        signs = functools.partial(sign_interval, values)
+        interval = signs if part.compare == "sign" else interval_over_draws(values)
     draws = values.index.get_level_values("split_seed").nunique()
     plain = part.compare == "mean" and len(values) > 1
     row = dict.fromkeys(COLUMNS, math.nan) | {

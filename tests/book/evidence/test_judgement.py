@@ -95,15 +95,15 @@ def test_pairs_of_one_draw_count_as_one_where_draws_differ_more_than_trainings()
     draws = [0, 0, 1, 1, 2, 2]
     apart = frame({"new": [0.1, 0.11, 0.3, 0.31, 0.2, 0.21], "old": np.zeros(6)}, draws=draws)
     series = apart[apart["readout"] == "new"].set_index(["split_seed", "train_seed"])["value"]
-    low, high = interval_over_draws(series, 0.95)
+    low, high = interval_over_draws(series)(0.95)
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 2, 0.205, 0.1 / math.sqrt(3)))
     alike = series.set_axis(
         pd.MultiIndex.from_arrays([[0, 1, 2, 0, 1, 2], range(6)], names=series.index.names)
     )
     alike[:] = [0.1, 0.11, 0.1, 0.2, 0.19, 0.2]
-    low, high = interval_over_draws(alike, 0.95)
+    low, high = interval_over_draws(alike)(0.95)
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 5, alike.mean(), alike.std() / math.sqrt(6)))
-    assert interval_over_draws(series.iloc[:1], 0.95) == (-math.inf, math.inf)
+    assert interval_over_draws(series.iloc[:1])(0.95) == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
@@ -116,7 +116,7 @@ def test_the_interval_over_draws_covers_as_often_as_it_says(share):
         values = math.sqrt(share) * np.repeat(rng.normal(size=4), 2) + math.sqrt(1 - share) * rng.normal(
             size=8
         )
-        low, high = interval_over_draws(pd.Series(values, index), 0.95)
+        low, high = interval_over_draws(pd.Series(values, index))(0.95)
         hits += low < 0 < high
     assert hits >= 558
 
@@ -251,6 +251,20 @@ def test_a_gate_names_the_level_that_the_plain_arm_misses():
     printed = Gate("s", "net", "old", "accuracy", "printed", "printed", 0.05, "tables")
     assert "outside of 0.750 to 0.850" in gate_reason(printed, frame({"old": [0.4]}), lambda *_: 0.8)
     assert gate_reason(printed, frame({"old": [0.4]}), lambda *_: None) == ""
+
+
+@pytest.mark.parametrize("gate", RULES.gates, ids=lambda gate: f"{gate.study}, {gate.form}")
+def test_every_declared_gate_is_open_within_its_distance_and_shut_beyond(gate):
+    low, high = (0.8 if end == "printed" else end for end in (gate.low, gate.high))
+    place = {"dataset": gate.dataset or "cifar10", "imbalance": gate.imbalance or "step 10"}
+    for level, is_open in (
+        (low - gate.distance + 1e-6, True),
+        (high + gate.distance - 1e-6, True),
+        (low - gate.distance - 1e-3, False),
+        (high + gate.distance + 1e-3, False),
+    ):
+        data = frame({gate.readout: [level, level]}, metric=gate.metric, form=gate.form, **place)
+        assert (gate_reason(gate, data, lambda *_: 0.8) == "") == is_open, level
 
 
 def test_the_rules_name_every_side_and_refuse_what_they_do_not_know():

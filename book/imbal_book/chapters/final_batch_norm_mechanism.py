@@ -55,6 +55,7 @@ READOUTS = (
     "final BN, no affine",
     "final BN, momentum 0.1",
 )
+_GAIN = ("final BN", "plain", F1)
 # Neither score can be changed by a shift of the threshold.
 _RANKING, _AT_BEST = ("final BN", "plain", "auroc"), ("final BN", "plain", "f1_best")
 #: Question, readout a, readout b, metric: the table holds a minus b.
@@ -122,11 +123,8 @@ def shift_table(part: pd.DataFrame) -> pd.DataFrame:
     """
     cells, row = gains(part, _RANKING, _AT_BEST), ["dataset"]
     above = wide(cells.assign(above=cells["low"] > 0), row, "metric", "above").sum(axis=1)
-    f1 = (
-        wide(levels(part, _SHIFTS), row, "readout", "mean")
-        .reindex(columns=list(_SHIFTS))
-        .rename(columns=_SHIFTS)
-    )
+    f1 = wide(levels(part, _SHIFTS), row, "readout", "mean")
+    f1 = f1.reindex(columns=list(_SHIFTS)).rename(columns=_SHIFTS)
     f1["any threshold, at most"] = levels(part, ("plain",), ("f1_best",)).set_index("dataset")["mean"]
     said = above.map({0: "no sign of more", 1: "not decided", 2: "more"})
     columns = {"more than a shift?": said, **wide(cells, row, "metric", "text").rename(columns=_SCORES)}
@@ -135,19 +133,11 @@ def shift_table(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def sweep(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Return F1 of plain and final BN at every place of an axis, of each start of the head and plant with two or more.
+    """Return F1 of plain and final BN along an axis, of each start of the head and plant with two places or more.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.frame`; runs of other questions may stand in it.
-    by : {"imbalance", "batch size"}
-
-    Returns
-    -------
-    DataFrame
-        Long form: form is the network with its start, imbalance the place on the axis ("1:100", "64") and position its
-        number, by which the rows are sorted. A place without a pair of both arms does not count.
+    ``frame`` is of :func:`imbal_book.studies.final_batch_norm.frame`, ``by`` is "imbalance" or "batch size". Long form:
+    form is the network with its start, imbalance the place on the axis ("1:100", "64") and position its number, by
+    which the rows are sorted. A place without a pair of both arms does not count.
     """
     rows = pick(frame, ARMS)
     parts = rows["form"].str.extract(r"^(?P<form>.*?)(?:, batch (?P<size>\d+))?$")
@@ -167,13 +157,12 @@ def sweep(frame: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def sweep_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Return levels and gain of the layer for `pictures.figures.intervals`, of one form and plant of `sweep`."""
-    by = ["imbalance", "readout"]
-    level, gain = summarise(rows, by), summarise(minus(rows, ARMS[0]), by)
-    level = level.assign(low=level["low"].clip(0), high=level["high"].clip(upper=1))
-    ends = ["mean", "low", "high"]
-    gain[ends] = 100 * gain[ends]
-    panels = {"F1 of the rare class": level, "final BN minus plain (percentage points)": gain}
-    cells = pd.concat(part.assign(panel=name) for name, part in panels.items())
+    gain, ends = gains(rows, _GAIN).assign(readout=ARMS[1]), ["mean", "low", "high"]
+    gain[ends] *= 100
+    parts = {"F1 of the rare class": levels(rows, ARMS), "final BN minus plain (percentage points)": gain}
+    cells = pd.concat(
+        part[["imbalance", "readout", *ends, "n"]].assign(panel=name) for name, part in parts.items()
+    )
     return cells.assign(row=cells["imbalance"], method=cells["readout"])
 
 
@@ -182,17 +171,15 @@ def sweep_table(rows: pd.DataFrame, by: str) -> pd.DataFrame:
 
     Both in percentage points with 95 % intervals, paired. ``rows`` is of :func:`sweep`, for the same axis.
     """
-    base = str(BASE_BATCH_SIZE) if by == "batch size" else "1:100"
-    place = ["dataset", "form", "imbalance"]
-    gain = minus(rows, ARMS[0])
-    change = minus(gain.assign(readout=gain["imbalance"], imbalance=""), base)
-    parts = {
-        "gain of the layer": gain,
-        f"minus the gain at {base}": change.assign(imbalance=change["readout"]),
+    base, place = str(BASE_BATCH_SIZE) if by == "batch size" else "1:100", ["dataset", "form", "imbalance"]
+    gain, pairs = gains(rows, _GAIN).set_index(place), minus(rows, ARMS[0])
+    change = minus(pairs.assign(readout=pairs["imbalance"], imbalance=""), base)
+    change = summarise(change.assign(imbalance=change["readout"]), place).set_index(place)
+    columns = {
+        "gain of the layer": gain["text"],
+        f"minus the gain at {base}": pd.Series(points(change), change.index),
     }
-    cells = {name: summarise(part, place).set_index(place) for name, part in parts.items()}
-    texts = {name: pd.Series(points(part), part.index) for name, part in cells.items()}
-    return table_of({**texts, "seeds": cells["gain of the layer"]["n"]}, "plant", "network", by)
+    return table_of({**columns, "seeds": gain["n"]}, "plant", "network", by)
 
 
 def running_share(config: RunConfig, images: int) -> tuple[int, float]:
@@ -258,7 +245,7 @@ def leakage_table(runs: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     known = drawn.map("{:.0%}".format).rename(columns="test{} images whose leaf is in training".format)
     own = frame[frame["imbalance"] == BASE_IMBALANCE]
     f1 = wide(levels(own, ARMS), row, "readout", "text").reindex(known.index, columns=ARMS)
-    gain = gains(own, (*ARMS[::-1], F1)).set_index(row)
+    gain = gains(own, _GAIN).set_index(row)
     columns = {
         **known,
         **f1.astype(object).fillna(_NEVER).add_prefix("F1, "),

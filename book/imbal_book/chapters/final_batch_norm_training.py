@@ -36,6 +36,7 @@ __all__ = [
 
 #: Values of F1 whose first epoch is counted.
 LEVELS = (0.7, 0.8, 0.9)
+_KINDS = {"histogram": "confidence_histogram", "reliability": "reliability"}  # as a record calls them
 
 
 def curve_cells(epochs: pd.DataFrame) -> pd.DataFrame:
@@ -60,22 +61,13 @@ def baseline(runs: pd.DataFrame) -> float | None:
 
 
 def epochs_table(epochs: pd.DataFrame) -> pd.DataFrame:
-    """Return how soon the test F1 of the rare class reaches each of :data:`LEVELS`, in every cell that is recorded.
+    """Return how soon the test F1 of the rare class reaches each of :data:`LEVELS`, in every cell of ``epoch_frame``.
 
     A run that never gets there is censored at its last epoch: of a pair of runs the one that gets there is the sooner,
-    and two that do not are a tie.
-
-    Parameters
-    ----------
-    epochs : DataFrame
-        Of :func:`imbal_book.studies.final_batch_norm.epoch_frame`.
-
-    Returns
-    -------
-    DataFrame
-        A row per plant, network, imbalance and level: of each arm how many runs got there and the epoch by which half
-        of them had; in how many pairs the layer is sooner, as soon, later; and the share in which it is sooner (ties
-        half each, percent) with the 95 % interval of Clopper and Pearson, in which 50 is no difference.
+    and two that do not are a tie. A row per plant, network, imbalance and level: of each arm how many runs got there
+    and the epoch by which half of them had; in how many pairs the layer is sooner, as soon, later; and the share in
+    which it is sooner (ties half each, percent) with the 95 % interval of Clopper and Pearson, in which 50 is no
+    difference.
     """
     table = []
     rows = pick(epochs[epochs["form"].isin(FORMS)], ARMS, ("test_f1_minority",))
@@ -86,12 +78,8 @@ def epochs_table(epochs: pd.DataFrame) -> pd.DataFrame:
             first = first.reindex(columns=ARMS).dropna()
             if first.empty:
                 continue
-            row = {
-                "plant": plant_name(str(dataset)),
-                "network": form,
-                "imbalance": imbalance,
-                "F1": f"{level:.1f}",
-            }
+            place = (plant_name(str(dataset)), form, imbalance, f"{level:.1f}")
+            row = dict(zip(("plant", "network", "imbalance", "F1"), place, strict=True))
             for arm, values in first.items():
                 half = np.sort(values)[(len(values) - 1) // 2]
                 row[f"{arm}, got there"] = f"{np.isfinite(values).sum()} of {len(values)}"
@@ -150,12 +138,10 @@ def confidence_bins(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
     place, edges, means = ["dataset", "method"], ["lower", "upper"], ["confidence", "accuracy"]
     tables = [pd.DataFrame(columns=[*place, *edges, "count", *means])]
     for run in _of_arms(runs).to_dict("records"):
-        scores = run["measurements"]["readouts"]["softmax"]
-        counts = scores["confidence_histogram"]
-        ends = np.linspace(0, 1, len(counts) + 1)
-        found = (
-            {"lower": ends[:-1], "upper": ends[1:], "count": counts} if kind == "histogram" else scores[kind]
-        )
+        found = run["measurements"]["readouts"]["softmax"][_KINDS[kind]]
+        if kind == "histogram":
+            ends = np.linspace(0, 1, len(found) + 1)
+            found = {"lower": ends[:-1], "upper": ends[1:], "count": found}
         tables.append(pd.DataFrame(found).assign(dataset=run["dataset"], method=run["arm"]))
     bins = pd.concat(tables[1:] or tables).reindex(columns=tables[0].columns)
     bins[means] = bins[means].mul(bins["count"], axis=0)

@@ -19,15 +19,9 @@ def curves(
 ) -> Drawing:
     """Return test F1 and validation loss by epoch, a column for each data set, a thin line for each run.
 
-    A ring marks the epoch of a run's lowest validation loss, on both of its lines.
-
-    Parameters
-    ----------
-    epochs : DataFrame
-        Columns dataset, method, key (of the run), epoch (from 1), f1 and loss.
-    baseline : float, optional
-        The F1 of calling every image rare, drawn as a dotted line.
-    title, caption : str
+    A ring marks the epoch of a run's lowest validation loss, on both of its lines. ``epochs`` is of
+    :func:`imbal_book.chapters.final_batch_norm_training.curve_cells`; ``baseline``, a dotted line, is the F1 of calling
+    every image rare.
     """
     names = list(dict.fromkeys(epochs["dataset"]))
     figure, axes = panels(
@@ -85,11 +79,7 @@ def _curves(ax: Axes, part: pd.DataFrame, what: str) -> None:
 def confidence(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
     """Return histograms of confidence, the share of the test images by their largest probability.
 
-    Parameters
-    ----------
-    bins : DataFrame
-        Of :func:`imbal_book.chapters.final_batch_norm_training.confidence_bins`, kind "histogram".
-    title, caption : str
+    ``bins`` is of :func:`imbal_book.chapters.final_batch_norm_training.confidence_bins`, kind "histogram".
     """
     rows = bins[bins["lower"] >= 0.5 - 1e-9].assign(percent=100 * bins["share"])
     names = list(dict.fromkeys(rows["dataset"]))
@@ -122,11 +112,7 @@ def confidence(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dra
 def reliability(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
     """Return reliability diagrams: how often a prediction of a given confidence is right.
 
-    Parameters
-    ----------
-    bins : DataFrame
-        Of :func:`imbal_book.chapters.final_batch_norm_training.confidence_bins`, kind "reliability".
-    title, caption : str
+    ``bins`` is of :func:`imbal_book.chapters.final_batch_norm_training.confidence_bins`, kind "reliability".
     """
     bins, names = bins[bins["count"] > 0], list(dict.fromkeys(bins["dataset"]))
     figure, axes = panels(len(names), width=max(5.0, 3.4 * len(names) + 0.8), height=4.0)
@@ -157,11 +143,7 @@ def reliability(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dr
 def margins(images: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
     """Return on which side of the decision the test images lie, a row for each data set, a column for each method.
 
-    Parameters
-    ----------
-    images : DataFrame
-        Of :func:`imbal_book.chapters.final_batch_norm_training.margins`.
-    title, caption : str
+    ``images`` is of :func:`imbal_book.chapters.final_batch_norm_training.margins`.
     """
     names, methods = (list(dict.fromkeys(images[column])) for column in ("dataset", "method"))
     images = images.assign(kind=images["label"].map(dict(enumerate(CLASSES))))

@@ -17,10 +17,12 @@ from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
 
 __all__ = ["has_leaves", "leaf_grid"]
 
+_SIDE = 72  # of a thumbnail, pixels
 
-def has_leaves(root: Path, plants: Sequence[str] = tuple(PLANT_FOLDERS)) -> bool:
-    """Return whether the data root has images of every class of these plants."""
-    return all(folder.is_dir() for plant in plants for folder in _folders(root, plant).values())
+
+def has_leaves(root: Path) -> bool:
+    """Return whether the data root has images of every class of every plant."""
+    return all(folder.is_dir() for plant in PLANT_FOLDERS for folder in _folders(root, plant).values())
 
 
 def _folders(root: Path, plant: str) -> dict[str, Path]:
@@ -33,29 +35,19 @@ def leaf_grid(
     plants: Sequence[str] = tuple(PLANT_FOLDERS),
     *,
     per_class: int = 4,
-    size: int = 72,
     caption: str = "",
 ) -> Drawing:
     """Return thumbnails of leaves: a row for each plant, healthy ones on the left, diseased ones on the right.
 
-    Parameters
-    ----------
-    root : Path
-        The data root.
-    plants : sequence of str
-        Out of :data:`imbal_core.data.plantvillage.PLANT_FOLDERS`.
-    per_class : int, default=4
-        Thumbnails of each class, evenly spread over the file names and over the diseases.
-    size : int, default=72
-        Side of a thumbnail in pixels.
-    caption : str
+    ``root`` is the data root, ``plants`` are out of :data:`imbal_core.data.plantvillage.PLANT_FOLDERS`; ``per_class``
+    thumbnails of each class are evenly spread over the file names and over the diseases.
     """
     figure, axes = panels(
         2 * per_class, rows=len(plants), width=1.35 * 2 * per_class, height=1.75 * len(plants), share_y=False
     )
     rows = []
     for ax, (plant, kind, file) in zip(axes, _chosen(root, plants, per_class), strict=True):
-        ax.imshow(_thumbnail(file, size), interpolation="none")
+        ax.imshow(_thumbnail(file), interpolation="none")
         name = kind.replace("_", " ").removesuffix("Two-spotted spider mite").strip().lower()
         color = "#00704F" if kind == "healthy" else "#B04A00"
         ax.set_title(textwrap.fill(name, 15), fontsize=9, color=color)
@@ -92,6 +84,6 @@ def _spread(number: int, count: int) -> list[int]:
     return [(2 * i + 1) * number // (2 * count) for i in range(count)]
 
 
-def _thumbnail(file: Path, size: int) -> np.ndarray:
+def _thumbnail(file: Path) -> np.ndarray:
     with Image.open(file) as image:
-        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS))
+        return np.asarray(image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))

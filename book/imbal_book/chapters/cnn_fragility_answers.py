@@ -14,7 +14,7 @@ from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.verbs import summarise
 from imbal_book.run.config import RunConfig
 from imbal_book.studies.cnn_fragility import cell, scale
-from imbal_book.studies.fragility_scores import PLAIN
+from imbal_book.studies.fragility_scores import GAINS, PLAIN
 
 __all__ = ["answers", "number_and_diversity", "power"]
 
@@ -27,6 +27,8 @@ _QUANTITIES = {
 _GAINS = {
     "gain_copies": ("Repeated", "Few", "recall_few", 100.0),
     "gain_distinct": ("Distinct", "Repeated", "recall_few", 100.0),
+    "twice_number": (*GAINS["twice the number"], "recall_few", 100.0),
+    "twice_distinct": (*GAINS["twice the distinct images"], "recall_few", 100.0),
 }
 #: Arms of the experiment that are drawn -> whether their images are shown as often as those of a large class.
 _DRAWN = {
@@ -59,7 +61,7 @@ def answers(
     words |= {"few_images": "few", "many_images": "many", "pairs": "0"}
     for where, rows in ((first, _QUANTITIES), (step, _GAINS)):
         for place in where:
-            words |= dict(beside_table(frame, [place], rows).itertuples(index=False, name=None))
+            words |= dict(beside_table(frame, [place], rows).replace("not attempted", "not run").to_numpy())
     for place in first:
         recall = of_arms(labels, place, [PLAIN]).groupby("label")["recall"].mean()
         names = np.array(class_names(place, len(recall)))[recall.to_numpy() < 0.005]

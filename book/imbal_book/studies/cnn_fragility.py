@@ -211,14 +211,13 @@ def cell(config: RunConfig) -> tuple[str, str]:
 
 
 def scale(config: RunConfig) -> str:
-    """Return how large a run is, such as "50 % of all images, 2,500 to 25 of a class"; "" of an arm unlike its cell."""
+    """Return a run's size, such as "50 % of the full counts, 2,500 to 25 of a class"; "" of an arm unlike its cell."""
     if config.imbalance.replace("-", " ") != cell(config)[1]:
         return ""
     pool, classes = _POOL[config.dataset]
     counts, _ = counts_from_name(config.imbalance, [pool] * classes, scale=config.imbalance_scale)
-    return (
-        f"{100 * config.imbalance_scale:g} % of all images, {counts.max():,} to {counts.min():,} of a class"
-    )
+    part = f"{100 * config.imbalance_scale:g} % of the full counts"
+    return f"{part}, {counts.max():,} to {counts.min():,} of a class"
 
 
 def arm(config: RunConfig) -> str:

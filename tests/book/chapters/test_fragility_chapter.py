@@ -205,16 +205,23 @@ def test_frames_of_no_records_draw_nothing():
 def test_the_first_sentences_hold_the_numbers_of_the_records(made, frame, labels):
     changed = frame.copy()
     recall = changed["metric"] == "recall_few"
-    for arm, value in (("Few", 0.04), ("Repeated", 0.2), ("Distinct", 0.6)):
+    for arm, value in (
+        ("Few", 0.04),
+        ("Repeated", 0.2),
+        ("Distinct", 0.6),
+        ("Half", 0.1),
+        ("Half, copied", 0.4),
+    ):
         changed.loc[recall & (changed["readout"] == arm), "value"] = value
     rare = labels.assign(recall=labels["recall"].where(labels["label"] != 3, 0.001))
     words = opening.answers(load_paper("dablain_2023"), changed, rare, made["config"])
     assert [words[name] for name in ("few", "repeated", "distinct")] == ["4 %", "20 %", "60 %"]
     assert words["gain_copies"].startswith("+16.0 (") and words["gain_distinct"].startswith("+40.0 (")
+    assert words["twice_number"].startswith("+30.0 (")
     assert words["unseen"] == "3" and words["pairs"] == "3"
     assert words["place"] == PLACE.title() and words["experiment"] == STEP.title()
     assert words["paper_images"] == "5,000 to 50"
-    assert "CIFAR-10, step 10: 5 % of all images, 250 to 25 of a class" in words["scale"].split("; ")
+    assert "CIFAR-10, step 10: 5 % of the full counts, 250 to 25 of a class" in words["scale"].split("; ")
     share = np.mean([readings(seed)["top_k_share"].mean() for seed in range(3)])
     assert words["share"].startswith(f"{100 * share:.1f} (")
 

@@ -139,9 +139,9 @@ def test_fragility_is_described_network_by_network_with_its_cells():
     assert found.columns.tolist()[1:-1] == ["here, ResNet-32", "here, ResNet-56", "here, ResNet-20"]
     resnet20 = found["here, ResNet-20"]
     assert resnet20["imbalance"].split("; ") == [
-        "cifar10: exponential 100, 50 % of all images, 2,500 to 25 of a class",
-        "cifar10: step 10, 5 % of all images, 250 to 25 of a class",
-        "scenes6: exponential 20, 100 % of all images, 500 to 25 of a class",
+        "cifar10: exponential 100, 50 % of the full counts, 2,500 to 25 of a class",
+        "cifar10: step 10, 5 % of the full counts, 250 to 25 of a class",
+        "scenes6: exponential 20, 100 % of the full counts, 500 to 25 of a class",
     ]
     assert "5,000 to 50 of a class" in found["here, ResNet-32"]["imbalance"]
     assert resnet20["learning rate"] == "SGD, momentum 0.9, 0.05 after 1 of warm-up"

@@ -157,7 +157,7 @@ def test_the_true_scale_of_a_run_is_that_of_its_counts_and_an_arm_unlike_its_cel
         if study.arm(config) in ("CE balanced", "Distinct", "Half", "Half, copied", "Quarter, copied"):
             assert words == ""
         else:
-            share = f"{100 * config.imbalance_scale:g} % of all images"
+            share = f"{100 * config.imbalance_scale:g} % of the full counts"
             assert words == f"{share}, {counts.max():,} to {counts.min():,} of a class"
 
 

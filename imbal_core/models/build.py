@@ -28,7 +28,14 @@ from imbal_core.models.architectures import (
 )
 from imbal_core.models.heads import add_final_batch_norm, remove_final_batch_norm, use_normed_head
 from imbal_core.models.networks import LinearHead, Network
-from imbal_core.models.weights import PUBLISHED, download_weights, find_weights, import_timm, read_weights
+from imbal_core.models.weights import (
+    PUBLISHED,
+    check_published,
+    download_weights,
+    find_weights,
+    import_timm,
+    read_weights,
+)
 
 __all__ = [
     "add_final_batch_norm",
@@ -147,6 +154,7 @@ def build_model(
     if pretrained:
         source = find_weights(name, root) or download_weights(name, data_root(root) / "weights")
         network.load_pretrained(read_weights(source), source)
+        check_published(source)
         network.fixed_normalisation = True
     return network
 

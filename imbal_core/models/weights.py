@@ -6,6 +6,7 @@ such a file is ever run.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +23,14 @@ from imbal_core.data.root import data_root
 __all__ = [
     "PUBLISHED",
     "WeightsError",
+    "check_published",
     "download_weights",
     "find_weights",
     "import_timm",
     "load_state",
     "read_weights",
     "rename_keys",
+    "sha256_of_file",
 ]
 
 #: Where torchvision's weights are, by model name; those of ``timm:NAME`` come from timm.
@@ -54,6 +57,23 @@ def find_weights(name: str, root: Path | str | None = None) -> Path | None:
     else:
         names = []
     return next((folder / file for file in names if (folder / file).is_file()), None)
+
+
+def sha256_of_file(file: Path) -> str:
+    """Return the SHA-256 of a file's content in hex digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def check_published(source: Path) -> None:
+    """Raise WeightsError for a file of torchvision's whose SHA-256 does not begin as its name says, after the dash."""
+    digest = source.stem.rpartition("-")[2]
+    if source.name in {address.rpartition("/")[2] for address in PUBLISHED.values()}:
+        if not (found := sha256_of_file(source)).startswith(digest):
+            raise WeightsError(
+                f"{source} is damaged: its SHA-256 begins with {found[:8]}, and that of the published file with "
+                f"{digest}. Delete it to download it again."
+            )
 
 
 def import_timm(name: str) -> ModuleType:

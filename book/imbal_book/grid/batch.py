@@ -29,6 +29,7 @@ from imbal_book.run.provenance import provenance
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import get_study
+from imbal_core.models.weights import find_weights, sha256_of_file
 from imbal_core.training.fit import FitResult, Progress
 from imbal_core.training.prediction import default_device
 
@@ -116,17 +117,20 @@ def execute(
         prepared, device=device, checkpoint=checkpoint, progress=progress
     )
     seconds = time.perf_counter() - start
+    origin = provenance(
+        device=device,
+        seconds=seconds,
+        precision=config.precision,
+        peak_memory_mb=_peak_memory_mb(device),
+    )
+    if config.pretrained and (weights := find_weights(config.model, prepared.root)):
+        origin["weights"] = sha256_of_file(weights)
     record = Record.of_run(
         config,
         {"train": prepared.train.fingerprint, "test": prepared.test.fingerprint},
         prepared.split.sha256,
         measurements,
-        provenance(
-            device=device,
-            seconds=seconds,
-            precision=config.precision,
-            peak_memory_mb=_peak_memory_mb(device),
-        ),
+        origin,
     )
     store.write(record)
     checkpoint.unlink(missing_ok=True)

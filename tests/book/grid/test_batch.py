@@ -1,6 +1,7 @@
 """Running one configuration or a grid: the split, what is kept, what fails, the clock, and resuming."""
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -220,6 +221,18 @@ def test_an_interrupted_run_resumes_and_leaves_the_same_record(
     assert resumed.key == record[0].key
     assert resumed.measurements == record[0].measurements
     assert not checkpoint.exists()
+
+
+def test_a_record_names_the_weights_that_its_run_started_from(store, tiny_config, tmp_path, monkeypatch):
+    file = tmp_path / "weights" / "resnet34-b627a593.pth"
+    file.parent.mkdir()
+    file.write_bytes(b"some weights")
+    study = SimpleNamespace(measure=lambda *_, **__: {"accuracy": 0.5})
+    monkeypatch.setattr(batch, "get_study", lambda _: study)
+    config = tiny_config(model="resnet34", pretrained=True, image_size=32)
+    record = batch.execute(config, store, root=tmp_path, device=CPU, progress=False)
+    assert record.provenance["weights"] == hashlib.sha256(b"some weights").hexdigest()
+    assert "weights" not in batch.execute(tiny_config(), store, root=tmp_path, device=CPU).provenance
 
 
 def noted(store):

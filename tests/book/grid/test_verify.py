@@ -106,6 +106,14 @@ def test_another_machine_or_version_is_compared_with_a_stated_tolerance(store, s
     assert f"{next(iter(origin.values()))} here" in check.detail
 
 
+def test_other_weights_are_another_start(tmp_path, second_runs):
+    store = RecordStore(tmp_path / "results")
+    store.write(a_record(weights="a" * 64))
+    second_runs(weights="b" * 64)
+    (check,) = verify(store, 1).checks
+    assert not check.exact and f"weights {'a' * 64} there, {'b' * 64} here" in check.detail
+
+
 def test_a_difference_beyond_the_tolerance_disagrees(store, second_runs):
     second_runs(changed(["readouts", "D", "accuracy"], 0.69), torch="1.0")
     (check,) = verify(store, 1).checks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -40,11 +41,33 @@ def resnet34_logits(state: dict[str, Tensor], batch: Tensor) -> Tensor:
     return reference.eval()(batch)
 
 
+def publish(state: dict[str, Tensor], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Save weights of ResNet-34 under a name with their hash, as if torchvision had published them."""
+    file = folder / "made.pth"
+    torch.save(state, file)
+    named = file.rename(folder / f"resnet34-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth")
+    monkeypatch.setitem(PUBLISHED, "resnet34", f"https://download.pytorch.org/models/{named.name}")
+    return named
+
+
+def test_a_flipped_bit_in_published_weights_is_refused(
+    resnet34_state: dict[str, Tensor], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = publish(resnet34_state, weights, monkeypatch)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=rf"{file.name} is damaged: its SHA-256 begins with \w+, and that of"
+    ):
+        make("resnet34", pretrained=True, root=weights.parent)
+
+
 @torch.inference_mode()
 def test_resnet34_reads_torchvisions_file_in_the_data_root(
-    resnet34_state: dict[str, Tensor], weights: Path
+    resnet34_state: dict[str, Tensor], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.save(resnet34_state, weights / RESNET34_FILE)
+    publish(resnet34_state, weights, monkeypatch)
     network = make("resnet34", 1000, pretrained=True, root=weights.parent).eval()
     batch = images(1, 64)
     torch.testing.assert_close(network(batch), resnet34_logits(resnet34_state, batch))
@@ -128,16 +151,16 @@ def test_download_is_checked_by_hash_and_kept_for_the_next_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, resnet34_state: dict[str, Tensor]
 ) -> None:
     calls: list[tuple[str, str, str]] = []
+    made = publish(resnet34_state, tmp_path, monkeypatch)
 
     def download(url: str, target: str, hash_prefix: str, progress: bool) -> None:
         calls.append((url, target, hash_prefix))
-        torch.save(resnet34_state, target)
+        Path(target).write_bytes(made.read_bytes())
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     for _ in range(2):
         make("resnet34", pretrained=True, root=tmp_path)
-    url = f"https://download.pytorch.org/models/{RESNET34_FILE}"
-    assert calls == [(url, str(tmp_path / "weights" / RESNET34_FILE), "b627a593")]
+    assert calls == [(PUBLISHED["resnet34"], str(tmp_path / "weights" / made.name), made.stem[-8:])]
 
 
 class _Runs:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from imbal_book.build.ledger import card_table
+from imbal_book.build.ledger import METRICS, card_table
 from imbal_book.chapters import Chapter
 from imbal_book.evidence.papers import Ambiguity, Paper, list_papers, load_paper
 from imbal_book.evidence.verbs import CELL, minus, summarise
@@ -35,10 +35,11 @@ def effect_text(frame: pd.DataFrame, effect: Mapping[str, str]) -> str:
     cells = summarise(gains, [*CELL, "model"])
     low, high = (f"{100 * end:+.1f}" for end in (cells["mean"].min(), cells["mean"].max()))
     sure = int(((cells["low"] > 0) | (cells["high"] < 0)).sum())
-    return (
-        f"{effect['a']} minus {effect['b']}, {effect['metric'].replace('_', ' ')}: {low} to {high} points in "
-        f"{len(cells)} cells; the 95 % interval leaves out 0 in {sure}"
-    )
+    span = low if low == high else f"{low} to {high}"
+    number = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    words = METRICS.get(effect["metric"], effect["metric"].replace("_", " "))
+    text = f"{effect['a']} minus {effect['b']}, {words}: {span} points in {number}; the 95 % interval leaves out 0 in "
+    return text + (f"{sure}" if sure else "none")
 
 
 def register(records: Iterable[Record], chapters: Sequence[str] = ()) -> str:

@@ -24,6 +24,7 @@ from imbal_book.run.record_format import Record
 from imbal_core._checks.names import unknown_name
 
 __all__ = [
+    "METRICS",
     "badge",
     "came_out",
     "card_table",
@@ -38,7 +39,7 @@ __all__ = [
 #: The part that is shown first: what decides the label stands before what does not.
 _DECIDES = ("fails", "open", "holds")
 #: Metrics that are fractions of images, so that a difference of one percentage point means the same in all of them.
-_FRACTIONS = {
+METRICS = {
     "accuracy": "accuracy",
     "f1_minority": "F1 of the rare class",
     "recall_few": "recall, rare classes",
@@ -288,7 +289,7 @@ def seeds_table(rows: Sequence[Mapping[str, Any]]) -> str:
         ],
         columns=["chapter", "network", "metric", "dataset", "imbalance", "pairs", "sd", "share"],
     ).astype({"pairs": float, "sd": float, "share": float})
-    parts = parts[parts["metric"].isin(list(_FRACTIONS)) & (parts["sd"] > 0)]
+    parts = parts[parts["metric"].isin(list(METRICS)) & (parts["sd"] > 0)]
     # two claims may rest on the same differences
     parts = parts.drop_duplicates(["chapter", "network", "metric", "dataset", "imbalance", "sd"])
     groups = parts.groupby(["chapter", "network", "metric", "dataset"], sort=False)
@@ -306,7 +307,7 @@ def _variation(chapter: str, network: str, metric: str, dataset: str, cells: pd.
     share = np.average(crossed["share"], weights=crossed["sd"] ** 2) if len(crossed) else None
     return {
         "Network": f'<a href="../notebooks/{chapter}.html">{html.escape(network)}</a>',
-        "Metric": _FRACTIONS[metric],
+        "Metric": METRICS[metric],
         "Data": dataset,
         "Cells": str(len(cells)),
         "Pairs of a cell": str(pairs),

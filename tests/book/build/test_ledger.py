@@ -181,6 +181,8 @@ def test_an_effect_is_the_span_of_the_paired_differences_over_cells():
     assert effect_text(frame, effect) == (
         "new minus old, accuracy: -1.9 to +10.1 points in 2 cells; the 95 % interval leaves out 0 in 2"
     )
+    one = effect_text(frame[frame["imbalance"] == "A"], effect)
+    assert one == "new minus old, accuracy: +10.1 points in 1 cell; the 95 % interval leaves out 0 in 1"
     assert effect_text(frame, effect | {"metric": "recall"}) == "not measured"
     assert effect_text(frame, effect | {"a": "other"}) == "not measured"
 

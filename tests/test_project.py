@@ -18,6 +18,8 @@ from imbal_book.build.parameters import declared_parameters
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMMON = {"PROFILE": "best", "TRAIN": False, "LIVE": True}
+#: Modules of extras, which may be missing here, whose distribution has another name.
+UNLIKE = {"imblearn": "imbalanced-learn"}
 #: What follows the title of a chapter.
 BADGES = """\
 [![Open in Colab](../book/_static/badges/colab.svg)]({colab}/blob/main/notebooks/{name}.ipynb)
@@ -59,7 +61,9 @@ def third_party_imports() -> dict[bool, set[str]]:
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) else []
             for top in {module.split(".")[0] for module in modules} - known:
-                found[id(node) not in inside].add(names.get(top, [top])[0].lower().replace("_", "-"))
+                found[id(node) not in inside].add(
+                    names.get(top, [UNLIKE.get(top, top)])[0].lower().replace("_", "-")
+                )
     return found
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "FOLDER_IMAGE_SIZE",
     "FOLDER_PREFIX",
     "decode_all",
+    "decode_image",
     "folder_path",
     "folder_sides",
     "list_folder",
@@ -232,7 +233,7 @@ def decode_all(files: Sequence[Path], size: int) -> np.ndarray:
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("always")
         warnings.showwarning = note
-        results = pool.map(lambda file: _decode(file, size), files)
+        results = pool.map(lambda file: decode_image(file, size), files)
         for i, result in enumerate(tqdm(results, "decode images", len(files), leave=False, disable=None)):
             if isinstance(result, str):
                 bad.append(f"{shown(files[i])}: {result}")
@@ -249,8 +250,8 @@ def _few(lines: list[str]) -> str:
     return "\n".join([*lines[:5], *([f"… and {len(lines) - 5} more"] if len(lines) > 5 else [])])
 
 
-def _decode(file: Path, size: int) -> np.ndarray | str:
-    """Return one image, or what is wrong with the file."""
+def decode_image(file: Path, size: int) -> np.ndarray | str:
+    """Return one image upright and cut to a square, uint8 (size, size, 3), or what is wrong with the file."""
     _DECODING.file = file
     try:
         with Image.open(file) as opened:

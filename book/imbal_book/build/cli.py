@@ -18,6 +18,7 @@ import typer
 from typer import Argument, Option, echo
 from typer.core import TyperGroup
 
+from imbal_book.build.compare_commands import compare_app
 from imbal_book.build.data_commands import data_app
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class _PlainErrors(TyperGroup):
 _PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "no_args_is_help": True}
 app = typer.Typer(cls=_PlainErrors, pretty_exceptions_enable=False, **_PLAIN)
 records_app = typer.Typer(**_PLAIN)
+app.add_typer(compare_app)
 app.add_typer(data_app, name="data")
 app.add_typer(records_app, name="records")
 

@@ -103,7 +103,7 @@ def test_a_folder_is_decoded_once_per_size(photos, root, monkeypatch):
     name = f"folder:{photos}"
     first = load_dataset(name, "train", root=root, image_size=16)
     load_dataset(name, "train", root=root, image_size=32)
-    monkeypatch.setattr(image_folders, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_folders, "decode_image", lambda *_: pytest.fail("decoded again"))
     assert load_dataset(name, "train", root=root, image_size=16).fingerprint == first.fingerprint
     assert load_dataset(name, "train", root=root, image_size=32).images.shape[1] == 32
 
@@ -126,9 +126,9 @@ def test_a_stale_cache_is_noticed(photos, root, change, monkeypatch):
     else:
         (photos / "dog").rename(photos / "doe")
     decoded = []
-    real = image_folders._decode
+    real = image_folders.decode_image
     monkeypatch.setattr(
-        image_folders, "_decode", lambda file, size: (decoded.append(file), real(file, size))[1]
+        image_folders, "decode_image", lambda file, size: (decoded.append(file), real(file, size))[1]
     )
     after = load_dataset(name, "train", root=root, image_size=16)
     assert len(decoded) == len(after.labels)
@@ -379,8 +379,8 @@ def test_pixels_of_an_older_decoder_are_not_taken_from_the_cache(photos, root, m
     load_dataset(name, "train", root=root)
     monkeypatch.undo()
     decoded = []
-    real = image_folders._decode
-    monkeypatch.setattr(image_folders, "_decode", lambda *given: decoded.append(given) or real(*given))
+    real = image_folders.decode_image
+    monkeypatch.setattr(image_folders, "decode_image", lambda *given: decoded.append(given) or real(*given))
     load_dataset(name, "train", root=root)
     assert len(decoded) == 12
 

@@ -94,8 +94,8 @@ def test_a_pool_is_decoded_once_until_its_files_change(apples, root, change, mon
     elif change == "the leaves edited":
         write_leaves(root, apples, per_leaf=5)
     calls = []
-    real = image_folders._decode
-    monkeypatch.setattr(image_folders, "_decode", lambda *given: calls.append(given) or real(*given))
+    real = image_folders.decode_image
+    monkeypatch.setattr(image_folders, "decode_image", lambda *given: calls.append(given) or real(*given))
     after = load(root)
     assert bool(calls) == (change != "nothing")
     assert (after.fingerprint != before.fingerprint) == ("image" in change)

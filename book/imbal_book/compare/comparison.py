@@ -1,0 +1,237 @@
+"""The whole way from a folder of images to a report and a model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from imbal_book.compare.decide import Decision, decide
+from imbal_book.compare.features import load_backbone, read_features
+from imbal_book.compare.look import CompareError, check_images, list_images
+from imbal_book.compare.measured import Measured, measure_remedies
+from imbal_book.compare.outcome import Comparison
+from imbal_book.compare.parts import FEWEST, Parts, draw_parts
+from imbal_book.compare.pipeline import REFERENCES, Pipeline, unit_rows
+from imbal_book.compare.report import write_report
+from imbal_book.compare.scores import METRICS, metric_of
+from imbal_core.data.root import data_root
+from imbal_core.models.networks import Network
+from imbal_core.post_hoc import fit_temperature
+
+__all__ = ["REPEATS", "compare"]
+
+#: Repeated splits.
+REPEATS = 15
+
+
+def compare(
+    folder: Path | str,
+    out: Path | str | None = None,
+    *,
+    backbone: str | None = None,
+    metric: str = "balanced-accuracy",
+    focus: str | None = None,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    root: Path | None = None,
+    cache: Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Comparison:
+    """Measure every remedy on a folder of images, write a report, and save the recommended model.
+
+    Parameters
+    ----------
+    folder : path
+        Class folders, train/(val/)test folders with class folders in them, or a CSV of path, label and, optionally,
+        group and side.
+    out : path, optional
+        Where the report goes. Default: ``compare-NAME`` in the current folder.
+    backbone : str, optional
+        A network of `imbal_core.build_model` with published weights.
+    metric : str, default="balanced-accuracy"
+        One of `imbal_book.compare.scores.METRICS`.
+    focus : str, optional
+        A class whose F1 is what counts, instead of the metric.
+    repeats : int, default=15
+        Repeated splits, at least 3.
+    seed : int, default=0
+    root, cache : path, optional
+        Data root, and the folder of cached features; default: ``features`` in the data root.
+    overwrite : bool, default=False
+        Replace a report that is there.
+    progress : bool, default=True
+    say : callable
+        Told each step in a sentence.
+
+    Raises
+    ------
+    CompareError
+        If the folder cannot be compared, or a report is there already.
+    """
+    start = time.perf_counter()
+    source = Path(folder).expanduser()
+    target = Path(out).expanduser() if out else Path(f"compare-{source.resolve().stem}")
+    if (target / "report.json").exists() and not overwrite:
+        raise CompareError(
+            f"{target} holds a report already: add --overwrite, or write elsewhere with --out DIR"
+        )
+    if repeats < 3:
+        raise CompareError(f"repeats is {repeats}: an interval over splits needs at least 3")
+    listing = list_images(source)
+    say(f"{len(listing.files)} files in {listing.files['label'].nunique()} classes")
+    network = load_backbone(backbone, root=root)
+    if network is None:
+        raise CompareError("no pretrained weights could be found or downloaded")
+    cache = data_root(root) / "features" if cache is None else cache
+    features, facts = read_features(network, list(listing.files["path"]), cache=cache, progress=progress)
+    files, classes, features = _usable(listing.files, facts, features, listing.problems)
+    labels = np.searchsorted(np.array(classes), files["label"].to_numpy(str))
+    test = (files["side"] == "test").to_numpy() if (files["side"] != "").any() else None
+    parts = draw_parts(labels, files["group"].to_numpy(), test, repeats=repeats, validations=2, seed=seed)
+    _say_what_is_measured(classes, labels, parts, listing.problems)
+    chosen = None if focus is None else _index_of(focus, classes, parts.measured)
+    score = metric_of(metric, measured=parts.measured, focus=chosen)
+    shares = np.full(len(classes), 1 / len(classes))
+    measured = measure_remedies(
+        features, labels, parts, score, shares=shares, seed=seed, step=lambda name: say(f"  {name}")
+    )
+    called = METRICS[metric] if focus is None else f"F1 of {focus!r}"
+    counts = np.bincount(labels[parts.train[-1]], minlength=len(classes))
+    recalls = {name: measured.recalls(name) for name in measured.tables}
+    decision = decide(
+        measured.table,
+        measured.by_validation,
+        recalls,
+        counts,
+        parts.measured,
+        classes,
+        measured.remedies,
+        metric=called,
+        portable=list(measured.fitted),
+    )
+    files = files.assign(side="train")
+    files.loc[parts.measure[-1], "side"] = "test"
+    pipeline = _pipeline(network, measured, decision, features, labels, files, parts, classes)
+    settings = {
+        "folder": source.name,
+        "metric": called,
+        "repeats": repeats,
+        "seed": seed,
+        "backbone": network.name,
+        "command": _command(
+            source, target, backbone=backbone, metric=metric, focus=focus, repeats=repeats, seed=seed
+        ),
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("imbal-core", "torch", "scikit-learn", "numpy")
+        },
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    comparison = Comparison(
+        decision, measured, files, classes, parts, listing.problems, pipeline, target, settings
+    )
+    write_report(comparison, features, labels)
+    say(decision.sentence)
+    return comparison
+
+
+def _usable(
+    files: pd.DataFrame, facts: pd.DataFrame, features: np.ndarray, problems: list[str]
+) -> tuple[pd.DataFrame, tuple[str, ...], np.ndarray]:
+    """Return the images that are used, their classes and features."""
+    files = files.rename(columns={"group": "group_name"}).reset_index(drop=True)
+    whole = pd.concat([files, facts], axis=1).assign(row=np.arange(len(files)))
+    kept = check_images(whole, problems)
+    if (kept["side"] != "").any():
+        learned = set(kept.loc[kept["side"] == "train", "label"])
+        for label in sorted(set(kept["label"]) - learned):
+            problems.append(
+                f"the class {label!r} has images in test but none in train: it cannot be learned, and was left out"
+            )
+        kept = kept[kept["label"].isin(learned)].reset_index(drop=True)
+    classes = tuple(sorted(kept["label"].unique()))
+    if len(classes) < 2:
+        raise CompareError(
+            f"only {len(classes)} class has images that can be used, at least 2 are needed: {'; '.join(problems[:3])}"
+        )
+    return kept, classes, features[kept["row"].to_numpy()]
+
+
+def _say_what_is_measured(
+    classes: Sequence[str], labels: np.ndarray, parts: Parts, problems: list[str]
+) -> None:
+    counts = np.bincount(labels, minlength=len(classes))
+    for c in np.flatnonzero(~parts.measured):
+        problems.append(
+            f"{classes[int(c)]!r} is too small to be measured: {counts[c]} images in separate groups, at least "
+            f"{FEWEST} are needed. Its images train every remedy, and no number here speaks of its recall"
+        )
+    if parts.measured.sum() < 2:
+        raise CompareError(
+            f"fewer than 2 classes have the {FEWEST} images that it takes to measure them: {'; '.join(problems[-3:])}"
+        )
+
+
+def _index_of(focus: str, classes: Sequence[str], measured: np.ndarray) -> int:
+    from imbal_core._checks.names import unknown_name
+
+    if focus not in classes:
+        raise unknown_name("class", focus, classes)
+    index = list(classes).index(focus)
+    if not measured[index]:
+        raise CompareError(f"--focus {focus!r}: the class has too few images to be measured")
+    return index
+
+
+def _pipeline(
+    network: Network,
+    measured: Measured,
+    decision: Decision,
+    features: np.ndarray,
+    labels: np.ndarray,
+    files: pd.DataFrame,
+    parts: Parts,
+    classes: Sequence[str],
+) -> Pipeline:
+    """Return the recommended remedy's head of the final split with what predictions need."""
+    fitted, rows = measured.fitted[decision.remedy], parts.train[-1]
+    units = unit_rows(features[rows])
+    rng = np.random.default_rng(0)
+    kept = np.sort(rng.permutation(len(rows))[:REFERENCES])
+    cosines = units @ units[kept].T
+    groups = files["group"].to_numpy()[rows]
+    cosines[groups[:, None] == groups[kept][None]] = -1.0
+    temperature = 1.0
+    if fitted.out_of_fit is not None:
+        temperature = fit_temperature(*fitted.out_of_fit)
+    description = {
+        "classes": list(classes),
+        "remedy": measured.remedies[decision.remedy].name,
+        "counts": np.bincount(labels[rows], minlength=len(classes)).tolist(),
+        "sentence": decision.sentence,
+    }
+    head = (fitted.heads.weight[-1].numpy(), fitted.heads.bias[-1].numpy())
+    return Pipeline(
+        network,
+        *head,
+        temperature,
+        units[kept].astype(np.float16),
+        float(np.quantile(cosines.max(1), 0.01)),
+        description,
+    )
+
+
+def _command(source: Path, target: Path, **given: object) -> str:
+    words = ["imbal", "compare", str(source), "--out", str(target)]
+    defaults = {"backbone": None, "metric": "balanced-accuracy", "focus": None, "repeats": REPEATS, "seed": 0}
+    for name, value in given.items():
+        words += [] if value == defaults[name] else [f"--{name}", str(value)]
+    return shlex.join(words)

@@ -1,0 +1,237 @@
+"""The remedies that are compared, and the training of all of them on the same splits with the same budget.
+
+Each remedy chooses a learning rate and a length of training on validation images inside the training part of a split,
+out of the same number of pairs, and is then trained on the whole training part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbal_book.compare.heads import LENGTHS, RATES, Heads, Objective, Rows, train_heads
+from imbal_book.compare.parts import Parts
+from imbal_book.compare.scores import Metric, confusions
+from imbal_core.centers import CategoryCenters
+from imbal_core.losses import functional
+from imbal_core.losses.class_weights import effective_number_weights, inverse_frequency_weights, ldam_margins
+from imbal_core.losses.complement import complement_cross_entropy
+
+__all__ = ["PLAIN", "REMEDIES", "Fitted", "Remedy", "fit_remedy"]
+
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A way to a linear head.
+
+    Attributes
+    ----------
+    name : str
+        For tables.
+    advice : str
+        What a reader should do, in the imperative.
+    objective : str, optional
+        Key of `OBJECTIVES`; without one the head is not trained by gradient steps.
+    after : {"", "adjust", "normalise"}
+        What is done to the trained head.
+    """
+
+    name: str
+    advice: str
+    objective: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The heads of one remedy, one for each of the R repeated splits and the final one.
+
+    Attributes
+    ----------
+    heads : Heads
+        Weights (S, D, K), biases (S, K).
+    settings : list of tuple
+        Learning rate and steps that each split chose; empty where there is nothing to choose.
+    inner : ndarray of shape (S,), optional
+        Score of the chosen setting on the validation images of each split.
+    by_setting : ndarray of shape (rates, lengths), optional
+        Mean score on validation images.
+    out_of_fit : tuple of Tensor, optional
+        Logits of the final split's validation images, from heads that did not see them, and their classes.
+    """
+
+    heads: Heads
+    settings: list[tuple[float, int]]
+    inner: np.ndarray | None = None
+    by_setting: np.ndarray | None = None
+    out_of_fit: tuple[Tensor, Tensor] | None = None
+
+
+def _weighted(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, targets, class_weights=weights, reduction="none")
+
+
+_EACH: dict[str, Any] = {"reduction": "none"}
+OBJECTIVES = {
+    "cross entropy": Objective(partial(functional.cross_entropy, **_EACH)),
+    "class weights": Objective(_weighted, inverse_frequency_weights),
+    "class-balanced": Objective(_weighted, partial(effective_number_weights, beta=0.99)),
+    "focal": Objective(partial(functional.focal, alpha=1.0, **_EACH)),
+    "cce": Objective(partial(complement_cross_entropy, **_EACH)),
+    "ldam": Objective(partial(functional.ldam, **_EACH), ldam_margins, "cosine"),
+    "cosine": Objective(lambda z, y: functional.cross_entropy(30 * z, y, **_EACH), form="cosine"),
+    "balanced softmax": Objective(partial(functional.balanced_softmax, **_EACH), lambda counts: counts),
+    "final bn": Objective(partial(functional.cross_entropy, **_EACH), form="normalised"),
+}
+
+REMEDIES: Mapping[str, Remedy] = {
+    PLAIN: Remedy("plain softmax", "Train as usual", "cross entropy"),
+    "weights": Remedy(
+        "class weights",
+        "Weight each class in the loss by one over its number of images (or draw the classes equally often)",
+        "class weights",
+    ),
+    "class-balanced": Remedy(
+        "class-balanced weights",
+        "Weight each class by its effective number of images, beta 0.99",
+        "class-balanced",
+    ),
+    "focal": Remedy("focal loss", "Use the focal loss with gamma 2", "focal"),
+    "cce": Remedy("complement cross entropy", "Use complement cross entropy", "cce"),
+    "ldam": Remedy("LDAM", "Use the LDAM loss on cosines, with larger margins for rarer classes", "ldam"),
+    "cosine": Remedy("cosine classifier", "Use a cosine classifier with scale 30", "cosine"),
+    "balanced-softmax": Remedy(
+        "balanced softmax (logit adjustment in the loss)",
+        "Add the logarithm of the class counts to the logits inside the loss (balanced softmax)",
+        "balanced softmax",
+    ),
+    "adjust-after": Remedy(
+        "logit adjustment after training",
+        "Subtract the logarithm of the class shares from the logits of the trained network",
+        "cross entropy",
+        "adjust",
+    ),
+    "tau": Remedy(
+        "tau-normalisation",
+        "Divide the class weights of the trained classifier by their length, and drop its bias",
+        "cross entropy",
+        "normalise",
+    ),
+    "final-bn": Remedy(
+        "final batch norm", "Put a batch normalisation on the logits before the softmax", "final bn"
+    ),
+    "final-bn-adjust": Remedy(
+        "final batch norm, logit adjustment",
+        "Put a batch normalisation on the logits, and subtract the logarithm of the class shares after training",
+        "final bn",
+        "adjust",
+    ),
+    "centers": Remedy(
+        "category centers", "Give an image the class whose mean of unit-length features is nearest"
+    ),
+}
+
+
+def fit_remedy(
+    remedy: Remedy,
+    features: Tensor,
+    labels: Tensor,
+    parts: Parts,
+    metric: Metric,
+    trained: dict[str, Heads],
+    *,
+    shares: np.ndarray,
+    seed: int,
+) -> Fitted:
+    """Return the heads of a remedy on every split.
+
+    Parameters
+    ----------
+    remedy : Remedy
+        With an objective.
+    features, labels : Tensor of shape (N, D), float32, and (N,), int64
+    parts : Parts
+    metric : callable
+        From a confusion matrix to the score that the settings are chosen by.
+    trained : dict
+        Inner heads by objective: what is there is used, what is missing is added.
+    shares : ndarray of shape (K,)
+        Class shares where the model will be used; adjustments aim at them.
+    seed : int
+    """
+    objective, classes = OBJECTIVES[remedy.objective], len(shares)
+    train = partial(train_heads, objective, features, labels, num_classes=classes, seed=seed)
+    fits = [fit for row in parts.fit for fit in row]
+    if remedy.objective not in trained:
+        trained[remedy.objective] = train(Rows.of(fits), torch.tensor(RATES).expand(len(fits), -1))
+    counts = torch.stack([torch.bincount(labels[fit], minlength=classes) for fit in fits])
+    inner = _after(remedy.after, trained[remedy.objective], counts[:, None], shares)
+    score, logits = _inner_scores(inner, features, labels, parts, metric)
+    chosen = [
+        divmod(int(row.argmax()), len(RATES))
+        for row in score.transpose(1, 0, 2).reshape(len(parts.train), -1)
+    ]
+    rates = torch.tensor([[RATES[g]] for _, g in chosen])
+    outer = train(Rows.of(parts.train), rates)
+    picked = Heads(
+        torch.stack([outer.weight[length, s, 0] for s, (length, _) in enumerate(chosen)]),
+        torch.stack([outer.bias[length, s, 0] for s, (length, _) in enumerate(chosen)]),
+    )
+    counts = torch.stack([torch.bincount(labels[rows], minlength=classes) for rows in parts.train])
+    length, rate = chosen[-1]
+    held = torch.cat([labels[rows] for rows in parts.validation[-1]])
+    return Fitted(
+        _after(remedy.after, picked, counts, shares),
+        [(RATES[g], LENGTHS[step]) for step, g in chosen],
+        score.max(axis=(0, 2)),
+        score.mean(1).T,
+        (torch.cat([z[length, rate] for z in logits]), held),
+    )
+
+
+def _inner_scores(
+    heads: Heads, features: Tensor, labels: Tensor, parts: Parts, metric: Metric
+) -> tuple[np.ndarray, list[Tensor]]:
+    """Return scores (lengths, splits, rates), means over validations, and the last split's logits (L, G, n, K)."""
+    classes, number = heads.bias.shape[-1], 0
+    scores = np.zeros((heads.bias.shape[0], len(parts.train), heads.bias.shape[2]))
+    kept = []
+    for s, validations in enumerate(parts.validation):
+        for rows in validations:
+            z = features[rows] @ heads.weight[:, number] + heads.bias[:, number, :, None]
+            tables = confusions(labels[rows].numpy(), z.argmax(-1).numpy(), classes)
+            found = [metric(table) for table in tables.reshape(-1, classes, classes)]
+            scores[:, s] += np.reshape(found, tables.shape[:2]) / len(validations)
+            number += 1
+            if s == len(parts.train) - 1:
+                kept.append(z)
+    return scores, kept
+
+
+def _after(kind: str, heads: Heads, counts: Tensor, shares: np.ndarray) -> Heads:
+    """Return heads (..., D, K) adjusted after training on class counts (..., K)."""
+    if kind == "adjust":
+        present = counts.clamp(min=1).double()
+        prior = (present / present.sum(-1, keepdim=True)).log() - torch.from_numpy(shares).log()
+        return Heads(heads.weight, heads.bias - prior.float())
+    if kind == "normalise":
+        return Heads(heads.weight / heads.weight.norm(dim=-2, keepdim=True), torch.zeros_like(heads.bias))
+    return heads
+
+
+def center_heads(units: np.ndarray, labels: np.ndarray, parts: Parts) -> Fitted:
+    """Return category centers as linear heads: the nearest center has the largest f . C - |C|^2 / 2."""
+    weights, biases = [], []
+    for rows in parts.train:
+        centers = CategoryCenters().fit(units[rows], labels[rows]).centers_
+        weights.append(torch.tensor(centers.T, dtype=torch.float32))
+        biases.append(torch.tensor(-(centers**2).sum(1) / 2, dtype=torch.float32))
+    return Fitted(Heads(torch.stack(weights), torch.stack(biases)), [])

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import nbformat
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 
 def glued_verdict(claim="D-1a", label="holds", **more):
@@ -14,7 +14,7 @@ def glued_verdict(claim="D-1a", label="holds", **more):
     return verdict | more
 
 
-def executed(path: Path, verdicts=(), profile="best", **glued) -> Path:
+def executed(path: Path, verdicts=(), profile="best", opening="# Title", **glued) -> Path:
     """Write a copy as papermill and `run_notebook` leave it, with glued verdicts."""
     outputs = [
         new_output(
@@ -33,6 +33,6 @@ def executed(path: Path, verdicts=(), profile="best", **glued) -> Path:
         },
         "imbal": {"inputs": "0", "device": "some CPU", "versions": {"torch": "2.6.0"}},
     }
-    cells = [new_code_cell("1", outputs=outputs)]
+    cells = [new_markdown_cell(opening), new_code_cell("1", outputs=outputs)]
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import json
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = [
     "seeds_table",
 ]
 
+_GLUE = re.compile(r"\{glue:text\}`(\w+)`")
 #: The part that is shown first: what decides the label stands before what does not.
 _DECIDES = ("fails", "open", "holds")
 #: Metrics that are fractions of images, so that a difference of one percentage point means the same in all of them.
@@ -62,23 +64,37 @@ _NOTHING: dict[str, Any] = {
 
 
 def glued(executed: Path) -> dict[str, Any]:
-    """Return the values that an executed chapter glued, by name; none from smoke records: digits decide no claim."""
+    """Return what an executed chapter says to other pages; nothing from smoke records: digits decide no claim.
+
+    Returns
+    -------
+    dict
+        verdicts, as `imbal_book.chapters.readings.glue_verdicts` keeps them; judged_on, the forms and profiles behind
+        them; answer, the first paragraph below *At a glance* with its numbers, "" where it has none or one that was not glued.
+    """
     notebook = read_notebook(executed)
     if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":
         return {}
     found = {}
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if name := output.get("metadata", {}).get("scrapbook", {}).get("name", ""):
-            text = next(value for mime, value in output["data"].items() if mime.endswith("text/plain"))
-            found[name] = text
-    kept = {
-        name: ast.literal_eval(found[name]) for name in ("verdicts", "judged_on", "answer") if name in found
-    }
-    kept["verdicts"] = json.loads(kept.get("verdicts", "[]"))
-    for verdict in kept["verdicts"]:
+            found[name] = next(value for mime, value in output["data"].items() if mime.endswith("text/plain"))
+    verdicts = json.loads(ast.literal_eval(found.get("verdicts", "'[]'")))
+    for verdict in verdicts:
         if verdict["label"] not in VERDICT_BADGES:
             raise unknown_name(f"verdict in {executed.name}", verdict["label"], VERDICT_BADGES)
-    return kept
+    judged_on = ast.literal_eval(found.get("judged_on", "''"))
+    return {"verdicts": verdicts, "judged_on": judged_on, "answer": _answer(notebook, found)}
+
+
+def _answer(notebook: Any, found: Mapping[str, str]) -> str:
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    opening = next((text for text in texts if text.startswith("## At a glance")), "")
+    paragraph = "".join(opening.partition("\n\n")[2:]).partition("\n\n")[0]
+    numbers = set(_GLUE.findall(paragraph))
+    if not numbers or numbers - found.keys():
+        return ""
+    return _GLUE.sub(lambda role: str(ast.literal_eval(found[role[1]])), paragraph.replace("\n", " "))
 
 
 def claim_rows(executed: Mapping[str, Path], records: Iterable[Record]) -> list[dict[str, Any]]:

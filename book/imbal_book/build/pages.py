@@ -42,27 +42,23 @@ def chapter_card(chapter: str, executed: Path | None, rows: Sequence[Mapping[str
     summary = ", ".join(f"{counts[label]} {label}" for label in VERDICT_BADGES if counts[label])
     judged = f"\n\nJudged on: {kept['judged_on']}." if kept.get("judged_on") else ""
     claims = f'<details class="card-claims"><summary>{len(rows)} claims: {summary}</summary><ul>{items}</ul></details>'
-    return f"{_answer(kept, rows)}\n\n{claims}{judged}\n\n{link}"
+    return f"{_answer(kept['answer'], rows)}\n\n{claims}{judged}\n\n{link}"
 
 
 def _evidence(verdict: Mapping[str, Any]) -> str:
     return f"{evidence(verdict)}, n = {verdict['n']}" if verdict["n"] else evidence(verdict)
 
 
-def _answer(kept: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the answer that the chapter glued, or the first claim that was attempted with what came out."""
-    if "answer" in kept:
-        return str(kept["answer"])
+def _answer(said: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a chapter's own answer, or else its first claim that was attempted; then label, grade, n and why."""
     for row in rows:
         if lines := came_out(row["verdict"]):
             verdict, claim = row["verdict"], row["claim"]
             link = f"../notebooks/{row['paper'].study}.html#parts-{claim.id.lower()}"
-            said = (
-                f"<b>{html.escape(claim.statement)}</b> {badge(verdict, link)} Here, {html.escape(lines[0])}."
-            )
+            text = said or f"{html.escape(claim.statement)} Here, {html.escape(lines[0])}."
             why = html.escape(f"{_evidence(verdict)}. {verdict['explanation']}")
-            return f'<p class="answer">{said} <small>{why}</small></p>'
-    return '<p class="answer">No claim was attempted yet.</p>'
+            return f'{text}\n\n<p class="answer">{badge(verdict, link)} <small>{why}</small></p>'
+    return "No claim was attempted yet."
 
 
 def status_table(executed: Mapping[str, Path]) -> str:

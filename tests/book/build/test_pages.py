@@ -15,35 +15,21 @@ def card(copy):
     return chapter_card("category_centers", copy, [row for row in rows if row["paper"].name == "zhang_2018"])
 
 
+def part_row():
+    row = ("it rises", "accuracy", "mean", "cifar10", "A", 5, 5, 0.02, 0.01, 0.03, 0.95, 0.01, 0.1)
+    return dict(zip(COLUMNS, (*row, "above", 0.0, "holds"), strict=True))
+
+
 def test_a_card_answers_first_and_folds_the_claims_each_with_its_word_and_a_link_to_its_parts(tmp_path):
-    row = (
-        "it rises",
-        "accuracy",
-        "mean",
-        "cifar10",
-        "A",
-        5,
-        5,
-        0.02,
-        0.01,
-        0.03,
-        0.95,
-        0.01,
-        0.1,
-        "above",
-        0.0,
-        "holds",
-    )
-    parts = [dict(zip(COLUMNS, row, strict=True))]
-    verdicts = [glued_verdict("D-1a", parts=parts), glued_verdict("D-2", "fails", grade="stand-in", n=3)]
+    verdicts = [
+        glued_verdict("D-1a", parts=[part_row()]),
+        glued_verdict("D-2", "fails", grade="stand-in", n=3),
+    ]
     text = card(executed(tmp_path / "a.ipynb", verdicts))
-    answer, claims = text.splitlines()[0], text.splitlines()[2]
-    statement = load_paper("zhang_2018").claims["D-1a"].statement
-    assert (
-        statement in answer
-        and "Here, +2.0 (1.0 to 3.0) points on cifar10, A (5 draws × 1 training)" in answer
-        and "near, n = 5" in answer
-    )
+    answer, _, label, _, claims = text.splitlines()[:5]
+    assert answer.startswith(load_paper("zhang_2018").claims["D-1a"].statement)
+    assert "Here, +2.0 (1.0 to 3.0) points on cifar10, A (5 draws × 1 training)" in answer
+    assert "near, n = 5" in label and "parts-d-1a" in label
     assert "<summary>5 claims: 1 holds, 1 fails, 3 not attempted</summary>" in claims
     assert (
         '<a class="verdict verdict-danger" href="../notebooks/category_centers.html#parts-d-2">fails</a>'
@@ -52,9 +38,16 @@ def test_a_card_answers_first_and_folds_the_claims_each_with_its_word_and_a_link
     assert "stand-in, n = 3" in claims and "(../notebooks/category_centers.ipynb)" in text
 
 
-def test_the_answer_is_the_chapters_own_where_it_glues_one(tmp_path):
-    text = card(executed(tmp_path / "a.ipynb", [glued_verdict()], answer="Centers gain 2 points."))
-    assert text.startswith("Centers gain 2 points.\n")
+def test_the_answer_is_the_chapters_own_first_paragraph_with_its_numbers(tmp_path):
+    opening = "## At a glance\n\nDo centers\nhelp? **By {glue:text}`gain` points.**\n\nMore."
+    parts = [part_row()]
+    text = card(executed(tmp_path / "a.ipynb", [glued_verdict(parts=parts)], opening=opening, gain="+2.0"))
+    assert text.startswith("Do centers help? **By +2.0 points.**\n\n<p")
+    assert "near, n = 5" in text.splitlines()[2] and "#parts-d-1a" in text.splitlines()[2]
+    without = card(executed(tmp_path / "b.ipynb", [glued_verdict(parts=parts)], opening=opening))
+    assert without.startswith("Category centers are more accurate"), (
+        "a number that was not glued is not shown"
+    )
 
 
 def test_a_chapter_that_is_not_written_is_announced_without_a_link():

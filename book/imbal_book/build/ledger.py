@@ -70,7 +70,7 @@ def glued(executed: Path) -> dict[str, Any]:
     -------
     dict
         verdicts, as `imbal_book.chapters.readings.glue_verdicts` keeps them; judged_on, the forms and profiles behind
-        them; answer, the first paragraph below *At a glance* with its numbers, "" where it has none or one that was not glued.
+        them; answer, the first paragraph below *At a glance* with its numbers, "" where it has none or one is missing.
     """
     notebook = read_notebook(executed)
     if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":

@@ -48,8 +48,8 @@ def plan(configs: Sequence[RunConfig], store: RecordStore) -> Plan:
     """
     missing = store.missing(list(configs))
     seconds: dict[tuple[object, ...], list[float]] = {}
-    for record in store.read():
-        seconds.setdefault(_kind(record.run_config()), []).append(record.provenance["seconds"])
+    for config, taken in store.seconds():
+        seconds.setdefault(_kind(config), []).append(taken)
     known = [float(np.median(seconds[_kind(c)])) for c in missing if _kind(c) in seconds]
     if not missing:
         basis = "nothing is missing"

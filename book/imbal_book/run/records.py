@@ -22,6 +22,7 @@ from imbal_book.run.config import RunConfig
 from imbal_book.run.provenance import utc_now
 from imbal_book.run.record_archives import offered_files, read_regular
 from imbal_book.run.record_format import Record, RecordError, parse_record, plain_values
+from imbal_book.run.record_index import Index, Summary
 from imbal_core._checks.files import create_atomically, write_atomically
 
 __all__ = ["AddReport", "ContradictionError", "RecordStore", "RecordWriteError", "SkippedRecordWarning"]
@@ -92,8 +93,7 @@ class RecordStore:
         )
         self.root = own / "results" if root is None else Path(root)
         self.skipped: list[tuple[str, str]] = []
-        # file -> its state when it was read, and the digest of its configuration or why it is no record
-        self._looked_at: dict[Path, tuple[tuple[int, ...], str | RecordError]] = {}
+        self._index = Index(self.scratch / "index.json")
 
     @property
     def scratch(self) -> Path:
@@ -192,19 +192,27 @@ class RecordStore:
         return record
 
     def _digest_of(self, path: Path) -> tuple[str, Path]:
-        """Return the digest of the configuration in a file, and the file; it is read only after a change."""
+        """Return the digest of the configuration in a file, and the file."""
+        return self._summary(path).digest, path
+
+    def _summary(self, path: Path) -> Summary:
+        """Return what is kept of a record in a file; the file is read only after a change."""
         status = path.stat()
         state = (status.st_ino, status.st_size, status.st_mtime_ns)
-        before, found = self._looked_at.get(path, ((), ""))
-        if before != state:
+        name = path.relative_to(self.root).as_posix()
+        before, found = self._index.get(name, ((), None))
+        if before != state or found is None:
             try:
-                found = self._read_file(path).run_config().digest()
+                record = self._read_file(path)
             except RecordError as error:
                 found = error
-            self._looked_at[path] = state, found
+            else:
+                config = record.run_config()
+                found = Summary(config.digest(), config.canonical(), float(record.provenance["seconds"]))
+            self._index[name] = state, found
         if isinstance(found, RecordError):
             raise found
-        return found, path
+        return found
 
     def _files(self, study: str | None, profile: str | None) -> Iterator[Path]:
         # Without a profile also files that lie too high are met, so that none is passed over in silence.
@@ -222,7 +230,14 @@ class RecordStore:
             for study, profile in sorted({(config.study, config.profile) for config in grid})
             for digest, _ in self._take(study, profile, self._digest_of)
         }
+        self._index.save()
         return [config for config in grid if config.digest() not in recorded]
+
+    def seconds(self) -> list[tuple[RunConfig, float]]:
+        """Return the configuration and the seconds of every record, from an index where that is up to date."""
+        summaries = self._take(None, None, self._summary)
+        self._index.save()
+        return [(RunConfig.from_dict(json.loads(one.canonical)), one.seconds) for one in summaries]
 
     def find(self, config: RunConfig) -> Record | None:
         """Return the record of ``config``, or None.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imbal_book.run import record_archives, records
+from imbal_book.run import record_archives, record_index, records
 from imbal_book.run.config import RunConfig
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.record_format import Record, RecordError, parse_record, run_key
@@ -343,6 +343,29 @@ def test_a_record_that_another_process_adds_is_noticed_and_read_alone(store, rea
     path.unlink()
     assert store.find(make_config(1)) is None
     assert store.missing([make_config(0), make_config(1)]) == [make_config(1)]
+
+
+def test_an_index_beside_the_store_spares_reading_and_may_vanish_or_break(store, reads, monkeypatch):
+    monkeypatch.setattr(record_index, "WORTH_WRITING", 3)
+    grid = [make_config(seed) for seed in range(9)]
+    files = {seed: store.write(make_record(seed)) for seed in range(6)}
+    index = store.scratch / "index.json"
+    for content in (None, b"", b"[]", b'{"version": 0}', b'{"files": 1, "version": %a}' % [1]):
+        index.unlink(missing_ok=True) if content is None else index.write_bytes(content)
+        del reads[:]
+        assert RecordStore(store.root).missing(grid) == grid[6:]
+        assert len(reads) == 6, "what cannot be read of an index is passed over"
+    del reads[:]
+    assert RecordStore(store.root).missing(grid) == grid[6:]
+    assert RecordStore(store.root).seconds() == [
+        (record.run_config(), 2.5) for record in sorted(map(make_record, range(6)), key=lambda r: r.key)
+    ]
+    assert reads == []
+    files[0].write_text("torn")
+    files[1].unlink()
+    with pytest.warns(SkippedRecordWarning, match="skipped 1 of 5 files"):
+        assert RecordStore(store.root).missing(grid) == [*grid[:2], *grid[6:]]
+    assert reads == [files[0].name]
 
 
 def test_a_file_that_another_process_replaces_is_read_again(store):

@@ -1,0 +1,196 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tinted_images import untrained_network, write_images
+from typer.testing import CliRunner
+
+from imbal_book.build.cli import app
+from imbal_book.compare import compare
+from imbal_book.compare.features import difference_hash, read_features
+from imbal_book.compare.look import CompareError, list_images
+from imbal_core.data.prepared import DatasetError
+
+QUICK = {"repeats": 3, "progress": False, "say": lambda text: None}
+
+
+def run(folder, tmp_path, **options):
+    return compare(folder, tmp_path / "out", cache=tmp_path / "cache", **QUICK, **options)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({}, "found no class"),
+        ({"one": 20}, "only the class 'one'"),
+        ({"a": 40, "b": 3}, "fewer than 2 classes have the 6 images"),
+    ],
+)
+def test_too_few_classes_are_refused_in_a_sentence(tmp_path, small_network, sizes, message):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(CompareError, match=message):
+        run(write_images(tmp_path / "images", sizes) if sizes else tmp_path / "images", tmp_path)
+
+
+def test_a_missing_folder_and_a_link_that_leads_nowhere_are_refused(tmp_path):
+    with pytest.raises(CompareError, match="there is no folder or CSV file"):
+        list_images(tmp_path / "nowhere")
+    write_images(tmp_path / "images", {"a": 3, "b": 3})
+    (tmp_path / "images" / "a" / "gone.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DatasetError, match="leads nowhere"):
+        list_images(tmp_path / "images")
+
+
+def test_files_that_are_no_images_are_named_and_left_out(tmp_path, small_network):
+    images = write_images(tmp_path / "images", {"a": 20, "b": 12})
+    (images / "a" / "notes.txt").write_text("no image")
+    (images / "b" / "torn.png").write_bytes((images / "b" / "000.png").read_bytes()[:60])
+    Image.fromarray(np.zeros((9, 9), np.uint16)).save(images / "b" / "deep.png")
+    (images / "stray.png").write_bytes((images / "a" / "000.png").read_bytes())
+    (images / "empty class").mkdir()
+    found = run(images, tmp_path)
+    text = "\n".join(found.problems)
+    for name in ("a/notes.txt", "b/torn.png", "b/deep.png", "stray.png", "'empty class'"):
+        assert name in text
+    assert len(found.files) == 32
+
+
+def test_a_folder_of_videos_says_what_is_needed(tmp_path, small_network):
+    for name in ("a", "b"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for i in range(8):
+            (tmp_path / "clips" / name / f"{i}.mp4").write_bytes(b"\0\0\0 ftypmp42" + bytes([i]) * 99)
+    with pytest.raises(CompareError, match="save single frames"):
+        run(tmp_path / "clips", tmp_path)
+
+
+def test_every_usual_mode_is_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 20, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    for mode, name in (("L", "grey.png"), ("RGBA", "alpha.png"), ("CMYK", "cmyk.jpg"), ("P", "palette.png")):
+        image.convert(mode).save(tmp_path / name)
+    image.save(tmp_path / "moving.gif", save_all=True, append_images=[image.rotate(90)])
+    files = sorted(tmp_path.iterdir())
+    _, facts = read_features(untrained_network(), files, cache=None, progress=False)
+    assert (facts["problem"] == "").all()
+    assert facts["frames"].tolist() == [2 if file.suffix == ".gif" else 1 for file in files]
+
+
+def test_an_unmeasured_class_trains_and_is_said(tmp_path, small_network):
+    found = run(write_images(tmp_path / "images", {"a": 40, "b": 12, "tiny": 2}), tmp_path)
+    assert "'tiny' is too small to be measured: 2 images" in "\n".join(found.problems)
+    assert found.parts.measured.tolist() == [True, True, False]
+    assert found.pipeline.classes == ["a", "b", "tiny"]
+
+
+def test_given_sides_are_kept_and_leaks_between_them_closed(tmp_path, small_network):
+    images = write_images(tmp_path / "sides" / "train", {"a": 40, "b": 12, "c": 6})
+    write_images(tmp_path / "sides" / "test", {"a": 10, "b": 4, "only here": 3}, seed=1)
+    copied = tmp_path / "sides" / "test" / "b" / "copy.png"
+    copied.write_bytes((images / "b" / "003.png").read_bytes())
+    found = run(tmp_path / "sides", tmp_path)
+    text = "\n".join(found.problems)
+    assert "1 training image left out because" in text and "train/b/003.png" in text
+    assert "'only here' has images in test but none in train" in text
+    side = found.files.set_index("name")["side"]
+    assert "train/b/003.png" not in side.index
+    assert (side == np.where(side.index.str.startswith("test/"), "test", "train")).all()
+
+
+def test_one_image_in_two_classes_is_left_out_and_copies_count_once(tmp_path, small_network):
+    images = write_images(tmp_path / "images", {"a": 30, "b": 12})
+    (images / "b" / "same.png").write_bytes((images / "a" / "004.png").read_bytes())
+    (images / "a" / "again.png").write_bytes((images / "a" / "005.png").read_bytes())
+    found = run(images, tmp_path)
+    text = "\n".join(found.problems)
+    assert "a/004.png and b/same.png are the same image in different classes" in text
+    assert "1 exact copy of other images left out" in text
+    names = set(found.files["name"])
+    assert not {"a/004.png", "b/same.png"} & names and len(names) == 41
+
+
+def test_near_duplicates_share_a_group(tmp_path):
+    rng = np.random.default_rng(0)
+    smooth = np.kron(rng.integers(0, 255, (4, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    other = np.kron(rng.integers(0, 255, (4, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    brighter = np.clip(smooth * 0.9 + 12, 0, 255).astype(np.uint8)
+    near = (difference_hash(smooth) ^ difference_hash(brighter)).bit_count()
+    far = (difference_hash(smooth) ^ difference_hash(other)).bit_count()
+    assert near <= 2 < 8 < far
+
+
+def test_a_csv_gives_labels_and_groups(tmp_path, small_network):
+    images = write_images(tmp_path / "images", {"a": 60, "b": 40})
+    rows = [
+        {"path": f"images/{label}/{file.name}", "label": label, "group": f"{label}{i // 4}"}
+        for label in ("a", "b")
+        for i, file in enumerate(sorted((images / label).iterdir()))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "images.csv", index=False)
+    found = run(tmp_path / "images.csv", tmp_path)
+    groups = {row["path"]: row["group"] for row in rows}
+    of = found.files["name"].map(groups).to_numpy()
+    for train, measure in zip(found.parts.train, found.parts.measure, strict=True):
+        assert not set(of[train]) & set(of[measure])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na.png,a\n", "no 'path'"),
+        ("path,label,side\na.png,a,left\n", "expected train, val or test"),
+        ("path,label,side\na.png,a,test\nb.png,b,\n", "some rows have a side and some have none"),
+        ("", "cannot be read as a CSV"),
+    ],
+)
+def test_a_csv_of_another_form_is_refused(tmp_path, text, message):
+    (tmp_path / "images.csv").write_text(text)
+    with pytest.raises(CompareError, match=message):
+        list_images(tmp_path / "images.csv")
+
+
+def test_an_interrupted_run_goes_on_and_a_full_disk_costs_the_cache_alone(tmp_path, monkeypatch):
+    from imbal_book.compare import features
+
+    monkeypatch.setattr(features, "_CHUNK", 8)
+    files = sorted((write_images(tmp_path / "images", {"a": 24}) / "a").iterdir())
+    network, cache = untrained_network(), tmp_path / "cache"
+    read_features(network, files[:16], cache=cache, progress=False)
+    forward, seen = features._forward, []
+    monkeypatch.setattr(features, "_forward", lambda *given: seen.append(len(given[2])) or forward(*given))
+    resumed, _ = read_features(network, files, cache=cache, progress=False)
+    assert seen == [8]
+    fresh, _ = read_features(network, files, cache=None, progress=False)
+    np.testing.assert_array_equal(resumed, fresh)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(features, "write_atomically", full)
+    with pytest.warns(RuntimeWarning, match="No space left on device"):
+        found, _ = read_features(network, files, cache=tmp_path / "full", progress=False)
+    np.testing.assert_array_equal(found, fresh)
+
+
+def test_the_commands_speak_in_sentences(tmp_path, small_network):
+    images = write_images(tmp_path / "images", {"a": 30, "b": 12})
+    options = ["--repeats", "3", "--cache", str(tmp_path / "cache")]
+    command = ["compare", str(images), "--out", str(tmp_path / "out"), *options]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "report.html" in result.stdout
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 2 and "--overwrite" in again.output and "Traceback" not in again.output
+    wrong = CliRunner().invoke(app, [*command, "--overwrite", "--focus", "bb"])
+    assert wrong.exit_code == 2 and "did you mean 'b'" in wrong.output
+    table = tmp_path / "table.csv"
+    result = CliRunner().invoke(app, ["predict", str(tmp_path / "out"), str(images), "--out", str(table)])
+    assert result.exit_code == 0, result.output
+    assert list(pd.read_csv(table).columns) == ["file", "label", "unlike_training", "p:a", "p:b"]
+    nothing = CliRunner().invoke(
+        app, ["predict", str(tmp_path / "out"), str(tmp_path / "no"), "--out", "x.csv"]
+    )
+    assert nothing.exit_code == 2 and "there is no folder" in nothing.output

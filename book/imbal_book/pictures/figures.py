@@ -204,7 +204,8 @@ def intervals(
     legend_below(figure, axes, columns=1 + len(names))
     said = [_sentence(cell, scale, form, words) for cell in cells.to_dict("records")]
     said += [f"Dashed: {', '.join(dict.fromkeys(mark['label'] for mark in dashed))}."] * bool(dashed)
-    return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", _spelled(cells), caption)
+    table = _spelled(cells).rename(columns={"paper": key["paper"]} if key and "paper" in key else {})
+    return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", table, caption)
 
 
 def _spelled(cells: pd.DataFrame) -> pd.DataFrame:

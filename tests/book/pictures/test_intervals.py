@@ -97,6 +97,8 @@ def test_the_papers_number_is_hollow_runs_are_ticks_and_the_legend_says_so():
     assert ticks.get_xdata() == pytest.approx([73.5, 74.5, 74])
     assert legend(drawing) == ["here, with 95 % interval", "the paper", "each run"]
     assert drawing.table["values"].tolist() == ["0.735, 0.745, 0.740", ""]
+    other = intervals(ALONE, axis="accuracy", key={"paper": "others"}).table
+    assert "paper" not in other and other["others"].tolist() == [0.779, 0.824]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from imbal_core._checks.arrays import on_host
-from imbal_core.embeddings.features import checked_features, rows_of_classes
+from imbal_core.embeddings.features import checked_features
 
 __all__ = [
     "effective_rank",
@@ -39,7 +39,8 @@ def equal_rows(labels: ArrayLike | Tensor, *, generator: np.random.Generator) ->
     labels : array-like or Tensor of shape (N,), integer
     generator : numpy.random.Generator
     """
-    groups = [rows for _, rows in rows_of_classes(on_host(labels))]
+    codes = on_host(labels)
+    groups = [np.flatnonzero(codes == label) for label in np.unique(codes)]
     fewest = min(map(len, groups))
     return np.sort(np.concatenate([generator.choice(rows, fewest, replace=False) for rows in groups]))
 

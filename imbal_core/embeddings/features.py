@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbal_core._checks.arrays import checked_classes, on_host
 
-__all__ = ["checked_features", "labelled_features", "rows_of_classes", "split_by_class"]
+__all__ = ["checked_features", "labelled_features", "split_by_class"]
 
 
 def checked_features(
@@ -68,12 +66,6 @@ def labelled_features(
     if len(codes) != len(values):
         raise ValueError(f"labels must be {len(values)}, one for each row of features, got {len(codes)}.")
     return values, codes
-
-
-def rows_of_classes(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (class, indices of its rows in order) for each class present."""
-    for label in np.unique(codes):
-        yield int(label), np.flatnonzero(codes == label)
 
 
 def split_by_class(

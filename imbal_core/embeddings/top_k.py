@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbal_core.embeddings.features import checked_features, labelled_features, rows_of_classes
+from imbal_core.embeddings.features import checked_features, labelled_features
 
 __all__ = ["TopK", "class_top_k", "magnitude_gap", "overlap_matrix"]
 
@@ -126,7 +126,8 @@ def class_top_k(
     means = np.full((num_classes, units), np.nan)
     whole = np.full((num_classes, 1), np.nan)
     frequencies = np.zeros((num_classes, units), dtype=np.int64)
-    for label, rows in rows_of_classes(codes):
+    for label in np.unique(codes):
+        rows = np.flatnonzero(codes == label)
         own = values[rows] if factors is None else values[rows] * factors[label]
         sizes = np.abs(own)
         keys = own if signed else sizes

@@ -232,16 +232,7 @@ def measure(
     checkpoint: Path | None = None,
     progress: Progress = True,
 ) -> dict[str, Any]:
-    """Return the measurements of one run.
-
-    Parameters
-    ----------
-    prepared : PreparedRun
-        Its network has a linear classifier.
-    device : torch.device
-    checkpoint : Path, optional
-        Where training leaves its state after each epoch.
-    progress : bool, default=True
+    """Return the measurements of one run, whose network has a linear classifier; see `imbal_book.studies.Study`.
 
     Returns
     -------
@@ -269,18 +260,10 @@ def measure(
         predicted = found["logits"].argmax(1)
         sides[name] = Side(classifier.inputs(found[classifier.tap]), labels, predicted)
         readouts[readout] = metrics.class_scores(labels, predicted, num_classes)
-    scale = loss_of(config, prepared.train_counts).logit_scale
-    return {
-        **run.measurements(),
-        "readouts": readouts,
-        "latent": latent_summaries(
-            sides["train"],
-            sides["test"],
-            classifier.weights * scale,
-            classifier.bias * scale,
-            seed=config.split_seed,
-        ),
-    }
+    factor = loss_of(config, prepared.train_counts).logit_scale
+    weights, bias = classifier.weights * factor, classifier.bias * factor
+    latent = latent_summaries(sides["train"], sides["test"], weights, bias, seed=config.split_seed)
+    return {**run.measurements(), "readouts": readouts, "latent": latent}
 
 
 def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:

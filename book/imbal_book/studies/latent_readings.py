@@ -14,7 +14,7 @@ from imbal_book.studies.latent_summaries import IN_USE_ABOVE, SHARES_AT, TOP
 from imbal_core.embeddings import matching
 from imbal_core.embeddings.top_k import overlap_matrix
 
-__all__ = ["Latent", "changes", "class_overlaps", "class_readings", "share_curve", "top_table"]
+__all__ = ["Latent", "changes", "class_overlaps", "class_readings", "share_curve"]
 
 #: Latent summaries of one network, from `imbal_book.studies.latent_summaries.latent_summaries`.
 Latent = Mapping[str, Any]
@@ -24,39 +24,28 @@ _TP = "true positives"
 _TENTH = IN_USE_ABOVE.index(0.1)
 
 
-def top_table(latent: Latent, embedding: str, side: str, instances: str) -> dict[str, np.ndarray]:
-    """Return one table of `imbal_book.studies.latent_summaries.TABLES` as arrays.
-
-    Returns
-    -------
-    dict of ndarray
-        ``images`` (C,), ``identities`` and ``magnitudes`` (C, K), ``shares`` (C, len of `SHARES_AT` in use),
-        ``in_use`` (C, len of `IN_USE_ABOVE`), ``needed`` (C, len of `imbal_book.studies.latent_summaries.NEEDED_FOR`).
-    """
-    stored = latent["top"][embedding][side][instances]
-    return {
-        name: np.asarray(rows) if name == "images" else unpack_rows(rows) for name, rows in stored.items()
-    }
+def _kept(latent: Latent, side: str, name: str) -> np.ndarray:
+    """Return a column of the table of CE of true positives, see `imbal_book.studies.latent_summaries.TABLES`."""
+    return unpack_rows(latent["top"]["CE"][side][_TP][name])
 
 
 def share_curve(latent: Latent) -> pd.DataFrame:
     """Return the share of each class's |CE| in its K largest, test true positives: columns label, k and value."""
-    shares = top_table(latent, "CE", "test", _TP)["shares"].astype(float)
+    shares = _kept(latent, "test", "shares").astype(float)
     table = pd.DataFrame(shares, columns=[k for k in SHARES_AT if k <= latent["units"]])
     return table.rename_axis(index="label").reset_index().melt("label", var_name="k").astype({"k": int})
 
 
 def class_overlaps(latent: Latent) -> np.ndarray:
     """Return |S ∩ T| / K of the top-K CE units of every two classes, (C, C), test true positives; NaN without any."""
-    units = top_table(latent, "CE", "test", _TP)["identities"]
+    units = _kept(latent, "test", "identities")
     return overlap_matrix(units, units)
 
 
 def _of_training(latent: Latent) -> dict[str, np.ndarray]:
     """Return units_in_use and magnitude of each class, see `class_readings`."""
-    found = top_table(latent, "CE", "train", _TP)
-    in_use = found["in_use"][:, _TENTH] / latent["units"]
-    return {"units_in_use": in_use, "magnitude": found["magnitudes"].sum(axis=1)}
+    in_use = _kept(latent, "train", "in_use")[:, _TENTH] / latent["units"]
+    return {"units_in_use": in_use, "magnitude": _kept(latent, "train", "magnitudes").sum(axis=1)}
 
 
 def class_readings(measured: Mapping[str, Any]) -> pd.DataFrame:
@@ -84,7 +73,7 @@ def class_readings(measured: Mapping[str, Any]) -> pd.DataFrame:
     cut, spread = latent["cut"], latent["diversity"]
     overlaps = class_overlaps(latent)
     np.fill_diagonal(overlaps, np.nan)
-    shares = top_table(latent, "CE", "test", _TP)["shares"]
+    shares = _kept(latent, "test", "shares")
     readings = {
         "recall": measured["readouts"]["softmax"]["recall"],
         "train_recall": measured["readouts"]["train"]["recall"],
@@ -130,7 +119,7 @@ def changes(first: Latent, second: Latent) -> pd.DataFrame:
     """
     mine, theirs = _of_training(first), _of_training(second)
     partners, _ = matching.match_units(*(unpack_rows(latent["probe"]) for latent in (first, second)))
-    units = [top_table(latent, "CE", "test", _TP)["identities"] for latent in (first, second)]
+    units = [_kept(latent, "test", "identities") for latent in (first, second)]
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.abs(np.log(mine["magnitude"] / theirs["magnitude"]))
     return pd.DataFrame(

@@ -5,7 +5,7 @@ import pytest
 from latent_sides import CLASSES, UNITS, network, side, summaries
 
 from imbal_book.run.packed_numbers import unpack_rows
-from imbal_book.studies.latent_readings import changes, class_overlaps, class_readings, share_curve, top_table
+from imbal_book.studies.latent_readings import changes, class_overlaps, class_readings, share_curve
 from imbal_book.studies.latent_summaries import SHARES_AT, Side, latent_summaries
 
 
@@ -25,12 +25,9 @@ def readings_of(latent):
     )
 
 
-def sets(latent, side, instances, embedding="CE"):
-    return [set(row) - {-1} for row in top_table(latent, embedding, side, instances)["identities"].tolist()]
-
-
 def test_overlaps_are_those_of_the_sets_of_units(latent):
-    right = sets(latent, "test", "true positives")
+    units = unpack_rows(latent["top"]["CE"]["test"]["true positives"]["identities"])
+    right = [set(row) - {-1} for row in units.tolist()]
     between = [[len(a & b) / 10 for b in right] for a in right]
     np.testing.assert_allclose(class_overlaps(latent), between)
     others = [np.mean([between[a][b] for b in range(CLASSES) if b != a]) for a in range(CLASSES)]

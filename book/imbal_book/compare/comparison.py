@@ -5,19 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from imbal_book.compare.decide import Decision, decide
+from imbal_book.compare.curve import Curve, learning_curves
+from imbal_book.compare.decide import Decision, decide, with_more_images
 from imbal_book.compare.features import load_backbone, read_features
 from imbal_book.compare.look import CompareError, check_images, list_images
-from imbal_book.compare.measured import Measured, measure_remedies
+from imbal_book.compare.measured import Measured, measure_remedies, project
 from imbal_book.compare.outcome import Comparison
 from imbal_book.compare.parts import FEWEST, Parts, draw_parts
 from imbal_book.compare.pipeline import REFERENCES, Pipeline, unit_rows
+from imbal_book.compare.remedies import PLAIN
 from imbal_book.compare.report import write_report
 from imbal_book.compare.scores import METRICS, metric_of
 from imbal_core.data.root import data_root
@@ -28,6 +31,7 @@ __all__ = ["REPEATS", "compare"]
 
 #: Repeated splits.
 REPEATS = 15
+_PACKAGES = ("imbal-core", "torch", "scikit-learn", "numpy")
 
 
 def compare(
@@ -88,8 +92,6 @@ def compare(
     listing = list_images(source)
     say(f"{len(listing.files)} files in {listing.files['label'].nunique()} classes")
     network = load_backbone(backbone, root=root)
-    if network is None:
-        raise CompareError("no pretrained weights could be found or downloaded")
     cache = data_root(root) / "features" if cache is None else cache
     features, facts = read_features(network, list(listing.files["path"]), cache=cache, progress=progress)
     files, classes, features = _usable(listing.files, facts, features, listing.problems)
@@ -99,11 +101,42 @@ def compare(
     _say_what_is_measured(classes, labels, parts, listing.problems)
     chosen = None if focus is None else _index_of(focus, classes, parts.measured)
     score = metric_of(metric, measured=parts.measured, focus=chosen)
-    shares = np.full(len(classes), 1 / len(classes))
-    measured = measure_remedies(
-        features, labels, parts, score, shares=shares, seed=seed, step=lambda name: say(f"  {name}")
-    )
     called = METRICS[metric] if focus is None else f"F1 of {focus!r}"
+    measured = measure_remedies(features, labels, parts, score, seed=seed, step=lambda name: say(f"  {name}"))
+    decision, curves = _decide(measured, features, labels, parts, classes, called, seed)
+    files = files.assign(side="train")
+    files.loc[parts.measure[-1], "side"] = "test"
+    pipeline = _pipeline(network, measured, decision, features, labels, files, parts, classes)
+    settings: dict[str, object] = {"backbone": backbone, "metric": metric, "focus": focus}
+    settings |= {"repeats": repeats, "seed": seed}
+    about = {
+        "folder": source.name,
+        "metric": called,
+        "repeats": repeats,
+        "seed": seed,
+        "backbone": network.name,
+        "command": _command(source, target, settings),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    found = Comparison(
+        decision, measured, curves, files, classes, parts, listing.problems, pipeline, target, about
+    )
+    write_report(found, features, labels)
+    say(decision.sentence)
+    return found
+
+
+def _decide(
+    measured: Measured,
+    features: np.ndarray,
+    labels: np.ndarray,
+    parts: Parts,
+    classes: Sequence[str],
+    metric: str,
+    seed: int,
+) -> tuple[Decision, list[Curve]]:
+    """Return the recommendation, and how recall grows with the images of the weakest classes under it."""
     counts = np.bincount(labels[parts.train[-1]], minlength=len(classes))
     recalls = {name: measured.recalls(name) for name in measured.tables}
     decision = decide(
@@ -114,33 +147,20 @@ def compare(
         parts.measured,
         classes,
         measured.remedies,
-        metric=called,
+        metric=metric,
         portable=list(measured.fitted),
     )
-    files = files.assign(side="train")
-    files.loc[parts.measure[-1], "side"] = "test"
-    pipeline = _pipeline(network, measured, decision, features, labels, files, parts, classes)
-    settings = {
-        "folder": source.name,
-        "metric": called,
-        "repeats": repeats,
-        "seed": seed,
-        "backbone": network.name,
-        "command": _command(
-            source, target, backbone=backbone, metric=metric, focus=focus, repeats=repeats, seed=seed
-        ),
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("imbal-core", "torch", "scikit-learn", "numpy")
-        },
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    comparison = Comparison(
-        decision, measured, files, classes, parts, listing.problems, pipeline, target, settings
+    name = decision.remedy if measured.remedies[decision.remedy].objective else PLAIN
+    curves = learning_curves(
+        measured.remedies[name],
+        measured.fitted[name].settings,
+        project(features, parts)[1],
+        torch.from_numpy(labels),
+        parts,
+        recalls[name],
+        seed=seed,
     )
-    write_report(comparison, features, labels)
-    say(decision.sentence)
-    return comparison
+    return with_more_images(decision, curves, classes), curves
 
 
 def _usable(
@@ -229,9 +249,9 @@ def _pipeline(
     )
 
 
-def _command(source: Path, target: Path, **given: object) -> str:
+def _command(source: Path, target: Path, given: Mapping[str, object]) -> str:
     words = ["imbal", "compare", str(source), "--out", str(target)]
-    defaults = {"backbone": None, "metric": "balanced-accuracy", "focus": None, "repeats": REPEATS, "seed": 0}
+    defaults = {"metric": "balanced-accuracy", "repeats": REPEATS, "seed": 0}
     for name, value in given.items():
-        words += [] if value == defaults[name] else [f"--{name}", str(value)]
+        words += [] if value == defaults.get(name) else [f"--{name}", str(value)]
     return shlex.join(words)

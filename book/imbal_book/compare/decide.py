@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from imbal_book.compare.curve import Curve
 from imbal_book.compare.remedies import PLAIN, Remedy
 from imbal_book.compare.scores import Change
 
-__all__ = ["Decision", "decide", "rare_classes"]
+__all__ = ["Decision", "decide", "rare_classes", "with_more_images"]
 
 LEVEL = 0.05
 #: Points of recall from which a price is spoken of, and by which a cheaper alternative must be cheaper.
@@ -91,6 +92,25 @@ def decide(
         sentence += _cheaper(better, recalls, remedies, best, price, common, rare)
         return Decision(best, f"{sentence}; {gain}.")
     return Decision(best, f"{sentence}{gain}.")
+
+
+def with_more_images(decision: Decision, curves: Sequence[Curve], classes: Sequence[str]) -> Decision:
+    """Return the decision with the class of which more images would help most, where that is beyond noise."""
+    helped = [
+        curve
+        for curve in curves
+        if curve.doubling.p < LEVEL / len(curves) and curve.doubling.mean >= _CHEAPER
+    ]
+    if not helped:
+        return decision
+    best = max(helped, key=lambda curve: curve.doubling.mean)
+    bought = (
+        f"more images of {classes[best.label]!r}: when its training images went from {best.images[-2]} to "
+        f"{best.images[-1]}, the share of them found rose by {_points(best.doubling.mean)}"
+    )
+    if decision.remedy == PLAIN:
+        return Decision(PLAIN, f"Collect {bought}. {decision.sentence}")
+    return Decision(decision.remedy, f"{decision.sentence} Beside that, collect {bought}.")
 
 
 def _price(recalls: Mapping[str, np.ndarray], name: str, common: np.ndarray) -> tuple[int, float]:

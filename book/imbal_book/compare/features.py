@@ -37,8 +37,8 @@ _CHUNK = 128
 _BATCH = 32
 
 
-def load_backbone(name: str | None = None, *, root: Path | None = None) -> Network | None:
-    """Return a network with ImageNet weights in evaluation mode; None where none can be found or downloaded.
+def load_backbone(name: str | None = None, *, root: Path | None = None) -> Network:
+    """Return a network with ImageNet weights in evaluation mode.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def load_backbone(name: str | None = None, *, root: Path | None = None) -> Netwo
             with torch.random.fork_rng(devices=[]):
                 return build_model(known, 2, pretrained=True, root=root).eval()
         except (WeightsError, ImportError):
-            if name and number == len(names):
+            if number == len(names):
                 raise
-    return None
+    raise AssertionError("there is at least one name")
 
 
 def read_features(

@@ -17,7 +17,7 @@ from imbal_book.compare.pipeline import unit_rows
 from imbal_book.compare.remedies import PLAIN, REMEDIES, Fitted, Remedy, center_heads, fit_remedy
 from imbal_book.compare.scores import Change, Metric, compare_with_plain, confusions, corrected_interval
 
-__all__ = ["Measured", "Projection", "measure_remedies"]
+__all__ = ["Measured", "Projection", "measure_remedies", "project"]
 
 #: Directions of the features that heads are trained on; they hold nine tenths of the variance or more as a rule.
 WIDTH = 256
@@ -83,13 +83,19 @@ class Measured:
         return (np.diagonal(tables, axis1=1, axis2=2) / np.maximum(tables.sum(2), 1)).mean(0)
 
 
+def project(features: np.ndarray, parts: Parts) -> tuple[Projection, Tensor]:
+    """Return the projection that the images outside the test part give, and all features under it, (N, d)."""
+    units = torch.from_numpy(unit_rows(features))
+    projection = Projection.of(units[parts.train[-1]])
+    return projection, projection(units)
+
+
 def measure_remedies(
     features: np.ndarray,
     labels: np.ndarray,
     parts: Parts,
     metric: Metric,
     *,
-    shares: np.ndarray,
     seed: int,
     step: Callable[[str], None] = lambda name: None,
 ) -> Measured:
@@ -103,16 +109,15 @@ def measure_remedies(
     parts : Parts
     metric : callable
         From a confusion matrix to a score.
-    shares : ndarray of shape (K,)
-        Class shares that adjustments aim at.
     seed : int
         Of the first weights.
     step : callable
         Told the name of each remedy when it is done.
     """
     units, targets = torch.from_numpy(unit_rows(features)), torch.from_numpy(labels)
-    projection = Projection.of(units[parts.train[-1]])
-    projected = projection(units)
+    projection, projected = project(features, parts)
+    classes = len(parts.measured)
+    shares = np.full(classes, 1 / classes)
     trained: dict[str, Heads] = {}
     fitted, tables, remedies = {}, {}, dict(REMEDIES)
     for name, remedy in REMEDIES.items():
@@ -121,10 +126,10 @@ def measure_remedies(
             fitted[name] = Fitted(projection.unfold(found.heads), *list(vars(found).values())[1:])
         else:
             fitted[name] = center_heads(units.numpy(), labels, parts)
-        tables[name] = _tables(fitted[name].heads, units, labels, parts, len(shares))
+        tables[name] = _tables(fitted[name].heads, units, labels, parts, classes)
         step(remedy.name)
     for name, baseline in BASELINES.items():
-        outcome = fit_baseline(name, projected.numpy(), labels, parts, metric, len(shares), seed)
+        outcome = fit_baseline(name, projected.numpy(), labels, parts, metric, classes, seed)
         if outcome is not None:
             tables[name], heads = outcome
             remedies[name] = baseline

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from imbal_book.compare.curve import Curve
 from imbal_book.compare.decide import Decision
 from imbal_book.compare.measured import Measured
 from imbal_book.compare.parts import Parts
@@ -26,6 +27,8 @@ class Comparison:
         ``sentence`` says what to do; ``remedy`` is the key of the recommended one.
     measured : Measured
         ``table`` has a row per remedy.
+    curves : list of Curve
+        How the recall of the weakest classes grows with their images.
     files : DataFrame
         The images that were used: ``name``, ``label``, ``group``, ``digest``, ``side`` ("train" or "test").
     classes : tuple of str
@@ -42,6 +45,7 @@ class Comparison:
 
     decision: Decision
     measured: Measured
+    curves: list[Curve]
     files: pd.DataFrame
     classes: tuple[str, ...]
     parts: Parts

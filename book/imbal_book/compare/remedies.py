@@ -23,7 +23,16 @@ from imbal_core.losses import functional
 from imbal_core.losses.class_weights import effective_number_weights, inverse_frequency_weights, ldam_margins
 from imbal_core.losses.complement import complement_cross_entropy
 
-__all__ = ["PLAIN", "REMEDIES", "Fitted", "Remedy", "fit_remedy"]
+__all__ = [
+    "OBJECTIVES",
+    "PLAIN",
+    "REMEDIES",
+    "Fitted",
+    "Remedy",
+    "after_training",
+    "center_heads",
+    "fit_remedy",
+]
 
 PLAIN = "plain"
 
@@ -173,7 +182,7 @@ def fit_remedy(
     if remedy.objective not in trained:
         trained[remedy.objective] = train(Rows.of(fits), torch.tensor(RATES).expand(len(fits), -1))
     counts = torch.stack([torch.bincount(labels[fit], minlength=classes) for fit in fits])
-    inner = _after(remedy.after, trained[remedy.objective], counts[:, None], shares)
+    inner = after_training(remedy.after, trained[remedy.objective], counts[:, None], shares)
     score, logits = _inner_scores(inner, features, labels, parts, metric)
     chosen = [
         divmod(int(row.argmax()), len(RATES))
@@ -189,7 +198,7 @@ def fit_remedy(
     length, rate = chosen[-1]
     held = torch.cat([labels[rows] for rows in parts.validation[-1]])
     return Fitted(
-        _after(remedy.after, picked, counts, shares),
+        after_training(remedy.after, picked, counts, shares),
         [(RATES[g], LENGTHS[step]) for step, g in chosen],
         score.max(axis=(0, 2)),
         score.mean(1).T,
@@ -216,7 +225,7 @@ def _inner_scores(
     return scores, kept
 
 
-def _after(kind: str, heads: Heads, counts: Tensor, shares: np.ndarray) -> Heads:
+def after_training(kind: str, heads: Heads, counts: Tensor, shares: np.ndarray) -> Heads:
     """Return heads (..., D, K) adjusted after training on class counts (..., K)."""
     if kind == "adjust":
         present = counts.clamp(min=1).double()

@@ -104,8 +104,7 @@ def decision_on(labels, features, seed):
     parts = draw_parts(labels, np.arange(len(labels)), None, repeats=10, validations=2, seed=seed)
     classes = int(labels.max()) + 1
     score = metric_of("balanced-accuracy", measured=parts.measured)
-    shares = np.full(classes, 1 / classes)
-    measured = measure_remedies(features, labels, parts, score, shares=shares, seed=seed)
+    measured = measure_remedies(features, labels, parts, score, seed=seed)
     recalls = {name: measured.recalls(name) for name in measured.tables}
     return decide(
         measured.table,

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from imbal_book.compare import heads
 from imbal_book.compare.heads import Rows, train_heads
 from imbal_book.compare.measured import Projection
-from imbal_book.compare.remedies import OBJECTIVES, _after
+from imbal_book.compare.remedies import OBJECTIVES, after_training
 from imbal_core.post_hoc import tau_normalized_logits
 
 RATES = torch.tensor([[1.0, 5.0], [1.0, 5.0], [1.0, 5.0]])
@@ -112,13 +112,13 @@ def test_adjusting_a_head_is_adjusting_its_logits():
     features, _ = problem()
     head = heads.Heads(torch.randn(8, 3), torch.randn(3))
     counts, shares = torch.tensor([90, 9, 1]), np.full(3, 1 / 3)
-    adjusted = _after("adjust", head, counts, shares)
+    adjusted = after_training("adjust", head, counts, shares)
     from imbal_core import adjust_logits
 
     expected = adjust_logits(features @ head.weight + head.bias, counts)
     difference = features @ adjusted.weight + adjusted.bias - expected
     torch.testing.assert_close(difference, difference[:, :1].expand(-1, 3), rtol=0, atol=1e-5)
-    normalised = _after("normalise", head, counts, shares)
+    normalised = after_training("normalise", head, counts, shares)
     ours = (features @ normalised.weight + normalised.bias).numpy()
     np.testing.assert_allclose(ours, tau_normalized_logits(features, head.weight.T, 1.0), atol=1e-5)
 

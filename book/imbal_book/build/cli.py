@@ -37,6 +37,8 @@ def _stoppable() -> Iterator[None]:
         raise KeyboardInterrupt(number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # what nohup has this process ignore stays ignored
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
         numbers = []
     before = [signal.signal(number, stop) for number in numbers]
@@ -123,7 +125,14 @@ def _grid(study: str, profile: str, only: str) -> list[RunConfig]:
 
 @app.command()
 def plan(
-    study: _AnyStudy = None, profile: _Profile = "smoke", only: _Only = "", results: _Results = None
+    study: _AnyStudy = None,
+    profile: _Profile = "smoke",
+    only: _Only = "",
+    probe: Annotated[
+        bool,
+        Option("--probe", help="Train each kind of run that was never recorded for 20 s, to tell its time."),
+    ] = False,
+    results: _Results = None,
 ) -> None:
     """Show how many runs a study has, how many are recorded, and how long the missing ones may take.
 
@@ -132,11 +141,12 @@ def plan(
     imbal plan category_centers --profile laptop
     """
     from imbal_book.grid import planning
+    from imbal_book.grid import probe as probing
     from imbal_book.studies import STUDIES
 
     store = _store(results)
     for name in [study] if study else STUDIES:
-        it = planning.plan(_grid(name, profile, only), store)
+        it = planning.plan(_grid(name, profile, only), store, probing.probe if probe else None)
         counts = f"{it.total} runs, {it.recorded} recorded, {len(it.missing)} missing"
         echo(f"{name}, profile {profile}: {counts if it.total else 'no runs'}")
         if it.missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,24 +40,33 @@ def _kind(config: RunConfig) -> tuple[object, ...]:
     return config.model, config.dataset, config.epochs, config.frozen
 
 
-def plan(configs: Sequence[RunConfig], store: RecordStore) -> Plan:
+def plan(
+    configs: Sequence[RunConfig], store: RecordStore, probe: Callable[[RunConfig], float] | None = None
+) -> Plan:
     """Return how much of a grid is recorded, and the device time that the rest may take.
 
-    The estimate of a missing run is the median of recorded runs with the same model, data set and epochs; a
-    missing run without any such record is left out of the sum, and the basis says so.
+    The estimate of a missing run is the median of recorded runs with the same model, data set and epochs. Where there
+    is none, `probe` is asked once for the kind, see `imbal_book.grid.probe`; without one such runs are left out of the
+    sum, and the basis says so.
     """
     missing = store.missing(list(configs))
     seconds: dict[tuple[object, ...], list[float]] = {}
     for config, taken in store.seconds():
         seconds.setdefault(_kind(config), []).append(taken)
+    recorded = [config for config in missing if _kind(config) in seconds]
+    for config in missing:
+        if probe is not None and _kind(config) not in seconds:
+            seconds[_kind(config)] = [probe(config)]
     known = [float(np.median(seconds[_kind(c)])) for c in missing if _kind(c) in seconds]
     if not missing:
         basis = "nothing is missing"
     elif not known:
-        basis = "no recorded run is like the missing ones, so their time is not known"
+        basis = "no recorded run is like the missing ones, so their time is not known; --probe tries each kind for 20 s"
     else:
         basis = (
             "recorded seconds of runs with the same model, data set and epochs, "
-            f"for {len(known)} of {len(missing)} missing runs"
+            f"for {len(recorded)} of {len(missing)} missing runs"
         )
+        if len(known) > len(recorded):
+            basis += f"; a short training on this machine, for {len(known) - len(recorded)}"
     return Plan(len(configs), len(configs) - len(missing), missing, sum(known) if known else None, basis)

@@ -21,7 +21,7 @@ from imbal_core.training.start import build_network, loss_of, seeded_init
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
 
-__all__ = ["SIDES", "Labelled", "TrainedRun", "train_run"]
+__all__ = ["SIDES", "Labelled", "TrainedRun", "frozen_features", "train_run"]
 
 SIDES = ("train", "valid", "test")
 #: Inputs, images (N, H, W, 3) or features (N, D), and their labels (N,).
@@ -106,7 +106,7 @@ def train_run(
     test: np.ndarray = prepared.test.images
     with seeded_init(config.train_seed):
         if config.frozen:
-            pool, test = _frozen_features(prepared, device, progress is True)
+            pool, test = frozen_features(prepared, device, progress is True)
         width = pool.shape[1] if config.frozen else None
         network = build_network(config, num_classes, root=prepared.root, in_features=width)
     sides: dict[str, Labelled] = {
@@ -161,7 +161,7 @@ def _scorer(
     return score_epoch
 
 
-def _frozen_features(
+def frozen_features(
     prepared: PreparedRun, device: torch.device, progress: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what the classifier of the pretrained network would read, for the pool and the test images."""

@@ -106,6 +106,18 @@ def test_a_stopped_command_says_what_it_keeps_and_leaves_no_process(data, tmp_pa
     assert not [path for path in (tmp_path / "_build" / "claims").rglob("*") if path.is_file()]
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminal that hangs up here")
+def test_what_nohup_ignores_stays_ignored_and_handlers_are_put_back():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
+    try:
+        with cli._stoppable():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != before[1]
+        assert signal.getsignal(signal.SIGTERM) == before[1]
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+
+
 def imbal(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 

@@ -19,14 +19,18 @@ import torch
 from leaf_photos import write_leaves, write_plant
 
 from imbal_book.grid import batch, planning
+from imbal_book.grid import probe as probing
+from imbal_book.grid.probe import probe
 from imbal_book.run.config import RunConfig
 from imbal_book.run.record_format import Record, run_key
 from imbal_book.run.records import RecordStore, SkippedRecordWarning
+from imbal_book.run.trained import train_run
 from imbal_core.data.class_counts import zhang_counts
 from imbal_core.data.datasets import load_dataset
 from imbal_core.data.prepared import DatasetError
 from imbal_core.data.splits import draw_split, shared_groups
 from imbal_core.training import fit as training
+from imbal_core.training.fit import FitResult
 
 CPU = torch.device("cpu")
 DATA = {"train": "aa" * 32, "test": "bb" * 32}
@@ -424,6 +428,42 @@ def test_plan_sums_the_median_seconds_of_runs_alike(store):
     assert found.missing == [*like[3:], unlike]
     assert found.estimated_seconds == 24.0  # two runs of the median, 12 seconds
     assert "for 2 of 3 missing runs" in found.basis
+
+
+def test_plan_asks_a_probe_once_for_each_kind_that_was_never_recorded(store):
+    store.write(plain_record(plain_config(0), 10.0))
+    new, asked = [plain_config(seed, epochs=77) for seed in range(3)], []
+    found = planning.plan([plain_config(1), *new], store, lambda config: asked.append(config) or 50.0)
+    assert asked == new[:1] and found.estimated_seconds == 160.0
+    assert "for 1 of 4 missing runs; a short training on this machine, for 3" in found.basis
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"sampler": "over-sample"}, {"loss": "ldam"}, {"schedule": "plateau-zhang"}]
+)
+def test_a_probe_is_near_the_time_of_the_run_itself(tiny_config, tiny_data, one_thread, changes):
+    config = tiny_config(epochs=40, **changes)
+    prepared = batch.prepare(config, root=tiny_data[1])
+    start = time.perf_counter()
+    run = train_run(prepared, device=CPU, progress=False)
+    taken = time.perf_counter() - start
+    assert sum(run.result.seconds) <= taken
+    found = probe(config, seconds=0.01, root=tiny_data[1])
+    assert 0.1 * sum(run.result.seconds) < found < 20 * taken, "the machine may be busy now and idle then"
+
+
+def test_a_probe_ends_when_a_part_takes_a_third_of_its_time(tiny_config, tiny_data, monkeypatch):
+    sizes = []
+
+    def slow(network, inputs, labels, recipe, *, progress, **_):
+        sizes.append(len(labels))
+        progress(FitResult(seconds=[10.0 * len(labels)]), len(labels))
+
+    monkeypatch.setattr(probing, "fit", slow)
+    config = tiny_config(imbalance="exponential-4", imbalance_scale=1.0, epochs=7)
+    images = len(batch.prepare(config, root=tiny_data[1]).split.train)
+    assert probe(config, seconds=1.0, root=tiny_data[1]) == pytest.approx(70.0 * images)
+    assert sizes == [images], "this training side is one part by itself"
 
 
 def test_plan_passes_over_a_record_that_it_cannot_use_and_names_it(store):

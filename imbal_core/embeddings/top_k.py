@@ -1,4 +1,10 @@
-"""The units that carry a class: its top K, and two sets of them compared.
+r"""The units that carry a class: its top K, and two sets of them compared.
+
+With f_j the feature embedding (FE) of an instance x of class c, its value v_j at unit j is
+
+.. math:: v_j = f_j \quad (FE) \qquad or \qquad v_j = f_j W_{cj} \quad (CE, with\ weights),
+
+so that the CE of an instance sum to its logit for its class, less the bias.
 
 References
 ----------
@@ -69,25 +75,19 @@ def class_top_k(
     k: int = 10,
     signed: bool = False,
 ) -> TopK:
-    r"""Return the top K units of every class.
+    r"""Return the top K units of every class, of FE, or of CE where weights are given.
 
-    With f_j the feature embedding (FE) of an instance x of class c, its value v_j at unit j is
-
-    .. math:: v_j = f_j \quad (FE) \qquad or \qquad v_j = f_j W_{cj} \quad (CE, with\ weights),
-
-    so that the CE of an instance sum to its logit for its class, less the bias.
+    What ranks at 0 or below is in no top K, even where that leaves fewer than K units: a dead unit carries nothing.
+    Equal values rank by the lower index. Values are summed over the instances before they are shared out, so that no
+    instance's small logit divides alone. Products of 32 bits stay in float32; all sums are float64.
 
     Parameters
     ----------
     features : array-like or Tensor of shape (N, D)
-        FE: what the classifier multiplies by its weights
-        (`imbal_core.embeddings.classification_embeddings.LinearClassifier.inputs`).
+        FE: `imbal_core.embeddings.classification_embeddings.LinearClassifier.inputs`.
     labels : array-like or Tensor of shape (N,), integer
-        Classes in [0, C): the true ones, or the predicted ones.
-    num_classes : int
-        C.
-    weights : array-like or Tensor of shape (C, D), optional
-        The classifier's weights, for CE. Without them: FE.
+        Classes in [0, num_classes): the true ones, or the predicted ones.
+    weights : array-like or Tensor of shape (num_classes, D), optional
     k : int, default=10
         K of identities, magnitudes and frequencies. Shares come for every K.
     signed : bool, default=False
@@ -99,21 +99,11 @@ def class_top_k(
     ValueError
         If shapes disagree, k exceeds D, a value is NaN or infinite, or a class is unknown.
 
-    Notes
-    -----
-    What ranks at 0 or below is in no top K, even where that leaves fewer than K units: a dead unit carries nothing.
-    Equal values rank by the lower index. Values are summed over the instances before they are shared out, so that no
-    instance's small logit divides alone. Products of 32 bits stay in float32; all sums are float64.
-
     Examples
     --------
-    >>> top = class_top_k([[3.0, 1.0, 0.0], [1.0, 1.0, 2.0]], [0, 1], 2, k=2)
-    >>> top.identities
+    >>> class_top_k([[3.0, 1.0, 0.0], [1.0, 1.0, 2.0]], [0, 1], 2, k=2).identities
     array([[0, 1],
            [2, 0]])
-    >>> top.shares
-    array([[0.75, 1.  , 1.  ],
-           [0.5 , 0.75, 1.  ]])
     """
     factors = None if weights is None else checked_features(weights, name="weights")
     if factors is not None and len(factors) != num_classes:
@@ -134,18 +124,25 @@ def class_top_k(
         means[label] = keys.mean(axis=0, dtype=np.float64)
         whole[label] = sizes.sum(dtype=np.float64) / len(rows)
         frequencies[label] = _in_top(keys, k).sum(axis=0)
+    return _ranked(means, whole, frequencies, np.bincount(codes, minlength=num_classes), k)
+
+
+def _ranked(
+    means: np.ndarray, whole: np.ndarray, frequencies: np.ndarray, counts: np.ndarray, k: int
+) -> TopK:
+    """Return the top K by the classes' means; ``whole`` (C, 1) is the size of their sums, of which rounding is a part."""
     order = np.argsort(-means, axis=1, kind="stable")
     ordered = np.take_along_axis(means, order, axis=1)
     running = np.cumsum(ordered, axis=1)
     # A signed sum of 0 comes out as its rounding, which is no whole to take a share of.
-    some = running[:, -1:] > units * np.finfo(np.float64).eps * whole
+    some = running[:, -1:] > means.shape[1] * np.finfo(np.float64).eps * whole
     return TopK(
         identities=np.where(ordered > 0, order, -1)[:, :k],
         magnitudes=np.where(ordered <= 0, 0.0, ordered)[:, :k],
         frequencies=frequencies,
         shares=running / np.where(some, running[:, -1:], np.nan),
         means=means,
-        counts=np.bincount(codes, minlength=num_classes),
+        counts=counts,
     )
 
 

@@ -130,7 +130,7 @@ def class_top_k(
 def _ranked(
     means: np.ndarray, whole: np.ndarray, frequencies: np.ndarray, counts: np.ndarray, k: int
 ) -> TopK:
-    """Return the top K by the classes' means; ``whole`` (C, 1) is the size of their sums, of which rounding is a part."""
+    """Return the top K by the means; ``whole`` (C, 1) is the size of what they sum, of which rounding is a part."""
     order = np.argsort(-means, axis=1, kind="stable")
     ordered = np.take_along_axis(means, order, axis=1)
     running = np.cumsum(ordered, axis=1)

@@ -76,7 +76,7 @@ def decide(
     better = table[(table["change"] > 0) & table.index.isin(portable) & (table.index != PLAIN)]
     helps = (by_validation.mean > 0 and by_validation.p < LEVEL) or bool((better["p"] < LEVEL).any())
     if better.empty or not helps:
-        return Decision(PLAIN, _nothing(table, metric))
+        return Decision(PLAIN, _nothing(table, remedies, metric))
     best = str(better.index[0])
     row = {key: float(better[key][best]) for key in ("change", "low", "high")}
     rare = rare_classes(counts) & measured
@@ -138,13 +138,14 @@ def _cheaper(
     return f" ({remedies[name].name} {costs} and reaches {recalls[name][rare].mean():.0%})"
 
 
-def _nothing(table: pd.DataFrame, metric: str) -> str:
+def _nothing(table: pd.DataFrame, remedies: Mapping[str, Remedy], metric: str) -> str:
     others = table[table.index != PLAIN]
-    low, high = others["low"].min(), others["high"].max()
+    change, low, high = (float(others[key].iloc[0]) for key in ("change", "low", "high"))
     return (
-        f"Train as usual: no remedy differs from plain training beyond noise here; {metric} is "
-        f"{float(table['score'][PLAIN]):.0%} with plain training, and the changes that the remedies bring are within "
-        f"{_points(low)} to {_points(high)}."
+        f"Train as usual: no remedy differs from plain training beyond noise here. {metric[0].upper()}{metric[1:]} is "
+        f"{float(table['score'][PLAIN]):.0%}; the best of {len(others)} remedies, "
+        f"{remedies[str(others.index[0])].name}, changed it by {_points(change)} ({_points(low)} to {_points(high)}), "
+        "and among so many one looks that good by chance too often."
     )
 
 

@@ -52,6 +52,9 @@ def load_backbone(name: str | None = None, *, root: Path | None = None) -> Netwo
     for number, known in enumerate(names, start=1):
         try:
             with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(
+                    0
+                )  # of the classifier, which nobody reads and the name of the cache depends on
                 return build_model(known, 2, pretrained=True, root=root).eval()
         except (WeightsError, ImportError):
             if number == len(names):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 
 from imbal_book.compare.decide import rare_classes
@@ -155,7 +156,16 @@ def _scatter(dots: list[dict[str, Any]]) -> dict[str, Any]:
         up = (rare - ends["rare"][0]) / (ends["rare"][1] - ends["rare"][0])
         return edge + across * (width - 2 * edge), height - edge - up * (height - 2 * edge)
 
-    places["zero"] = place(0.0, 0.0)
+    places["zero"] = zero = place(0.0, 0.0)
+    places["ticks"] = [
+        {"x": place(v, 0.0)[0], "y": zero[1] + 15, "anchor": "middle", "text": f"{v:+.0f}"}
+        for v in MaxNLocator(6, integer=True).tick_values(*ends["common"])
+        if ends["common"][0] < v < ends["common"][1] and v
+    ] + [
+        {"x": zero[0] - 6, "y": place(0.0, v)[1] + 4, "anchor": "end", "text": f"{v:+.0f}"}
+        for v in MaxNLocator(6, integer=True).tick_values(*ends["rare"])
+        if ends["rare"][0] < v < ends["rare"][1] and v
+    ]
     labels: list[tuple[float, float]] = []
     for dot in dots:
         x, y = place(dot["common"], dot["rare"])

@@ -152,6 +152,19 @@ def test_a_csv_of_another_form_is_refused(tmp_path, text, message):
         list_images(tmp_path / "images.csv")
 
 
+def test_a_second_run_finds_the_features_of_the_first(tmp_path, monkeypatch):
+    """The classifier of a network for these features is drawn, and must be the same each time."""
+    from imbal_book.compare import features
+    from imbal_core.models.build import build_model
+
+    monkeypatch.setattr(features, "build_model", lambda *_, **__: build_model("small_cnn", 2, image_size=16))
+    files = sorted((write_images(tmp_path / "images", {"a": 5}) / "a").iterdir())
+    first, _ = read_features(features.load_backbone(), files, cache=tmp_path / "cache", progress=False)
+    monkeypatch.setattr(features, "_forward", lambda *_: pytest.fail("computed again"))
+    second, _ = read_features(features.load_backbone(), files, cache=tmp_path / "cache", progress=False)
+    np.testing.assert_array_equal(first, second)
+
+
 def test_an_interrupted_run_goes_on_and_a_full_disk_costs_the_cache_alone(tmp_path, monkeypatch):
     from imbal_book.compare import features
 

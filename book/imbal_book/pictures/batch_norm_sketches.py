@@ -27,12 +27,7 @@ _BOXES = (
 
 
 def layer_sketch(*, caption: str = "") -> Drawing:
-    """Return the network as a row of boxes, with the final layer in its place and the way around it.
-
-    Parameters
-    ----------
-    caption : str
-    """
+    """Return the network as a row of boxes, with the final layer in its place and the way around it."""
     figure, (ax,) = panels(1, width=10.5, height=2.9)
     ax.axis("off")
     ax.set_xlim(-0.1, 10.3)
@@ -81,6 +76,10 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color
     )
 
 
+def _beside(ax: Axes, text: str, place: tuple[float, float], above: float, color: str) -> None:
+    ax.annotate(text, place, (0, above), textcoords="offset points", ha="center", fontsize=9.5, color=color)
+
+
 def normalised_confidence(share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the confidence in an image of the large class and of the rare one, behind a perfect separation.
 
@@ -106,11 +105,7 @@ def without_rare(share: float, batch_size: int) -> float:
 def perfect_separation(ratios: Sequence[int] = (1, 10, 30, 100, 300), *, caption: str = "") -> Drawing:
     """Return how confident the normalised logits of a perfect separation are, by the share of rare images.
 
-    Parameters
-    ----------
-    ratios : sequence of int
-        Images of the large class for each rare one that are marked.
-    caption : str
+    ``ratios`` are the images of the large class for each rare one that are marked.
     """
     figure, (ax,) = panels(1, width=7.4, height=4.0)
     fine = 1 / (1 + np.geomspace(min(ratios), max(ratios), 200))
@@ -123,18 +118,8 @@ def perfect_separation(ratios: Sequence[int] = (1, 10, 30, 100, 300), *, caption
         for ratio, point in zip(ratios, points, strict=True):
             if ratio == 1 and name == "rare class":
                 continue  # both lines start in one point
-            ax.annotate(
-                f"{point:.2f}", (ratio, point), (0, 7), textcoords="offset points", ha="center", fontsize=9
-            )
-        ax.annotate(
-            f"image of the {name}",
-            (ratios[2], points[2]),
-            (0, -24),
-            textcoords="offset points",
-            ha="center",
-            fontsize=10,
-            color=color,
-        )
+            _beside(ax, f"{point:.2f}", (ratio, point), 7, "black")
+        _beside(ax, f"image of the {name}", (ratios[2], points[2]), -24, color)
     ax.set_xscale("log")
     ax.set_xticks(list(ratios), [f"1:{ratio}" for ratio in ratios])
     ax.minorticks_off()

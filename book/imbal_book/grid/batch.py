@@ -244,7 +244,7 @@ def _executor(jobs: int) -> Iterator[ProcessPoolExecutor]:
     )
     try:
         yield pool
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException:
         # drops the epochs under way: the checkpoints of those that ended are whole, as every file of a run
         for process in list((pool._processes or {}).values()):
             process.kill()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec
 
 from tqdm import tqdm
 
@@ -13,6 +15,7 @@ from imbal_book.run.config import RunConfig
 
 __all__ = ["Board", "run_line"]
 
+_P = ParamSpec("_P")
 #: Seconds between two lines of a log about one run; without an epoch for this long, a run is said to hang.
 LOG_EVERY, STALLED_AFTER = 30.0, 600.0
 
@@ -38,6 +41,17 @@ def run_line(config: RunConfig, progress: Mapping[str, Any]) -> str:
         f"{config.label()}: epoch {progress['epoch']}/{config.epochs}, loss {progress['loss']:.3f}, "
         f"{progress['images_per_second']:.0f} images/s, {time_left} left"
     )
+
+
+def _whoever_reads(method: Callable[_P, None]) -> Callable[_P, None]:
+    """Let a method that prints go on where the terminal is gone or the log's disk is full: no run ends over that."""
+
+    @functools.wraps(method)
+    def printing(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        with contextlib.suppress(OSError):
+            method(*args, **kwargs)
+
+    return printing
 
 
 class Board:
@@ -72,9 +86,11 @@ class Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for bar in (*self.lines, self.bar):
-            bar.close()
+        with contextlib.suppress(OSError):
+            for bar in (*self.lines, self.bar):
+                bar.close()
 
+    @_whoever_reads
     def show(self, running: Mapping[RunConfig, Mapping[str, Any]]) -> None:
         """Show how far each run under way is, and say once of each that hangs."""
         now = time.monotonic()
@@ -97,6 +113,7 @@ class Board:
                     f"{config.label()}: no epoch ended for {(now - changed) / 60:.0f} min; does it hang?"
                 )
 
+    @_whoever_reads
     def ended(self, config: RunConfig, outcome: str, seconds: float) -> None:
         """Count a run that ended."""
         self.done += 1
@@ -106,6 +123,7 @@ class Board:
         if self.log:
             self.say(f"{self.done}/{self.total} {config.label()}: {outcome}, {seconds:.1f} s")
 
+    @_whoever_reads
     def say(self, text: str) -> None:
         """Print a line above the bars."""
         tqdm.write(text, file=sys.stderr)

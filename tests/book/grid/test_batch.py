@@ -495,6 +495,15 @@ def alive(process: int) -> bool:
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_workers_end_when_anything_ends_the_grid(error):
+    with pytest.raises(error), batch._executor(1) as pool:
+        worker = pool.submit(os.getpid).result()
+        pool.submit(time.sleep, 600)
+        raise error
+    assert not alive(worker)
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux which processes live")
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"

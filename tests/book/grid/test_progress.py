@@ -58,3 +58,24 @@ def test_nothing_is_printed_where_nothing_is_shown(clock, capsys):
             board.show({RUN: AFTER | {"epoch": second}})
         board.ended(RUN, "done", 1.0)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_that_is_gone_ends_no_grid(monkeypatch):
+    class Gone:
+        def isatty(self):
+            return True
+
+        def write(self, _):
+            raise OSError(5, "Input/output error")
+
+        def flush(self):
+            raise OSError(5, "Input/output error")
+
+    board = Board(4, 1, shown=False)
+    board.terminal = board.log = True
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with board:
+        board.show({RUN: AFTER})
+        board.ended(RUN, "done", 1.0)
+        board.say("a word")
+    assert board.done == 2

@@ -76,7 +76,7 @@ def decide(
     better = table[(table["change"] > 0) & table.index.isin(portable) & (table.index != PLAIN)]
     helps = (by_validation.mean > 0 and by_validation.p < LEVEL) or bool((better["p"] < LEVEL).any())
     if better.empty or not helps:
-        return Decision(PLAIN, _nothing(table, remedies, metric))
+        return Decision(PLAIN, _nothing(table, counts, measured, classes, remedies, metric))
     best = str(better.index[0])
     row = {key: float(better[key][best]) for key in ("change", "low", "high")}
     rare = rare_classes(counts) & measured
@@ -138,14 +138,27 @@ def _cheaper(
     return f" ({remedies[name].name} {costs} and reaches {recalls[name][rare].mean():.0%})"
 
 
-def _nothing(table: pd.DataFrame, remedies: Mapping[str, Remedy], metric: str) -> str:
+def _nothing(
+    table: pd.DataFrame,
+    counts: np.ndarray,
+    measured: np.ndarray,
+    classes: Sequence[str],
+    remedies: Mapping[str, Remedy],
+    metric: str,
+) -> str:
     others = table[table.index != PLAIN]
     change, low, high = (float(others[key].iloc[0]) for key in ("change", "low", "high"))
+    sentence = (
+        "Train as usual: no remedy differs from plain training beyond noise here. "
+        f"{metric[0].upper()}{metric[1:]} is {float(table['score'][PLAIN]):.0%}"
+    )
+    if change <= 0:
+        return f"{sentence}, and none of {len(others)} remedies raised it."
+    fewest = int(np.where(measured, counts, counts.max() + 1).argmin())
     return (
-        f"Train as usual: no remedy differs from plain training beyond noise here. {metric[0].upper()}{metric[1:]} is "
-        f"{float(table['score'][PLAIN]):.0%}; the best of {len(others)} remedies, "
-        f"{remedies[str(others.index[0])].name}, changed it by {_points(change)} ({_points(low)} to {_points(high)}), "
-        "and among so many one looks that good by chance too often."
+        f"{sentence}; the most promising of {len(others)} remedies, {remedies[str(others.index[0])].name}, changed it "
+        f"by {_points(change)} ({_points(low)} to {_points(high)}), which so many remedies bring by chance as well: "
+        f"more images would settle it, first of {classes[fewest]!r}, which has {counts[fewest]} to train on."
     )
 
 

@@ -75,3 +75,15 @@ def test_only_what_can_be_saved_is_recommended():
 def test_without_rare_classes_the_sentence_speaks_of_the_metric_alone():
     sentence = decided(table([0.001, 0.002, 0.9, 1.0]), SURE, counts=np.full(4, 100)).sentence
     assert "balanced accuracy rises by 20 points" in sentence and "goes from" not in sentence
+
+
+def test_where_nothing_helps_the_sentence_names_what_would_settle_it():
+    sentence = decided(table([0.2, 0.3, 0.9, 1.0]), UNSURE).sentence
+    assert (
+        "the most promising of 3 remedies, logit adjustment after training, changed it by 20 points"
+        in sentence
+    )
+    assert "first of '<b>', which has 20 to train on" in sentence
+    worse = table([0.2, 0.3, 0.9, 1.0])
+    worse["change"] = -0.1
+    assert decided(worse, UNSURE).sentence.endswith("and none of 3 remedies raised it.")

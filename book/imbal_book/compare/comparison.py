@@ -23,6 +23,7 @@ from imbal_book.compare.pipeline import REFERENCES, Pipeline, unit_rows
 from imbal_book.compare.remedies import PLAIN
 from imbal_book.compare.report import write_report
 from imbal_book.compare.scores import METRICS, metric_of
+from imbal_core._checks.names import unknown_name
 from imbal_core.data.root import data_root
 from imbal_core.models.networks import Network
 from imbal_core.post_hoc import fit_temperature
@@ -82,23 +83,17 @@ def compare(
     """
     start = time.perf_counter()
     source = Path(folder).expanduser()
-    target = Path(out).expanduser() if out else Path(f"compare-{source.resolve().stem}")
-    if (target / "report.json").exists() and not overwrite:
-        raise CompareError(
-            f"{target} holds a report already: add --overwrite, or write elsewhere with --out DIR"
-        )
-    if repeats < 3:
-        raise CompareError(f"repeats is {repeats}: an interval over splits needs at least 3")
+    target = _free_target(source, out, overwrite)
+    settings = {"backbone": backbone, "metric": metric, "focus": focus, "repeats": repeats, "seed": seed}
     listing = list_images(source)
+    _check_settings(metric, focus, repeats, listing.files["label"])
     say(f"{len(listing.files)} files in {listing.files['label'].nunique()} classes")
     network = load_backbone(backbone, root=root)
     cache = data_root(root) / "features" if cache is None else cache
     features, facts = read_features(network, list(listing.files["path"]), cache=cache, progress=progress)
     files, classes, features = _usable(listing.files, facts, features, listing.problems)
     labels = np.searchsorted(np.array(classes), files["label"].to_numpy(str))
-    test = (files["side"] == "test").to_numpy() if (files["side"] != "").any() else None
-    parts = draw_parts(labels, files["group"].to_numpy(), test, repeats=repeats, validations=2, seed=seed)
-    _say_what_is_measured(classes, labels, parts, listing.problems)
+    parts = _parts(files, classes, labels, repeats, seed, listing.problems)
     chosen = None if focus is None else _index_of(focus, classes, parts.measured)
     score = metric_of(metric, measured=parts.measured, focus=chosen)
     called = METRICS[metric] if focus is None else f"F1 of {focus!r}"
@@ -107,13 +102,9 @@ def compare(
     files = files.assign(side="train")
     files.loc[parts.measure[-1], "side"] = "test"
     pipeline = _pipeline(network, measured, decision, features, labels, files, parts, classes)
-    settings: dict[str, object] = {"backbone": backbone, "metric": metric, "focus": focus}
-    settings |= {"repeats": repeats, "seed": seed}
-    about = {
+    about = settings | {
         "folder": source.name,
         "metric": called,
-        "repeats": repeats,
-        "seed": seed,
         "backbone": network.name,
         "command": _command(source, target, settings),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -125,6 +116,41 @@ def compare(
     write_report(found, features, labels)
     say(decision.sentence)
     return found
+
+
+def _free_target(source: Path, out: Path | str | None, overwrite: bool) -> Path:
+    """Return the folder of the report, which may hold one only if it may be replaced."""
+    target = Path(out).expanduser() if out else Path(f"compare-{source.resolve().stem}")
+    if (target / "report.json").exists() and not overwrite:
+        raise CompareError(
+            f"{target} holds a report already: add --overwrite, or write elsewhere with --out DIR"
+        )
+    return target
+
+
+def _check_settings(metric: str, focus: str | None, repeats: int, labels: pd.Series) -> None:
+    """Refuse before anything is read what would fail after all images are read."""
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    if focus is not None and focus not in set(labels):
+        raise unknown_name("class", focus, sorted(set(labels)))
+    if repeats < 3:
+        raise CompareError(f"repeats is {repeats}: an interval over splits needs at least 3")
+
+
+def _parts(
+    files: pd.DataFrame,
+    classes: Sequence[str],
+    labels: np.ndarray,
+    repeats: int,
+    seed: int,
+    problems: list[str],
+) -> Parts:
+    """Return the parts of a comparison, after saying which classes are too small to be measured."""
+    test = (files["side"] == "test").to_numpy() if (files["side"] != "").any() else None
+    parts = draw_parts(labels, files["group"].to_numpy(), test, repeats=repeats, validations=2, seed=seed)
+    _say_what_is_measured(classes, labels, parts, problems)
+    return parts
 
 
 def _decide(
@@ -201,12 +227,8 @@ def _say_what_is_measured(
 
 
 def _index_of(focus: str, classes: Sequence[str], measured: np.ndarray) -> int:
-    from imbal_core._checks.names import unknown_name
-
-    if focus not in classes:
-        raise unknown_name("class", focus, classes)
-    index = list(classes).index(focus)
-    if not measured[index]:
+    index = list(classes).index(focus) if focus in classes else None
+    if index is None or not measured[index]:
         raise CompareError(f"--focus {focus!r}: the class has too few images to be measured")
     return index
 

@@ -82,25 +82,7 @@ def learning_curves(
                 cuts.append(np.concatenate([rows[labels[rows].numpy() != c], kept]))
                 numbers.setdefault((c, share), []).append(len(kept))
     chosen = list(settings[:repeats]) * (len(worst) * len(SHARES))
-    steps = sorted({length for _, length in chosen})
-    rates = torch.tensor([[rate] for rate, _ in chosen])
-    found = train_heads(
-        OBJECTIVES[remedy.objective],
-        features,
-        labels,
-        Rows.of(cuts),
-        rates,
-        num_classes=classes,
-        lengths=steps,
-        seed=seed,
-    )
-    at = [steps.index(length) for _, length in chosen]
-    heads = Heads(
-        torch.stack([found.weight[step, i, 0] for i, step in enumerate(at)]),
-        torch.stack([found.bias[step, i, 0] for i, step in enumerate(at)]),
-    )
-    counts = torch.stack([torch.bincount(labels[rows], minlength=classes) for rows in cuts])
-    heads = after_training(remedy.after, heads, counts, np.full(classes, 1 / classes))
+    heads = _heads(remedy, chosen, features, labels, cuts, classes, seed)
     got = np.empty((len(worst), len(SHARES), repeats))
     for i, (a, b, r) in enumerate(np.ndindex(got.shape)):
         rows = parts.measure[r][labels[parts.measure[r]].numpy() == worst[a]]
@@ -115,3 +97,27 @@ def learning_curves(
         )
         for a, c in enumerate(worst)
     ]
+
+
+def _heads(
+    remedy: Remedy,
+    chosen: Sequence[tuple[float, int]],
+    features: Tensor,
+    labels: Tensor,
+    cuts: Sequence[np.ndarray],
+    classes: int,
+    seed: int,
+) -> Heads:
+    """Return a head for each set of training rows, with its learning rate and number of steps."""
+    steps = sorted({length for _, length in chosen})
+    rates = torch.tensor([[rate] for rate, _ in chosen])
+    options = {"num_classes": classes, "seed": seed}
+    objective = OBJECTIVES[remedy.objective]
+    found = train_heads(objective, features, labels, Rows.of(cuts), rates, lengths=steps, **options)
+    at = [steps.index(length) for _, length in chosen]
+    heads = Heads(
+        torch.stack([found.weight[step, i, 0] for i, step in enumerate(at)]),
+        torch.stack([found.bias[step, i, 0] for i, step in enumerate(at)]),
+    )
+    counts = torch.stack([torch.bincount(labels[rows], minlength=classes) for rows in cuts])
+    return after_training(remedy.after, heads, counts, np.full(classes, 1 / classes))

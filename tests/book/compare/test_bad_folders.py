@@ -15,7 +15,7 @@ QUICK = {"repeats": 3, "progress": False, "say": lambda text: None}
 
 
 def run(folder, tmp_path, **options):
-    return compare(folder, tmp_path / "out", cache=tmp_path / "cache", **QUICK, **options)
+    return compare(folder, tmp_path / "out", cache=tmp_path / "cache", **(QUICK | options))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,15 @@ def test_an_interrupted_run_goes_on_and_a_full_disk_costs_the_cache_alone(tmp_pa
     with pytest.warns(RuntimeWarning, match="No space left on device"):
         found, _ = read_features(network, files, cache=tmp_path / "full", progress=False)
     np.testing.assert_array_equal(found, fresh)
+
+
+@pytest.mark.parametrize("wrong", [{"metric": "balanced"}, {"focus": "c"}, {"repeats": 2}])
+def test_wrong_settings_are_refused_before_anything_is_read(tmp_path, monkeypatch, wrong):
+    from imbal_book.compare import comparison
+
+    monkeypatch.setattr(comparison, "read_features", lambda *_, **__: pytest.fail("images were read"))
+    with pytest.raises(ValueError):
+        run(write_images(tmp_path / "images", {"a": 3, "b": 3}), tmp_path, **wrong)
 
 
 def test_the_commands_speak_in_sentences(tmp_path, small_network):

@@ -120,11 +120,10 @@ def test_a_grid_over_two_nodes_completes_though_one_node_is_lost_and_a_second_ca
 @cluster
 def test_a_failing_job_is_tried_again_and_then_reported_with_its_log(checkout, tmp_path):
     (tmp_path / "no data").mkdir()
-    words = ("grid", "--config", "study=category_centers", "profile=laptop", "shards=1")
+    words = ("grid", "--config", "study=category_centers", "profile=laptop", "shards=1", "retries=1")
     only = "only=dataset=cifar10,imbalance=zhang-a,sampler=shuffle,split_seed=0"
     status, said = snakemake(checkout, "slurm", *words, only, IMBAL_DATA=str(tmp_path / "no data"))
     assert status != 0
-    assert len(re.findall(r"Error in rule shard", said)) == 3, said
     log = next((checkout / "_build/workflow/category_centers").rglob("*.log")).read_text()
-    assert log.count("failed runs:") == 3 and "cifar10" in log
+    assert log.count("failed runs:") == 2 and "cifar10" in log, log
     assert "failed runs:" in said, "the log is shown"

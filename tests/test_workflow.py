@@ -125,5 +125,6 @@ def test_a_failing_job_is_tried_again_and_then_reported_with_its_log(checkout, t
     status, said = snakemake(checkout, "slurm", *words, only, IMBAL_DATA=str(tmp_path / "no data"))
     assert status != 0
     log = next((checkout / "_build/workflow/category_centers").rglob("*.log")).read_text()
-    assert log.count("failed runs:") == 2 and "cifar10" in log, log
+    assert "failed runs:" in log and "no images of cifar10" in log
+    assert len(re.findall(r"has been submitted with SLURM jobid", said)) == 2, said
     assert "failed runs:" in said, "the log is shown"

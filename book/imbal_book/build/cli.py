@@ -307,8 +307,10 @@ def notebook(
     from imbal_book.build.parameters import parse_parameters
 
     source = book.find_notebook(name)
-    target = out or source.parents[1] / "_build" / "notebooks" / source.name
-    echo(notebooks.run_notebook(source, target, parse_parameters(parameter or [])))
+    root = source.parents[1]
+    target = out or root / "_build" / "notebooks" / source.name
+    # with the checkout's records in its digest, `imbal book` keeps the copy that a cluster's job made
+    echo(notebooks.run_notebook(source, target, parse_parameters(parameter or []), repo=root))
 
 
 @app.command("book")

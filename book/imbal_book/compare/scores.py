@@ -12,7 +12,7 @@ from scipy import stats
 
 from imbal_book.evidence.statistics import CONFIDENCE
 from imbal_core._checks.names import unknown_name
-from imbal_core.metrics import f1_per_class, per_class_recall
+from imbal_core.metrics import accuracy, f1_per_class, per_class_recall
 
 __all__ = [
     "METRICS",
@@ -85,7 +85,7 @@ def metric_of(
         return lambda confusion: float(stats.hmean(per_class_recall(confusion)[measured]))
     if name == "macro-f1":
         return lambda confusion: float(f1_per_class(confusion)[measured].mean())
-    return lambda confusion: float(np.trace(confusion) / confusion.sum())
+    return accuracy
 
 
 def _rates(confusion: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ CORE = {
     "embeddings": {"_checks", "data", "losses", "models", "training", "metrics"},
 }
 #: Rooms of the machinery, the lowest first; each may import those before it.
-BOOK = ("run", "evidence", "pictures", "studies", "grid", "compare", "chapters", "build")
+BOOK = ("run", "evidence", "pictures", "heads", "studies", "grid", "compare", "chapters", "build")
 #: What a room may not import although it lies below.
 APART = {"evidence": {"run"}, "pictures": {"run"}}
 

@@ -16,13 +16,14 @@ from imbal_book.compare.curve import Curve, learning_curves
 from imbal_book.compare.decide import Decision, decide, with_more_images
 from imbal_book.compare.features import load_backbone, read_features
 from imbal_book.compare.look import CompareError, check_images, list_images
-from imbal_book.compare.measured import Measured, measure_remedies, project
+from imbal_book.compare.measured import Measured, measure_remedies
 from imbal_book.compare.outcome import Comparison
-from imbal_book.compare.parts import FEWEST, Parts, draw_parts
-from imbal_book.compare.pipeline import REFERENCES, Pipeline, unit_rows
-from imbal_book.compare.remedies import PLAIN
+from imbal_book.compare.pipeline import REFERENCES, Pipeline
 from imbal_book.compare.report import write_report
-from imbal_book.compare.scores import METRICS, metric_of
+from imbal_book.heads.parts import FEWEST, Parts, draw_parts
+from imbal_book.heads.remedies import PLAIN
+from imbal_book.heads.scores import METRICS, metric_of
+from imbal_book.heads.side_by_side import project, unit_rows
 from imbal_core._checks.names import unknown_name
 from imbal_core.data.root import data_root
 from imbal_core.models.networks import Network
@@ -62,7 +63,7 @@ def compare(
     backbone : str, optional
         A network of `imbal_core.build_model` with published weights.
     metric : str, default="balanced-accuracy"
-        One of `imbal_book.compare.scores.METRICS`.
+        One of `imbal_book.heads.scores.METRICS`.
     focus : str, optional
         A class whose F1 is what counts, instead of the metric.
     repeats : int, default=15

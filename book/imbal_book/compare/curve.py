@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imbal_book.compare.heads import Heads, Rows, train_heads
-from imbal_book.compare.parts import Parts
-from imbal_book.compare.remedies import OBJECTIVES, Remedy, after_training
-from imbal_book.compare.scores import Change, corrected_interval
+from imbal_book.heads.linear import Heads, Rows, train_heads
+from imbal_book.heads.parts import Parts
+from imbal_book.heads.remedies import OBJECTIVES, Remedy, after_training
+from imbal_book.heads.scores import Change, corrected_interval
 
 __all__ = ["Curve", "SHARES", "learning_curves"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from imbal_book.compare.curve import Curve
-from imbal_book.compare.remedies import PLAIN, Remedy
-from imbal_book.compare.scores import Change
+from imbal_book.heads.remedies import PLAIN, Remedy
+from imbal_book.heads.scores import Change
 
 __all__ = ["Decision", "decide", "rare_classes", "with_more_images"]
 
@@ -58,7 +58,7 @@ def decide(
     Parameters
     ----------
     table : DataFrame
-        As `imbal_book.compare.scores.compare_with_plain`.
+        As `imbal_book.heads.scores.compare_with_plain`.
     by_validation : Change
         Of the remedy that validation chooses, as of `imbal_book.compare.measured.Measured`. A
         remedy is recommended if this one is better than plain, or one of the table by Holm's p value.

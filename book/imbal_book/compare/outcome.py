@@ -11,8 +11,8 @@ import pandas as pd
 from imbal_book.compare.curve import Curve
 from imbal_book.compare.decide import Decision
 from imbal_book.compare.measured import Measured
-from imbal_book.compare.parts import Parts
 from imbal_book.compare.pipeline import Pipeline
+from imbal_book.heads.parts import Parts
 
 __all__ = ["Comparison"]
 

@@ -17,13 +17,14 @@ from scipy.special import softmax
 from torch import Tensor
 
 from imbal_book.compare.features import read_features
+from imbal_book.heads.side_by_side import unit_rows
 from imbal_core._checks.files import write_atomically
 from imbal_core.data.image_folders import visible_files
 from imbal_core.models.build import build_model
 from imbal_core.models.networks import Network
 from imbal_core.training.prediction import predict
 
-__all__ = ["Pipeline", "PipelineError", "load_pipeline", "predict_folder", "unit_rows"]
+__all__ = ["Pipeline", "PipelineError", "load_pipeline", "predict_folder"]
 
 TENSORS, DESCRIPTION, FORMAT = "model.safetensors", "pipeline.json", 1
 #: Training images that "unlike the training images" is measured against.
@@ -32,12 +33,6 @@ REFERENCES = 2000
 
 class PipelineError(ValueError):
     """A saved model cannot be read; the message says which file and what to do."""
-
-
-def unit_rows(features: np.ndarray) -> np.ndarray:
-    """Return features scaled to length 1, float32 (N, D)."""
-    wide = features.astype(np.float32)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
 @dataclass

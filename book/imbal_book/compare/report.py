@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 
 from imbal_book.compare.decide import rare_classes
-from imbal_book.compare.heads import LENGTHS, RATES
 from imbal_book.compare.outcome import Comparison
-from imbal_book.compare.remedies import PLAIN
+from imbal_book.heads.linear import LENGTHS, RATES
+from imbal_book.heads.remedies import PLAIN
 from imbal_core._checks.files import write_atomically
 from imbal_core.metrics import expected_calibration_error
 

@@ -11,10 +11,10 @@ from imbal_book.compare import compare, load_pipeline
 from imbal_book.compare.decide import decide
 from imbal_book.compare.look import CompareError
 from imbal_book.compare.measured import measure_remedies
-from imbal_book.compare.parts import draw_parts
 from imbal_book.compare.pipeline import PipelineError, predict_folder
-from imbal_book.compare.remedies import PLAIN
-from imbal_book.compare.scores import metric_of
+from imbal_book.heads.parts import draw_parts
+from imbal_book.heads.remedies import PLAIN
+from imbal_book.heads.scores import metric_of
 
 
 def test_the_report_asks_for_nothing_else_and_says_what_the_decision_says(compared):

@@ -4,9 +4,9 @@ import torch
 
 from imbal_book.compare.curve import Curve, learning_curves
 from imbal_book.compare.decide import Decision, with_more_images
-from imbal_book.compare.parts import draw_parts
-from imbal_book.compare.remedies import PLAIN, REMEDIES
-from imbal_book.compare.scores import Change
+from imbal_book.heads.parts import draw_parts
+from imbal_book.heads.remedies import PLAIN, REMEDIES
+from imbal_book.heads.scores import Change
 
 
 def test_the_recall_of_a_class_of_many_kinds_grows_with_its_images():

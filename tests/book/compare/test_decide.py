@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from imbal_book.compare.decide import decide
-from imbal_book.compare.remedies import PLAIN, REMEDIES
-from imbal_book.compare.scores import Change
+from imbal_book.heads.remedies import PLAIN, REMEDIES
+from imbal_book.heads.scores import Change
 
 COUNTS = np.array([500, 250, 30, 20])
 RECALLS = {

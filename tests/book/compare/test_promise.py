@@ -8,8 +8,8 @@ import pytest
 
 from imbal_book.compare import compare
 from imbal_book.compare.features import load_backbone, read_features
-from imbal_book.compare.pipeline import unit_rows
-from imbal_book.compare.remedies import PLAIN
+from imbal_book.heads.remedies import PLAIN
+from imbal_book.heads.side_by_side import unit_rows
 
 COUNTS = (150, 75, 40, 24, 15, 10)
 SCENES = Path(os.environ.get("IMBAL_DATA", "/nowhere")) / "scenes6"

@@ -11,10 +11,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from imbal_book.compare.heads import Heads
-from imbal_book.compare.parts import Parts
-from imbal_book.compare.remedies import Remedy
-from imbal_book.compare.scores import Metric, confusions
+from imbal_book.heads.linear import Heads
+from imbal_book.heads.parts import Parts
+from imbal_book.heads.remedies import Remedy
+from imbal_book.heads.scores import Metric, confusions
 
 __all__ = ["BASELINES", "fit_baseline"]
 

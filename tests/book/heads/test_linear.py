@@ -3,10 +3,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from imbal_book.compare import heads
-from imbal_book.compare.heads import Rows, train_heads
-from imbal_book.compare.measured import Projection
-from imbal_book.compare.remedies import OBJECTIVES, after_training
+from imbal_book.heads import linear
+from imbal_book.heads.linear import Rows, train_heads
+from imbal_book.heads.remedies import OBJECTIVES, after_training
+from imbal_book.heads.side_by_side import Projection
 from imbal_core.post_hoc import tau_normalized_logits
 
 RATES = torch.tensor([[1.0, 5.0], [1.0, 5.0], [1.0, 5.0]])
@@ -41,7 +41,7 @@ def test_many_splits_are_trained_in_chunks_with_the_same_heads(monkeypatch):
     features, labels = problem()
     options = {"num_classes": 3, "lengths": (5,)}
     together = train_heads(OBJECTIVES["class weights"], features, labels, Rows.of(parts()), RATES, **options)
-    monkeypatch.setattr(heads, "_MOST_FLOATS", 1)
+    monkeypatch.setattr(linear, "_MOST_FLOATS", 1)
     one_by_one = train_heads(
         OBJECTIVES["class weights"], features, labels, Rows.of(parts()), RATES, **options
     )
@@ -79,11 +79,11 @@ def test_a_long_training_reaches_what_a_plain_optimiser_reaches():
 
 
 def test_a_head_starts_as_a_linear_layer_does():
-    weight, bias = heads._first_weights(400, 50, seed=3)
+    weight, bias = linear._first_weights(400, 50, seed=3)
     drawn = torch.nn.Linear(400, 50)
     assert weight.abs().max() <= 1 / 20 and bias.abs().max() <= 1 / 20
     assert float(weight.std()) == pytest.approx(float(drawn.weight.detach().std()), rel=0.02)
-    assert not torch.equal(weight, heads._first_weights(400, 50, seed=4)[0])
+    assert not torch.equal(weight, linear._first_weights(400, 50, seed=4)[0])
 
 
 @pytest.mark.parametrize("name", ["ldam", "final bn"])
@@ -110,7 +110,7 @@ def test_a_folded_head_predicts_as_the_form_that_was_trained(name):
 
 def test_adjusting_a_head_is_adjusting_its_logits():
     features, _ = problem()
-    head = heads.Heads(torch.randn(8, 3), torch.randn(3))
+    head = linear.Heads(torch.randn(8, 3), torch.randn(3))
     counts, shares = torch.tensor([90, 9, 1]), np.full(3, 1 / 3)
     adjusted = after_training("adjust", head, counts, shares)
     from imbal_core import adjust_logits
@@ -127,7 +127,7 @@ def test_a_head_on_projected_features_unfolds_to_one_on_the_features():
     features, _ = problem(width=20)
     units = F.normalize(features, dim=1)
     projection = Projection.of(units)
-    head = heads.Heads(torch.randn(20, 3), torch.randn(3))
+    head = linear.Heads(torch.randn(20, 3), torch.randn(3))
     unfolded = projection.unfold(head)
     torch.testing.assert_close(
         units @ unfolded.weight + unfolded.bias,

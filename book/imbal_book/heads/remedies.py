@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imbal_book.compare.heads import LENGTHS, RATES, Heads, Objective, Rows, train_heads
-from imbal_book.compare.parts import Parts
-from imbal_book.compare.scores import Metric, confusions
+from imbal_book.heads.linear import LENGTHS, RATES, Heads, Objective, Rows, train_heads
+from imbal_book.heads.parts import Parts
+from imbal_book.heads.scores import Metric, confusions
 from imbal_core.centers import CategoryCenters
 from imbal_core.losses import functional
 from imbal_core.losses.class_weights import effective_number_weights, inverse_frequency_weights, ldam_margins

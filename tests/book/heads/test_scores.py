@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 
-from imbal_book.compare.scores import (
+from imbal_book.heads.scores import (
     METRICS,
     compare_with_plain,
     confusions,

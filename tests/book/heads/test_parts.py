@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imbal_book.compare.parts import draw_parts
+from imbal_book.heads.parts import draw_parts
 
 
 def labels_of(*counts):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from imbal_book.compare.baselines import STRENGTHS, fit_baseline
-from imbal_book.compare.parts import draw_parts
-from imbal_book.compare.scores import confusions, metric_of
+from imbal_book.heads.baselines import STRENGTHS, fit_baseline
+from imbal_book.heads.parts import draw_parts
+from imbal_book.heads.scores import confusions, metric_of
 
 
 def problem(counts):

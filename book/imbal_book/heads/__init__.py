@@ -1,0 +1,1 @@
+"""Linear heads on fixed features: every remedy trained with one protocol, and what its scores say."""

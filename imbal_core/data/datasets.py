@@ -126,7 +126,7 @@ def load_dataset(
         One of `list_datasets`, or ``"folder:PATH"`` for a folder with one sub-folder of images per class, or
         with ``train/`` and ``test/`` that each hold such sub-folders; transparent parts of its images are laid on
         white. A PlantVillage plant has two classes, healthy and diseased; ``"plantvillage-apple:Apple_scab"`` is
-        healthy against one disease.
+        healthy against one disease, ``"plantvillage-tomato:by-disease"`` has a class for each.
     split : {"train", "test"}
         Which side. A folder without ``test/`` has only ``"train"``, and so has a PlantVillage plant.
     root : path, optional

@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "BY_DISEASE",
     "CLASS_NAMES",
     "DISEASES",
     "PLANTVILLAGE_IMAGE_SIZE",
     "PLANTVILLAGE_NAMES",
     "PLANT_FOLDERS",
     "TEST_PER_CLASS",
+    "TEST_PER_DISEASE",
     "describe",
     "is_plantvillage",
     "known_groups",
@@ -51,6 +53,8 @@ CLASS_NAMES = ("healthy", "diseased")
 PLANTVILLAGE_IMAGE_SIZE = 128
 # 150 healthy and 150 diseased test images: the balanced test set of Kocaman et al. 2020, its size recalled.
 TEST_PER_CLASS = 150
+# Of each disease and of healthy leaves, where every disease is a class: some have no more than three dozen images.
+TEST_PER_DISEASE = 10
 #: The first part of the names of a plant's class folders.
 PLANT_FOLDERS = {"apple": "Apple", "pepper": "Pepper,_bell", "tomato": "Tomato"}
 DISEASES = {
@@ -68,6 +72,8 @@ DISEASES = {
         "Tomato_mosaic_virus",
     ),
 }
+#: What stands in the place of a disease where every disease is a class of its own.
+BY_DISEASE = "by-disease"
 PLANTVILLAGE_NAMES = tuple(f"plantvillage-{plant}" for plant in PLANT_FOLDERS)
 
 _UNKNOWN = "unknown:"
@@ -87,8 +93,9 @@ def is_plantvillage(name: str) -> bool:
 
 def prepared_name(name: str, size: int) -> str:
     """Return the file name of the decoded pool; raise DatasetError for a mistyped disease."""
-    plant, disease = _parsed(name)
-    parts = ["prepared", plant, *([] if disease is None else [disease]), str(size)]
+    plant, _ = _parsed(name)
+    _, _, part = name.partition(":")
+    parts = ["prepared", plant, *([part] if part else []), str(size)]
     return re.sub(r"[^\w-]+", "_", "-".join(parts)) + ".npz"
 
 
@@ -96,6 +103,8 @@ def _parsed(name: str) -> tuple[str, str | None]:
     """Return the plant and the named disease, None for all of them."""
     base, colon, disease = name.partition(":")
     plant = base.removeprefix("plantvillage-")
+    if disease == BY_DISEASE:
+        return plant, None
     if colon and disease not in DISEASES[plant]:
         raise unknown_name(f"disease of {base}", disease, DISEASES[plant], DatasetError)
     return plant, disease if colon else None
@@ -104,16 +113,20 @@ def _parsed(name: str) -> tuple[str, str | None]:
 def load_plantvillage(name: str, path: Path, size: int, root: Path) -> Arrays:
     """Return the pool of one of `PLANTVILLAGE_NAMES`; ``:`` and one of `DISEASES` leave the others out.
 
-    It is kept decoded at `path`, and decoded anew when a file below ``color/`` or ``leaves.csv`` changed. DatasetError
-    if images are missing or damaged.
+    With ``:by-disease`` the classes are healthy and every disease for itself, in the order of `DISEASES`. The pool is
+    kept decoded at `path`, and decoded anew when a file below ``color/`` or ``leaves.csv`` changed. DatasetError if
+    images are missing or damaged.
     """
     leaves = root / "plantvillage" / "leaves.csv"
     files = [file for folder in _class_folders(name, root).values() for file in visible_files(folder)]
 
     def decoded() -> Arrays:
         pool = survey(name, root).query("kept")
-        images, labels = decode_all(pool.file.tolist(), size), pool.label.to_numpy()
-        arrays = Arrays(images, labels, CLASS_NAMES, pool.group.to_numpy(str))
+        images, labels, names = decode_all(pool.file.tolist(), size), pool.label.to_numpy(), CLASS_NAMES
+        if name.endswith(f":{BY_DISEASE}"):
+            names = ("healthy", *DISEASES[_parsed(name)[0]])
+            labels = pool.kind.map(names.index).to_numpy(np.int64)
+        arrays = Arrays(images, labels, names, pool.group.to_numpy(str))
         return checked(root / "plantvillage" / "color", arrays, "add images of it")
 
     return prepared_once(path, name, decoded, files=[*files, *([leaves] if leaves.exists() else [])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ from imbal_core.data.archives import safe_extract
 from imbal_core.data.downloads import open_or_download
 from imbal_core.data.image_folders import FOLDER_IMAGE_SIZE, FOLDER_PREFIX
 from imbal_core.data.photographs import PHOTOGRAPHS, SIDE, read_photographs
-from imbal_core.data.plantvillage import PLANTVILLAGE_IMAGE_SIZE, PLANTVILLAGE_NAMES, TEST_PER_CLASS
+from imbal_core.data.plantvillage import (
+    BY_DISEASE,
+    PLANTVILLAGE_IMAGE_SIZE,
+    PLANTVILLAGE_NAMES,
+    TEST_PER_CLASS,
+    TEST_PER_DISEASE,
+)
 from imbal_core.data.prepared import Arrays, DatasetError
 
 __all__ = ["SOURCES", "Source", "read_source", "source_of"]
@@ -70,6 +77,9 @@ def source_of(name: str) -> Source:
     """Return what is known of a data set, of which a part may be named after a colon; of an unknown one, nothing."""
     if name.startswith(FOLDER_PREFIX):
         return _FOLDER
+    plant, _, part = name.partition(":")
+    if part == BY_DISEASE and plant in PLANTVILLAGE_NAMES:
+        return dataclasses.replace(SOURCES[plant], test_per_class=TEST_PER_DISEASE)
     return SOURCES.get(name.partition(":")[0], Source(0))
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from imbal_book.compare.curve import Curve
 from imbal_book.heads.remedies import PLAIN, Remedy
-from imbal_book.heads.scores import Change
+from imbal_book.heads.scores import Change, rare_classes
 
-__all__ = ["Decision", "decide", "rare_classes", "with_more_images"]
+__all__ = ["Decision", "decide", "with_more_images"]
 
 LEVEL = 0.05
 #: Points of recall from which a price is spoken of, and by which a cheaper alternative must be cheaper.
@@ -34,11 +34,6 @@ class Decision:
 
     remedy: str
     sentence: str
-
-
-def rare_classes(counts: np.ndarray) -> np.ndarray:
-    """Return which classes have fewer than half as many images as the average class, bool (K,)."""
-    return counts < counts.mean() / 2
 
 
 def decide(

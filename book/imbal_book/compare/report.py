@@ -13,10 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 
-from imbal_book.compare.decide import rare_classes
 from imbal_book.compare.outcome import Comparison
 from imbal_book.heads.linear import LENGTHS, RATES
 from imbal_book.heads.remedies import PLAIN
+from imbal_book.heads.scores import rare_classes
 from imbal_core._checks.files import write_atomically
 from imbal_core.metrics import expected_calibration_error
 

@@ -24,7 +24,7 @@ SPREADS = 4
 _DECIDED = ("train_counts", "valid_counts", "test_counts", "shared_groups")
 # What validation images chose: judged by the readouts that it leads to, for two machines may choose far apart and
 # be right both.
-_CHOSEN = ("tau", "thresholds", "temperature")
+_CHOSEN = ("tau", "thresholds", "temperature", "chosen")
 # Numbers of units, which another training draws anew.
 _NAMES_OF_UNITS = ("identities",)
 

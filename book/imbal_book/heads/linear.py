@@ -9,22 +9,33 @@ inverse-frequency weights here, so these are one row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["LENGTHS", "RATES", "Heads", "Objective", "Rows", "train_heads"]
+__all__ = ["LENGTHS", "RATES", "Heads", "Objective", "Rows", "Setting", "train_heads"]
 
 #: Learning rates of Adam, and steps after which a head is kept: each objective chooses among all pairs.
 RATES = (1.0, 6.0, 36.0)
 LENGTHS = (6, 20, 60)
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
+#: Share of the steps after which what is minimised late begins: 160 of 200 epochs in the literature.
+_LATE = 0.8
 #: Floats of logits and features held at once: 200 MB, whatever the number of splits.
 _MOST_FLOATS = 5e7
+
+
+class Setting(NamedTuple):
+    """A learning rate, an L2 penalty's weight, and the largest length of a class's weights."""
+
+    rate: float
+    decay: float = 0.0
+    radius: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -40,11 +51,21 @@ class Objective:
     form : {"linear", "cosine", "normalised"}
         Logits w . z + b; cosines of w and z, without bias; linear ones normalised over the batch with a learned scale
         and shift of each class (a final batch norm).
+    settings : tuple of Setting
+        What the head chooses from, beside the length of training; as many for every objective.
+    late : Objective, optional
+        What is minimised instead in the last fifth of the steps (deferred re-weighting).
+    second : callable, optional
+        As `loss`: every step is followed by one down its gradient, with the step size of the first and without
+        momentum (complement objective training).
     """
 
     loss: Callable[..., Tensor]
     per_class: Callable[[Tensor], Tensor] | None = None
     form: str = "linear"
+    settings: tuple[Setting, ...] = tuple(map(Setting, RATES))
+    late: Objective | None = None
+    second: Callable[..., Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,7 @@ def train_heads(
     *,
     num_classes: int,
     lengths: Sequence[int] = LENGTHS,
+    limits: Tensor | None = None,
     seed: int = 0,
 ) -> Heads:
     """Return the heads of T splits and G learning rates, kept after each number of steps.
@@ -107,6 +129,8 @@ def train_heads(
         K.
     lengths : sequence of int
         L rising numbers of steps.
+    limits : Tensor of shape (T, G, 2), optional
+        Decay and radius of each head, see `Setting`; by default none.
     seed : int
         Of the first weights: those of `torch.nn.Linear`, equal for all splits and rates.
 
@@ -119,8 +143,11 @@ def train_heads(
     size = rows.index.shape[1] * (features.shape[1] + 8 * rates.shape[1] * num_classes)
     step = max(1, int(_MOST_FLOATS // size))
     start = _first_weights(features.shape[1], num_classes, seed)
+    if limits is None:
+        limits = torch.tensor(Setting(0.0)[1:]).expand(*rates.shape, 2)
+    given = torch.cat([rates.unsqueeze(2), limits], 2)
     parts = [
-        _train(objective, features, labels, rows[i : i + step], rates[i : i + step], start, lengths)
+        _train(objective, features, labels, rows[i : i + step], given[i : i + step], start, lengths)
         for i in range(0, len(rates), step)
     ]
     return Heads(torch.cat([part.weight for part in parts], 1), torch.cat([part.bias for part in parts], 1))
@@ -139,34 +166,69 @@ def _train(
     features: Tensor,
     labels: Tensor,
     rows: Rows,
-    rates: Tensor,
+    settings: Tensor,
     start: tuple[Tensor, Tensor],
     lengths: Sequence[int],
 ) -> Heads:
-    (splits, grid), classes = rates.shape, start[1].shape[0]
+    (splits, grid), classes = settings.shape[:2], start[1].shape[0]
     inputs = features[rows.index]
     if objective.form == "cosine":
         inputs = F.normalize(inputs, dim=2)
     targets, real = labels[rows.index], rows.real
     counts = F.one_hot(targets, classes).mul(real[:, :, None]).sum(1).clamp(min=1)
-    loss = _loss_of_each(objective, targets, counts, real, grid)
-    weight = start[0].expand(splits, grid, -1, -1).clone().requires_grad_()
-    bias = start[1].expand(splits, grid, -1).clone().requires_grad_()
-    parameters = [weight, bias]
-    if objective.form == "normalised":
-        parameters += [torch.ones(splits, grid, classes), torch.zeros(splits, grid, classes)]
-        parameters = [parameter.requires_grad_() for parameter in parameters]
-    moments, square = [torch.zeros_like(p) for p in parameters], torch.zeros(splits, grid)
+
+    def losses(length: int) -> Iterator[list[Callable[[Tensor], Tensor]]]:
+        """Yield what each step of a training of this length goes down, one after the other."""
+        whole = _loss_of_each(objective, targets, counts, real, grid)
+        late = whole if objective.late is None else _loss_of_each(objective.late, targets, counts, real, grid)
+        second = [] if objective.second is None else [Objective(objective.second)]
+        rest = [_loss_of_each(other, targets, counts, real, grid) for other in second]
+        for step in range(length):
+            yield [whole if step < _LATE * length else late, *rest]
+
     kept = []
-    for step in range(1, max(lengths) + 1):
-        logits, _ = _logits(objective.form, parameters, inputs, real)
-        gradients = torch.autograd.grad(loss(logits).sum(), parameters, materialize_grads=True)
-        with torch.no_grad():
-            _step(parameters, gradients, moments, square, rates, step)
-            if step in lengths:
-                head = _logits(objective.form, parameters, inputs, real)[1]
+    # what begins late depends on when the training ends, so each length is one training
+    for ends in [lengths] if objective.late is None else [(length,) for length in lengths]:
+        parameters = [start[0].expand(splits, grid, -1, -1), start[1].expand(splits, grid, -1)]
+        if objective.form == "normalised":
+            parameters += [torch.ones(splits, grid, classes), torch.zeros(splits, grid, classes)]
+        parameters = [parameter.clone().requires_grad_() for parameter in parameters]
+        for step in _descend(objective.form, parameters, inputs, real, losses(max(ends)), settings):
+            if step in ends:
+                with torch.no_grad():
+                    head = _logits(objective.form, parameters, inputs, real)[1]
                 kept.append([part.detach().clone() for part in head])
     return Heads(torch.stack([w for w, _ in kept]), torch.stack([b for _, b in kept]))
+
+
+def _descend(
+    form: str,
+    parameters: Sequence[Tensor],
+    inputs: Tensor,
+    real: Tensor,
+    losses: Iterator[list[Callable[[Tensor], Tensor]]],
+    settings: Tensor,
+) -> Iterator[int]:
+    """Change the parameters step by step, down the losses (T,) of each step, and yield the number of steps."""
+    rates, decays, radii = settings.unbind(2)
+    moments, square = [torch.zeros_like(p) for p in parameters], torch.zeros_like(rates)
+    for step, (first, *others) in enumerate(losses, 1):
+
+        def gradients(loss: Callable[[Tensor], Tensor]) -> Sequence[Tensor]:
+            logits = _logits(form, parameters, inputs, real)[0]
+            return torch.autograd.grad(loss(logits).sum(), parameters, materialize_grads=True)
+
+        found = list(gradients(first))
+        with torch.no_grad():
+            found[0] = found[0] + decays[:, :, None, None] * parameters[0]
+            scale = _step(parameters, found, moments, square, rates, step)
+        for other in others:
+            for parameter, gradient in zip(parameters, gradients(other), strict=True):
+                parameter.data.sub_(gradient * _spread(scale, parameter))
+        if torch.isfinite(radii).any():
+            lengths = parameters[0].data.norm(dim=2, keepdim=True)
+            parameters[0].data.mul_((radii[:, :, None, None] / lengths.clamp(min=1e-12)).clamp(max=1))
+        yield step
 
 
 def _logits(
@@ -218,11 +280,18 @@ def _step(
     square: Tensor,
     rates: Tensor,
     step: int,
-) -> None:
-    """Take one step of Adam with one second moment for a whole head and a learning rate of its own."""
+) -> Tensor:
+    """Take one step of Adam with one second moment for a whole head and a rate of its own; return its size (T, G)."""
     squares = [g.square().sum(tuple(range(2, g.ndim))) for g in gradients]
     square.lerp_(torch.stack(squares).sum(0), 1 - _BETAS[1])
-    scale = rates / (1 - _BETAS[0] ** step) / (square / (1 - _BETAS[1] ** step)).sqrt().add(_EPSILON)
+    length = (square / (1 - _BETAS[1] ** step)).sqrt().add(_EPSILON)
+    scale = rates / (1 - _BETAS[0] ** step) / length
     for parameter, gradient, moment in zip(parameters, gradients, moments, strict=True):
         moment.lerp_(gradient, 1 - _BETAS[0])
-        parameter.sub_(moment * scale.view(*scale.shape, *[1] * (parameter.ndim - 2)))
+        parameter.sub_(moment * _spread(scale, parameter))
+    return rates / length
+
+
+def _spread(values: Tensor, parameter: Tensor) -> Tensor:
+    """Return a value of each head, (T, G), in the shape that multiplies a parameter."""
+    return values.view(*values.shape, *[1] * (parameter.ndim - 2))

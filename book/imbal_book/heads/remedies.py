@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imbal_book.heads.linear import LENGTHS, RATES, Heads, Objective, Rows, train_heads
+from imbal_book.heads.linear import LENGTHS, Heads, Objective, Rows, Setting, train_heads
 from imbal_book.heads.parts import Parts
 from imbal_book.heads.scores import Metric, confusions
 from imbal_core.centers import CategoryCenters
 from imbal_core.losses import functional
 from imbal_core.losses.class_weights import effective_number_weights, inverse_frequency_weights, ldam_margins
-from imbal_core.losses.complement import complement_cross_entropy
+from imbal_core.losses.complement import complement_cross_entropy, complement_objective
 
 __all__ = [
+    "FURTHER",
     "OBJECTIVES",
     "PLAIN",
     "REMEDIES",
@@ -88,7 +89,17 @@ def _weighted(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return functional.cross_entropy(logits, targets, class_weights=weights, reduction="none")
 
 
+def _late_ldam(logits: Tensor, targets: Tensor, per_class: Tensor) -> Tensor:
+    return functional.ldam(logits, targets, per_class[:, 0], class_weights=per_class[:, 1], reduction="none")
+
+
+def _margins_and_weights(counts: Tensor) -> Tensor:
+    return torch.stack([ldam_margins(counts), effective_number_weights(counts)], 1)
+
+
 _EACH: dict[str, Any] = {"reduction": "none"}
+#: The learning rate where something else is tuned, and the penalty where the length of the weights is.
+_RATE, _DECAY = 6.0, 1e-4
 OBJECTIVES = {
     "cross entropy": Objective(partial(functional.cross_entropy, **_EACH)),
     "class weights": Objective(_weighted, inverse_frequency_weights),
@@ -99,6 +110,25 @@ OBJECTIVES = {
     "cosine": Objective(lambda z, y: functional.cross_entropy(30 * z, y, **_EACH), form="cosine"),
     "balanced softmax": Objective(partial(functional.balanced_softmax, **_EACH), lambda counts: counts),
     "final bn": Objective(partial(functional.cross_entropy, **_EACH), form="normalised"),
+    "cce released": Objective(partial(complement_cross_entropy, form="released", **_EACH)),
+    "cot": Objective(
+        partial(functional.cross_entropy, **_EACH), second=partial(complement_objective, **_EACH)
+    ),
+    "ldam-drw": Objective(
+        partial(functional.ldam, **_EACH),
+        ldam_margins,
+        "cosine",
+        late=Objective(_late_ldam, _margins_and_weights, "cosine"),
+    ),
+    "weight decay": Objective(
+        partial(functional.cross_entropy, **_EACH),
+        settings=tuple(Setting(_RATE, decay) for decay in (1e-5, 1e-4, 1e-3)),
+    ),
+    "weight balancing": Objective(
+        _weighted,
+        effective_number_weights,
+        settings=tuple(Setting(_RATE, _DECAY, radius) for radius in (3.0, 10.0, 30.0)),
+    ),
 }
 
 REMEDIES: Mapping[str, Remedy] = {
@@ -147,6 +177,44 @@ REMEDIES: Mapping[str, Remedy] = {
         "category centers", "Give an image the class whose mean of unit-length features is nearest"
     ),
 }
+#: What the chapter of all remedies adds: other forms of the same losses, and remedies that are stacked.
+FURTHER: Mapping[str, Remedy] = {
+    "cce-released": Remedy(
+        "complement cross entropy, as released", "Use the released complement cross entropy", "cce released"
+    ),
+    "cot": Remedy(
+        "complement objective training",
+        "After every step take one that levels the wrong classes (complement objective training)",
+        "cot",
+    ),
+    "ldam-drw": Remedy(
+        "LDAM, deferred weights", "Use the LDAM loss, with class weights in the last fifth", "ldam-drw"
+    ),
+    "weight-decay": Remedy("tuned weight decay", "Tune the weight decay of the classifier", "weight decay"),
+    "weight-balancing": Remedy(
+        "weight balancing",
+        "Weight the classes in the loss, and tune the largest length of a class's weights",
+        "weight balancing",
+    ),
+    "weights-adjust": Remedy(
+        "class weights, logit adjustment",
+        "Weight each class in the loss, and subtract the logarithm of the class shares after training",
+        "class weights",
+        "adjust",
+    ),
+    "cce-adjust": Remedy(
+        "complement cross entropy, logit adjustment",
+        "Use complement cross entropy, and subtract the logarithm of the class shares after training",
+        "cce",
+        "adjust",
+    ),
+    "focal-adjust": Remedy(
+        "focal loss, logit adjustment",
+        "Use the focal loss, and subtract the logarithm of the class shares after training",
+        "focal",
+        "adjust",
+    ),
+}
 
 
 def fit_remedy(
@@ -177,19 +245,24 @@ def fit_remedy(
     seed : int
     """
     objective, classes = OBJECTIVES[remedy.objective], len(shares)
-    train = partial(train_heads, objective, features, labels, num_classes=classes, seed=seed)
+    settings = torch.tensor(objective.settings)
+
+    def train(rows: list[np.ndarray], given: Tensor) -> Heads:
+        rates, limits = given[..., 0], given[..., 1:]
+        options = {"num_classes": classes, "limits": limits, "seed": seed}
+        return train_heads(objective, features, labels, Rows.of(rows), rates, **options)
+
     fits = [fit for row in parts.fit for fit in row]
     if remedy.objective not in trained:
-        trained[remedy.objective] = train(Rows.of(fits), torch.tensor(RATES).expand(len(fits), -1))
+        trained[remedy.objective] = train(fits, settings.expand(len(fits), -1, -1))
     counts = torch.stack([torch.bincount(labels[fit], minlength=classes) for fit in fits])
     inner = after_training(remedy.after, trained[remedy.objective], counts[:, None], shares)
     score, logits = _inner_scores(inner, features, labels, parts, metric)
     chosen = [
-        divmod(int(row.argmax()), len(RATES))
+        divmod(int(row.argmax()), len(settings))
         for row in score.transpose(1, 0, 2).reshape(len(parts.train), -1)
     ]
-    rates = torch.tensor([[RATES[g]] for _, g in chosen])
-    outer = train(Rows.of(parts.train), rates)
+    outer = train(parts.train, torch.stack([settings[g : g + 1] for _, g in chosen]))
     picked = Heads(
         torch.stack([outer.weight[length, s, 0] for s, (length, _) in enumerate(chosen)]),
         torch.stack([outer.bias[length, s, 0] for s, (length, _) in enumerate(chosen)]),
@@ -199,7 +272,7 @@ def fit_remedy(
     held = torch.cat([labels[rows] for rows in parts.validation[-1]])
     return Fitted(
         after_training(remedy.after, picked, counts, shares),
-        [(RATES[g], LENGTHS[step]) for step, g in chosen],
+        [(objective.settings[g].rate, LENGTHS[step]) for step, g in chosen],
         score.max(axis=(0, 2)),
         score.mean(1).T,
         (torch.cat([z[length, rate] for z in logits]), held),

@@ -22,6 +22,7 @@ __all__ = [
     "corrected_interval",
     "holm",
     "metric_of",
+    "rare_classes",
     "tie_groups",
 ]
 
@@ -90,6 +91,11 @@ def metric_of(
 
 def _rates(confusion: np.ndarray) -> np.ndarray:
     return confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+
+
+def rare_classes(counts: np.ndarray) -> np.ndarray:
+    """Return which classes have fewer than half as many images as the average class, bool (K,)."""
+    return counts < counts.mean() / 2
 
 
 def confusions(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:

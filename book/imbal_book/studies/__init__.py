@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["PROFILES", "STUDIES", "Study", "build_grid", "get_study"]
 
 #: Every study: a module of this package.
-STUDIES = ("category_centers", "cnn_fragility", "complement_cross_entropy", "final_batch_norm")
+STUDIES = (
+    "category_centers",
+    "cnn_fragility",
+    "complement_cross_entropy",
+    "final_batch_norm",
+    "remedies",
+)
 #: The scales of a study, the smallest first.
 PROFILES = ("smoke", "laptop", "paper")
 

@@ -220,6 +220,8 @@ def test_measurements_read_from_a_file_compare_equal():
 def committed(study):
     """Return the committed records of the arm of a study that has most seeds."""
     records = RecordStore(RESULTS).read(study, "laptop")
+    if not records:
+        pytest.skip(f"{study} has no records of profile laptop yet")
     return max((alike(record, records) for record in records), key=len)
 
 
@@ -237,7 +239,7 @@ def test_two_seeds_of_a_committed_arm_lead_to_alike_outcomes_of_every_kind(study
     measured = {name.split(".")[0] for name in first} - {"history", "readouts"}
     assert measured >= set(records[0].measurements) - {
         "history", "readouts", "train_counts", "valid_counts", "test_counts", "shared_groups", "tau", "thresholds",
-        "temperature",
+        "temperature", "chosen",
     }  # fmt: skip
     agrees, detail = same_outcomes(records[0], again, records)
     assert agrees and "allowed" in detail, detail

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from imbal_book.heads import linear
-from imbal_book.heads.linear import Rows, train_heads
+from imbal_book.heads.linear import Objective, Rows, Setting, train_heads
 from imbal_book.heads.remedies import OBJECTIVES, after_training
 from imbal_book.heads.side_by_side import Projection
 from imbal_core.post_hoc import tau_normalized_logits
@@ -136,3 +136,67 @@ def test_a_head_on_projected_features_unfolds_to_one_on_the_features():
         atol=1e-3,
     )
     assert float(projection(units).square().sum(1).mean()) == pytest.approx(1.0, rel=1e-3)
+
+
+def slow_head(objective, setting, features, labels, classes, length):
+    """Return the weight and bias after a training of one linear head, written out in float64."""
+    x, y = features.double(), labels
+    parameters = [p.double().clone().requires_grad_() for p in linear._first_weights(x.shape[1], classes, 0)]
+    moments, square = [torch.zeros_like(p) for p in parameters], 0.0
+    counts = torch.bincount(y, minlength=classes)
+
+    def gradients(loss, per_class):
+        logits = x @ parameters[0] + parameters[1]
+        extra = [] if per_class is None else [per_class(counts).double()]
+        return torch.autograd.grad(loss(logits, y, *extra).mean(), parameters)
+
+    for step in range(1, length + 1):
+        now = objective.late if objective.late and step - 1 >= 0.8 * length else objective
+        found = list(gradients(now.loss, now.per_class))
+        with torch.no_grad():
+            found[0] = found[0] + setting.decay * parameters[0]
+            square = 0.999 * square + 0.001 * sum(float(g.square().sum()) for g in found)
+            size = setting.rate / ((square / (1 - 0.999**step)) ** 0.5 + 1e-8)
+            for k, gradient in enumerate(found):
+                moments[k] = 0.9 * moments[k] + 0.1 * gradient
+                parameters[k] -= size / (1 - 0.9**step) * moments[k]
+        if objective.second:
+            found = gradients(objective.second, None)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, found, strict=True):
+                    parameter -= size * gradient
+        with torch.no_grad():
+            for c in range(classes):
+                norm = float(parameters[0][:, c].norm())
+                parameters[0][:, c] *= min(1.0, setting.radius / norm)
+    return parameters[0].detach(), parameters[1].detach()
+
+
+SWITCHED = Objective(OBJECTIVES["cross entropy"].loss, late=OBJECTIVES["class weights"])
+
+
+@pytest.mark.parametrize(
+    ("objective", "setting"),
+    [
+        (OBJECTIVES["cross entropy"], Setting(2.0)),
+        (OBJECTIVES["cot"], Setting(2.0)),
+        (SWITCHED, Setting(2.0)),
+        (OBJECTIVES["weight decay"], Setting(2.0, 0.1)),
+        (OBJECTIVES["weight balancing"], Setting(2.0, 0.01, 1.5)),
+    ],
+    ids=["plain", "second update", "late", "decay", "radius"],
+)
+def test_a_head_is_that_of_a_slow_loop_after_every_length(objective, setting):
+    features, labels = problem()
+    found = train_heads(
+        objective, features, labels, Rows.of([range(60)]), torch.tensor([[setting.rate]]), num_classes=3,
+        lengths=(4, 10), limits=torch.tensor([[setting[1:]]]),
+    )  # fmt: skip
+    for i, length in enumerate((4, 10)):
+        weight, bias = slow_head(objective, setting, features, labels, 3, length)
+        torch.testing.assert_close(found.weight[i, 0, 0].double(), weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.bias[i, 0, 0].double(), bias, rtol=1e-3, atol=1e-4)
+
+
+def test_every_objective_chooses_from_as_many_settings():
+    assert {len(objective.settings) for objective in OBJECTIVES.values()} == {3}

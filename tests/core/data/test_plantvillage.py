@@ -49,6 +49,14 @@ def test_a_plant_is_one_pool_of_healthy_and_diseased_leaves(apples, root):
         load_dataset("plantvillage-apple", "test", root=root)
 
 
+def test_every_disease_can_be_a_class_of_its_own(apples, root):
+    data = load(root, "plantvillage-apple:by-disease")
+    assert data.class_names == ("healthy", "Apple_scab", "Black_rot", "Cedar_apple_rust")
+    assert data.labels.tolist() == [0] * 6 + [1] * 3 + [2] * 3 + [3] * 3
+    assert np.array_equal(data.images, load(root).images) and data.fingerprint != load(root).fingerprint
+    assert data.test_per_class == 10, "diseases have few images"
+
+
 def test_one_disease_can_be_named(apples, root):
     data = load(root, "plantvillage-apple:Black_rot")
     assert np.array_equal(data.images, decoded(apples[:6] + apples[9:12]))

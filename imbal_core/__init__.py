@@ -18,6 +18,7 @@ Cut the embedded digits so that the last classes are rare, train, and score each
 (10,)
 """
 
+# ruff: noqa: F401 -- the imports below tell type checkers what __getattr__ gives
 from __future__ import annotations
 
 import importlib
@@ -51,76 +52,51 @@ if TYPE_CHECKING:
     from imbal_core.training.recipe import Recipe
     from imbal_core.training.sampling import ClassBalancedSampler
 
-__all__ = [
-    "CategoryCenters",
-    "ClassBalancedSampler",
-    "ImageDataset",
-    "LogitAdjuster",
-    "Recipe",
-    "Split",
-    "TauNormalizer",
-    "TemperatureScaler",
-    "ThresholdShifter",
-    "add_final_batch_norm",
-    "adjust_logits",
-    "balanced_accuracy",
-    "build_loss",
-    "build_model",
-    "choose_tau",
-    "confusion_counts",
-    "counts_from_name",
-    "draw_split",
-    "expected_calibration_error",
-    "exponential_counts",
-    "fit",
-    "fit_temperature",
-    "list_datasets",
-    "list_losses",
-    "list_models",
-    "load_dataset",
-    "per_class_recall",
-    "predict",
-    "retrain_classifier",
-    "shifted_threshold",
-    "step_counts",
-    "tau_normalized_logits",
-]
-
-#: Module -> the public names that it defines.
+#: Public name -> the module that defines it.
 _HOMES = {
-    "centers": ("CategoryCenters",),
-    "corrections": ("LogitAdjuster", "TauNormalizer", "TemperatureScaler", "ThresholdShifter"),
-    "data.class_counts": ("counts_from_name", "exponential_counts", "step_counts"),
-    "data.datasets": ("ImageDataset", "list_datasets", "load_dataset"),
-    "data.splits": ("Split", "draw_split"),
-    "losses.functional": ("adjust_logits",),
-    "losses.modules": ("build_loss", "list_losses"),
-    "metrics": ("balanced_accuracy", "confusion_counts", "expected_calibration_error", "per_class_recall"),
-    "models.build": ("build_model", "list_models"),
-    "models.heads": ("add_final_batch_norm",),
-    "post_hoc": (
-        "choose_tau",
-        "fit_temperature",
-        "retrain_classifier",
-        "shifted_threshold",
-        "tau_normalized_logits",
-    ),
-    "training.fit": ("fit",),
-    "training.prediction": ("predict",),
-    "training.recipe": ("Recipe",),
-    "training.sampling": ("ClassBalancedSampler",),
+    "CategoryCenters": "centers",
+    "ClassBalancedSampler": "training.sampling",
+    "ImageDataset": "data.datasets",
+    "LogitAdjuster": "corrections",
+    "Recipe": "training.recipe",
+    "Split": "data.splits",
+    "TauNormalizer": "corrections",
+    "TemperatureScaler": "corrections",
+    "ThresholdShifter": "corrections",
+    "add_final_batch_norm": "models.heads",
+    "adjust_logits": "losses.functional",
+    "balanced_accuracy": "metrics",
+    "build_loss": "losses.modules",
+    "build_model": "models.build",
+    "choose_tau": "post_hoc",
+    "confusion_counts": "metrics",
+    "counts_from_name": "data.class_counts",
+    "draw_split": "data.splits",
+    "expected_calibration_error": "metrics",
+    "exponential_counts": "data.class_counts",
+    "fit": "training.fit",
+    "fit_temperature": "post_hoc",
+    "list_datasets": "data.datasets",
+    "list_losses": "losses.modules",
+    "list_models": "models.build",
+    "load_dataset": "data.datasets",
+    "per_class_recall": "metrics",
+    "predict": "training.prediction",
+    "retrain_classifier": "post_hoc",
+    "shifted_threshold": "post_hoc",
+    "step_counts": "data.class_counts",
+    "tau_normalized_logits": "post_hoc",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-            globals()[name] = found
-            return found
-    from imbal_core._checks.names import unknown_name
+    if name not in _HOMES:
+        from imbal_core._checks.names import unknown_name
 
-    raise unknown_name(f"attribute of {__name__}", name, __all__, AttributeError)
+        raise unknown_name(f"attribute of {__name__}", name, __all__, AttributeError)
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -17,8 +17,6 @@ from torch import Tensor
 from imbal_core._checks.arrays import on_host
 from imbal_core._checks.rows import chunks_with_lengths
 
-__all__ = ["CategoryCenters"]
-
 Array: TypeAlias = np.ndarray | Tensor
 
 # Rows carry about seven digits in float32: a mean shorter than this has no direction left.

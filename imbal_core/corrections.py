@@ -18,8 +18,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from imbal_core.losses.functional import adjust_logits
 from imbal_core.post_hoc import choose_tau, fit_temperature, shifted_threshold, tau_normalized_logits
 
-__all__ = ["LogitAdjuster", "TauNormalizer", "TemperatureScaler", "ThresholdShifter"]
-
 
 class _Correction(TransformerMixin, ClassifierMixin, BaseEstimator):
     """What the corrections share: labels, checks, and predictions from corrected logits."""

@@ -13,18 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbal_core._checks.arrays import checked_classes, on_host
-
-__all__ = [
-    "accuracy",
-    "balanced_accuracy",
-    "class_scores",
-    "confusion_counts",
-    "expected_calibration_error",
-    "f1_per_class",
-    "per_class_precision",
-    "per_class_recall",
-    "reliability_bins",
-]
+from imbal_core._checks.fields import whole_number
 
 
 def confusion_counts(
@@ -51,11 +40,7 @@ def confusion_counts(
            [0, 1]])
     """
     true = checked_classes("labels", labels, num_classes)
-    predicted = checked_classes("predictions", predictions, num_classes)
-    if len(true) != len(predicted):
-        raise ValueError(
-            f"labels and predictions must be equally many, got {len(true)} and {len(predicted)}."
-        )
+    predicted = checked_classes("predictions", predictions, num_classes, rows=(len(true), "labels"))
     cells = np.bincount(true * num_classes + predicted, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes)
 
@@ -180,11 +165,8 @@ def _binned(
         raise ValueError(
             "each row of probabilities must be non-negative and sum to 1: apply softmax to logits first."
         )
-    true = checked_classes("labels", labels, p.shape[1])
-    if len(true) != len(p):
-        raise ValueError(f"labels must be {len(p)}, as many as rows of probabilities, got {len(true)}.")
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}.")
+    true = checked_classes("labels", labels, p.shape[1], rows=(len(p), "probabilities"))
+    whole_number("bins", bins, 1)
     confidence = p.max(axis=1)
     place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
     weights = (None, confidence, (p.argmax(axis=1) == true).astype(np.float64))

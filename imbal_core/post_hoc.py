@@ -16,8 +16,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from torch import Tensor
 
-from imbal_core._checks.arrays import checked_classes, checked_scores, on_host
-from imbal_core.losses.class_weights import checked_number
+from imbal_core._checks.arrays import checked_classes, checked_features, checked_scores
+from imbal_core._checks.fields import checked_number, whole_number
 from imbal_core.metrics import balanced_accuracy, confusion_counts
 from imbal_core.models.build import build_model
 from imbal_core.models.networks import Network
@@ -25,14 +25,6 @@ from imbal_core.training.fit import fit
 from imbal_core.training.prediction import Inputs
 from imbal_core.training.recipe import Recipe
 from imbal_core.training.start import seeded_init
-
-__all__ = [
-    "choose_tau",
-    "fit_temperature",
-    "retrain_classifier",
-    "shifted_threshold",
-    "tau_normalized_logits",
-]
 
 Values = ArrayLike | Tensor
 #: The values of tau that are tried: 0, 0.1, ..., 2, as in the authors' repository.
@@ -73,7 +65,7 @@ def tau_normalized_logits(features: Values, weight: Values, tau: float) -> Any:
     array([[1.4, 1. ]])
     """
     logits, lengths = _unbiased_logits(features, weight)
-    logits = logits / (lengths ** checked_number("tau", tau, 0.0)).astype(logits.dtype)
+    logits = logits / (lengths ** checked_number("tau", tau, "[0, inf)")).astype(logits.dtype)
     return torch.from_numpy(logits).to(features.device) if isinstance(features, Tensor) else logits
 
 
@@ -161,10 +153,8 @@ def retrain_classifier(
     """
     if np.ndim(features) != 2:
         raise ValueError(f"features must be (N, D), got {tuple(np.shape(features))}: flatten(1) them.")
-    if epochs < 3:
-        raise ValueError(f"epochs must be at least 3, one for each rate of the recipe, got {epochs}.")
     recipe = Recipe(
-        epochs=epochs,
+        epochs=whole_number("epochs", epochs, 3),  # one for each rate
         train_seed=seed,
         learning_rate=learning_rate,
         nesterov=True,
@@ -253,10 +243,8 @@ def fit_temperature(logits: Values, labels: Values) -> float:
     >>> round(fit_temperature(logits, [0, 0, 1, 1]), 2)
     3.64
     """
-    z = _finite_rows("logits", logits).astype(np.float64)
-    true = checked_classes("labels", labels, z.shape[1])
-    if len(true) != len(z):
-        raise ValueError(f"labels must be {len(z)}, as many as rows of logits, got {len(true)}.")
+    z = checked_features(logits, name="logits").astype(np.float64)
+    true = checked_classes("labels", labels, z.shape[1], rows=(len(z), "logits"))
     # Measured from the target's logit the cross entropy needs no difference of two large numbers.
     gaps = z - z[np.arange(len(z)), true][:, None]
     if gaps.max() <= 0:
@@ -273,22 +261,9 @@ def fit_temperature(logits: Values, labels: Values) -> float:
 
 def _unbiased_logits(features: Values, weight: Values) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits without bias, (N, K), and the length of each class's weights, (K,), float64."""
-    rows, weights = _finite_rows("features", features), _finite_rows("weight", weight)
-    if rows.shape[1] != weights.shape[1]:
-        raise ValueError(f"features and weight must be equally wide, got {rows.shape} and {weights.shape}.")
+    rows = checked_features(features)
+    weights = checked_features(weight, name="weight", width=rows.shape[1])
     lengths = np.linalg.norm(weights.astype(np.float64), axis=1)
     if not lengths.all():
         raise ValueError(f"all weights of classes {np.flatnonzero(lengths == 0)[:5].tolist()} are 0.")
     return rows @ weights.T, lengths
-
-
-def _finite_rows(name: str, values: Values) -> np.ndarray:
-    """Return a matrix of finite numbers, float32 or float64."""
-    rows = on_host(values)
-    if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind != "f":
-        raise ValueError(
-            f"{name} must be floating of shape (N, D), not empty, got {rows.dtype} {rows.shape}."
-        )
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{name} hold NaN or infinity: a network that diverged has no remedy.")
-    return rows.astype(np.float32) if rows.dtype == np.float16 else rows

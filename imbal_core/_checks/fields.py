@@ -8,16 +8,11 @@ from typing import Any
 
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["allowed", "checked_field", "whole_number"]
-
 
 def allowed(values: int | str | tuple[str, ...]) -> dict[str, object]:
     """Return the metadata of a dataclass field that say what it may hold, for `checked_field`.
 
-    Parameters
-    ----------
-    values : int, str or tuple of str
-        The smallest whole number, an interval of numbers such as ``"[0, 1)"``, or the names to choose from.
+    That is the smallest whole number, an interval of numbers such as ``"[0, 1)"``, or the names to choose from.
     """
     return {"allowed": values}
 
@@ -26,13 +21,7 @@ def checked_field(item: Field[Any], value: object) -> Any:
     """Return the value of a field in the one form that equal values share.
 
     The class must have its annotations as text: ``bool``, ``int``, ``float`` or ``str``, each also with ``| None``.
-
-    Raises
-    ------
-    TypeError
-        If the value is of another type.
-    ValueError
-        If it is out of range, empty text or an unknown name; the nearest valid one is given.
+    TypeError for a value of another type; ValueError if it is out of range, empty text or an unknown name.
     """
     kind, _, optional = str(item.type).partition(" | ")
     choice: Any = item.metadata.get("allowed")
@@ -41,7 +30,7 @@ def checked_field(item: Field[Any], value: object) -> Any:
     if kind == "int":
         return whole_number(item.name, value, choice or 0, bool(optional))
     if kind == "float":
-        return _number(item.name, value, choice, bool(optional))
+        return checked_number(item.name, value, choice, error=TypeError)
     if kind == "bool" and not isinstance(value, bool):
         raise TypeError(f"{item.name} must be True or False, got {value!r}.")
     if isinstance(choice, tuple) and value not in choice:
@@ -62,10 +51,10 @@ def whole_number(name: str, value: object, smallest: int, optional: bool = False
     return int(value)
 
 
-def _number(name: str, value: object, interval: str, optional: bool = False) -> float:
+def checked_number(name: str, value: object, interval: str, *, error: type[Exception] = ValueError) -> float:
     """Return a number in an interval such as ``"(0, inf)"``: a square bracket lets its end in."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number{' or None' if optional else ''}, got {value!r}.")
+        raise error(f"{name} must be a number in {interval}, got {value!r}.")
     found = float(value)
     lower, upper = map(float, interval[1:-1].split(","))
     ends = {lower} if interval[0] == "[" else set()

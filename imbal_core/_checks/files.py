@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO, TypeAlias
 
-__all__ = ["create_atomically", "inside", "write_atomically"]
-
 _Content: TypeAlias = bytes | Callable[[BinaryIO], object]
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -23,18 +21,8 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 def write_atomically(path: Path, content: _Content) -> None:
     """Write a file whole or not at all; one of the same name is replaced, and of two writers the last one wins.
 
-    Parameters
-    ----------
-    path : Path
-        Its folder is made where it is missing.
-    content : bytes or callable
-        A callable takes the open file and writes into it.
-
-    Raises
-    ------
-    OSError
-        As on a full disk. What ``content`` raises is passed on too. No part of the file stays behind, and one
-        of the same name keeps its content.
+    Its folder is made where it is missing. Content is bytes, or a callable that writes into the open file. OSError, as
+    on a full disk, and what the callable raises: no part of the file stays behind, and an older one keeps its content.
     """
     with _written_aside(path, content) as temporary:
         os.replace(temporary, path)
@@ -43,8 +31,8 @@ def write_atomically(path: Path, content: _Content) -> None:
 def create_atomically(path: Path, content: _Content) -> bool:
     """Return whether the file was written: False, and the file there untouched, when the name is taken.
 
-    Parameters and errors are those of :func:`write_atomically`. Of several writers exactly one gets the name,
-    by a hard link; on a file system without them two that rename in the same instant can still collide.
+    As `write_atomically`. Of several writers exactly one gets the name, by a hard link; on a file system without them
+    two that rename in the same instant can still collide.
     """
     with _written_aside(path, content) as temporary:
         try:
@@ -78,16 +66,11 @@ def _written_aside(path: Path, content: _Content) -> Iterator[Path]:
 def inside(folder: Path, name: str) -> Path:
     """Return ``folder / name`` for a name that a file from elsewhere brings.
 
-    Raises
-    ------
-    ValueError
-        If the name, read as Unix or Windows would, is empty or leads out of the folder, itself or by a link there.
+    ValueError if it, read as Unix or Windows would, is empty or leads out of the folder, itself or by a link there.
     """
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     escapes = posix.is_absolute() or windows.anchor or ".." in (*posix.parts, *windows.parts)
-    if not posix.parts or "\0" in name or escapes:
+    refused = not posix.parts or "\0" in name or escapes
+    if refused or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{name!r} leads out of the folder")
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!r} leads out of the folder")
-    return path
+    return folder / name

@@ -6,8 +6,6 @@ import re
 import types
 from typing import Any, Union, get_args, get_origin
 
-__all__ = ["check_form", "form_of"]
-
 _WORDS = {
     bool: "true or false",
     dict: "an object",
@@ -18,25 +16,12 @@ _WORDS = {
 
 
 def check_form(value: object, form: Any, where: str = "") -> None:
-    """Raise ValueError with the place of the first part of a value that is not of its form.
+    """Raise ValueError with the place of the first part of a value, as `json` or `yaml` reads it, of another form.
 
-    Parameters
-    ----------
-    value : object
-        As `json` or `yaml` reads it.
-    form : object
-        ``str``, ``int``, ``float`` (a finite number), ``bool``, ``dict``, another class or None; a pattern that the
-        text matches; a range of whole numbers; ``[form]``, a list of such; ``{"name": form}``, an object with these
-        fields and maybe others; ``{str: form}``, an object of any names; a tuple of forms, of which one fits.
-    where : str, default=""
-        What the messages call the value.
-
-    Examples
-    --------
-    >>> check_form({"sizes": [3, "x"]}, {"sizes": [int]})
-    Traceback (most recent call last):
-    ...
-    ValueError: sizes[1] is 'x', expected a whole number
+    A form is ``str``, ``int``, ``float`` (a finite number), ``bool``, ``dict``, another class or None; a pattern that
+    the text matches; a range of whole numbers; ``[form]``, a list of such; ``{"name": form}``, an object with these
+    fields and maybe others; ``{str: form}``, an object of any names; a tuple of forms, of which one fits. Messages call
+    the value `where`.
     """
     if isinstance(form, dict) and isinstance(value, dict):
         names = value if str in form else form
@@ -54,13 +39,7 @@ def check_form(value: object, form: Any, where: str = "") -> None:
 
 
 def form_of(hint: Any) -> Any:
-    """Return the form that a type hint says: of a class, a list, a dict with text as its keys, or some of them.
-
-    Examples
-    --------
-    >>> form_of(dict[str, list[int]]), form_of(float | None)
-    ({<class 'str'>: [<class 'int'>]}, (<class 'float'>, None))
-    """
+    """Return the form that a type hint says: of a class, a list, a dict with text as its keys, or some of them."""
     if get_origin(hint) is list:
         return [form_of(get_args(hint)[0])]
     if get_origin(hint) is dict:
@@ -78,12 +57,12 @@ def _fits(value: object, form: Any) -> bool:
         return False
     if isinstance(form, re.Pattern):
         return isinstance(value, str) and form.fullmatch(value) is not None
+    if form is not bool and isinstance(value, bool):
+        return form is object
     if isinstance(form, range):
-        return _fits(value, int) and value in form
-    if form is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and value in form
     if form is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e308
+        return isinstance(value, int | float) and abs(value) < 1e308
     return value is None if form is None else isinstance(form, type) and isinstance(value, form)
 
 

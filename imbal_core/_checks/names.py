@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["unknown_name"]
-
 
 def unknown_name(
     kind: str, got: object, valid: Iterable[str], error: type[Exception] = ValueError
@@ -14,11 +12,6 @@ def unknown_name(
     """Return the exception for what a user gave in place of a valid name of a kind, such as ``"study"``.
 
     It is not raised here, so that the caller's traceback ends in the caller.
-
-    Examples
-    --------
-    >>> print(unknown_name("profile", "papre", ["smoke", "laptop", "paper"]))
-    unknown profile 'papre': did you mean 'paper'? Valid: 'laptop', 'paper', 'smoke'.
     """
     names = sorted(valid)
     near = difflib.get_close_matches(str(got), names, n=2, cutoff=0.5)

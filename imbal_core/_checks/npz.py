@@ -9,8 +9,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-__all__ = ["MOST_BYTES", "read_arrays"]
-
 #: No file makes the package allocate more than this at once.
 MOST_BYTES = 64 * 2**30
 
@@ -18,12 +16,9 @@ MOST_BYTES = 64 * 2**30
 def read_arrays(file: Path | BinaryIO) -> dict[str, np.ndarray]:
     """Return the arrays of an npz by name, after comparing what their headers claim with the file.
 
-    Raises
-    ------
-    ValueError
-        Before anything is allocated, if an array claims another size than its member has, a member more than deflate
-        can hold in its place (1,032 bytes in one), or all of them more than `MOST_BYTES`. Other damage raises what
-        `zipfile` and NumPy raise.
+    ValueError before anything is allocated, if an array claims another size than its member has, a member more than
+    deflate can hold in its place (1,032 bytes in one), or all of them more than `MOST_BYTES`. Other damage raises what
+    `zipfile` and NumPy raise.
     """
     arrays = {}
     with zipfile.ZipFile(file) as archive:
@@ -33,11 +28,8 @@ def read_arrays(file: Path | BinaryIO) -> dict[str, np.ndarray]:
         for member in members:
             with archive.open(member) as content:
                 version = np.lib.format.read_magic(content)
-                read = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
-                )
+                form = np.lib.format
+                read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
                 shape, _, dtype = read(content)
                 claimed = content.tell() + math.prod(shape) * dtype.itemsize
             if claimed != member.file_size or member.file_size > 1032 * member.compress_size + 64:

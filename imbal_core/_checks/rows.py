@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["chunks_with_lengths"]
-
 # Values in a chunk of rows: 4 MiB in float32, so that its second reading comes from the CPU's cache.
 _CHUNK_VALUES = 2**20
 _FEWEST_ROWS = 64
@@ -18,21 +16,11 @@ _FEWEST_ROWS = 64
 def chunks_with_lengths(
     X: np.ndarray | Tensor, num_scores: int, *, widen: bool = False
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (index of first row, rows, their L2 lengths) as tensors; a row may come scaled by a factor.
+    """Yield (index of first row, rows, their L2 lengths) of X (N, D) as tensors; a row may come scaled by a factor.
 
-    Parameters
-    ----------
-    X : ndarray or Tensor of shape (N, D)
-        Float16 and bfloat16 come as float32, integers as float64.
-    num_scores : int
-        Numbers that the caller computes for a row: chunks of rows have room for as many, too.
-    widen : bool, default=False
-        All types come as float64.
-
-    Raises
-    ------
-    ValueError
-        If a row is all zeros, or not finite; it is named by number.
+    Float16 and bfloat16 come as float32, integers, and with `widen` all types, as float64. Chunks of rows have room for
+    `num_scores` numbers that the caller computes for each row, too. A row that is all zeros, or not finite, is a
+    ValueError that names it by number.
     """
     step = max(_FEWEST_ROWS, _CHUNK_VALUES // max(X.shape[1], num_scores))
     for start in range(0, len(X), step):

@@ -11,8 +11,6 @@ from pathlib import Path, PurePosixPath
 from imbal_core._checks.files import inside
 from imbal_core.data.prepared import DatasetError
 
-__all__ = ["safe_extract"]
-
 
 def safe_extract(archive: Path, destination: Path) -> None:
     """Unpack a zip or tar file, told by its content, into a folder and nowhere else.
@@ -20,28 +18,21 @@ def safe_extract(archive: Path, destination: Path) -> None:
     DatasetError before anything is written if a member's path leaves the folder or a member is a link or a device; and
     if the archive is damaged or of another kind.
     """
-    archive, destination = Path(archive), Path(destination)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
                 for entry in zipped.infolist():
-                    kind = stat.S_IFMT(entry.external_attr >> 16)
-                    plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+                    plain = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
                     _check_member(archive, destination, entry.filename, plain)
                 zipped.extractall(destination)
-        elif tarfile.is_tarfile(archive):
+        else:
             with tarfile.open(archive) as tarred:
                 for member in tarred.getmembers():
                     _check_member(archive, destination, member.name, member.isreg() or member.isdir())
                 tarred.extractall(destination, filter="data")
-        else:
-            raise DatasetError(
-                f"{archive}: neither a zip nor a tar file, or a damaged one; download it again"
-            )
     except (EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DatasetError(
-            f"{archive}: damaged archive ({error}); delete it and download it again"
-        ) from error
+        what = "neither a zip nor a tar file, or a damaged one"
+        raise DatasetError(f"{archive}: {what} ({error}); delete it and download it again") from error
 
 
 def _check_member(archive: Path, destination: Path, name: str, plain: bool) -> None:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from imbal_core._checks.fields import checked_number, whole_number
 from imbal_core._checks.names import unknown_name
-
-__all__ = [
-    "check_pool",
-    "counts_from_name",
-    "exponential_counts",
-    "step_counts",
-    "zhang_counts",
-]
 
 # Zhang et al. 2018, Table I: training and validation images of each of 10 classes. In Table II, for 100 classes,
 # ten classes in a row have a tenth of one of these.
@@ -61,9 +54,7 @@ def exponential_counts(n_max: int, num_classes: int, ratio: float) -> np.ndarray
     >>> exponential_counts(5000, 10, 100)
     array([5000, 2997, 1796, 1077,  645,  387,  232,  139,   83,   50])
     """
-    _check_shape(n_max, num_classes, ratio)
-    counts = [_floor(n_max * ratio ** (-k / (num_classes - 1))) for k in range(num_classes)]
-    return _not_empty(counts, f"n_max={n_max} at ratio {ratio}")
+    return _counts(n_max, num_classes, ratio, lambda k: n_max * ratio ** (-k / (num_classes - 1)))
 
 
 def step_counts(n_max: int, num_classes: int, ratio: float, *, minority_fraction: float = 0.5) -> np.ndarray:
@@ -92,15 +83,13 @@ def step_counts(n_max: int, num_classes: int, ratio: float, *, minority_fraction
     >>> step_counts(100, num_classes=4, ratio=10)
     array([100, 100,  10,  10])
     """
-    _check_shape(n_max, num_classes, ratio)
     majority = _floor(num_classes * (1 - minority_fraction))
     if not 1 <= majority < num_classes:
         raise ValueError(
             f"minority_fraction={minority_fraction} of {num_classes} classes must leave classes on both "
             f"sides, found {majority} majority classes"
         )
-    counts = [n_max if k < majority else _floor(n_max / ratio) for k in range(num_classes)]
-    return _not_empty(counts, f"n_max={n_max} at ratio {ratio}")
+    return _counts(n_max, num_classes, ratio, lambda k: n_max if k < majority else n_max / ratio)
 
 
 def zhang_counts(num_classes: int, kind: str, *, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -162,8 +151,7 @@ def counts_from_name(
     rare = re.fullmatch(r"rare-(\d+)-(\d+)(?:-(\d+)-(\d+))?", name)
     if rare and len(pool) != 2:
         raise ValueError(f"imbalance {name!r} is for 2 classes, the pool has {len(pool)}")
-    if not 0 <= valid_share < 1:
-        raise ValueError(f"valid_share must lie in [0, 1), got {valid_share:g}")
+    checked_number("valid_share", valid_share, "[0, 1)")
     if valid_share and (zhang or rare and rare[3]):
         raise ValueError(
             f"valid_share={valid_share:g}: imbalance {name!r} sets its own validation images aside; leave it 0"
@@ -203,29 +191,25 @@ def _room(pool: np.ndarray, valid_share: float) -> np.ndarray:
     return np.clip(np.minimum(most, pool - 1), 1, None)
 
 
-def _check_shape(n_max: int, num_classes: int, ratio: float) -> None:
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-    if n_max < 1:
-        raise ValueError(f"n_max must be at least 1, got {n_max}")
-    if not 1 <= ratio < float("inf"):
-        raise ValueError(f"ratio must be at least 1 (largest class over smallest), got {ratio}")
-
-
 def _floor(value: float) -> int:
     """Truncate, but not below an integer that a platform's power function misses in the last digit."""
     return int(value + 1e-9)
 
 
-def _not_empty(counts: list[int], source: str) -> np.ndarray:
+def _counts(n_max: int, num_classes: int, ratio: float, size: Callable[[int], float]) -> np.ndarray:
+    """Return the sizes of all classes, rounded down, after the checks of what they are computed from."""
+    whole_number("num_classes", num_classes, 2)
+    whole_number("n_max", n_max, 1)
+    checked_number("ratio", ratio, "[1, inf)")
+    counts = [_floor(size(k)) for k in range(num_classes)]
     if min(counts) < 1:
-        raise ValueError(f"{source}: class {counts.index(min(counts))} would have no images; lower the ratio")
+        empty = f"class {counts.index(min(counts))} would have no images"
+        raise ValueError(f"n_max={n_max} at ratio {ratio}: {empty}; lower the ratio")
     return np.array(counts, dtype=np.int64)
 
 
 def _scaled(counts: np.ndarray, scale: float, *, at_least: int) -> np.ndarray:
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale must be positive, got {scale}")
+    checked_number("scale", scale, "(0, inf)")
     return np.maximum(np.floor(counts * scale + 0.5).astype(np.int64), at_least)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from imbal_core._checks.forms import check_form
 from imbal_core._checks.names import unknown_name
 from imbal_core.data.image_folders import FOLDER_PREFIX, folder_path, load_folder
 from imbal_core.data.plantvillage import is_plantvillage, known_groups, load_plantvillage, prepared_name
@@ -23,17 +24,6 @@ from imbal_core.data.plantvillage_files import download_plantvillage
 from imbal_core.data.prepared import Arrays, DatasetError, checked, prepared_once, read_prepared
 from imbal_core.data.root import data_root
 from imbal_core.data.sources import SOURCES, read_source, source_of
-
-__all__ = [
-    "DatasetError",
-    "ImageDataset",
-    "decoded_size",
-    "fingerprint",
-    "has_test_side",
-    "list_datasets",
-    "load_dataset",
-    "prepared_path",
-]
 
 SPLITS = ("train", "test")
 
@@ -153,7 +143,7 @@ def load_dataset(
     test. ``mnist5k-8`` is the same digits as one pool of two classes, 8 against the others. Both, and
     ``fashion_mnist``, are padded from 28 to 32 pixels with black, and the grey value is repeated for the 3
     channels. ``scenes6``, ``places`` and ``inaturalist`` are photographs cut to 64 pixels, see
-    `imbal_core.data.photographs`. The pixels of these and of a folder depend on the JPEG decoder, so a fingerprint may
+    `imbal_core.data.sources`. The pixels of these and of a folder depend on the JPEG decoder, so a fingerprint may
     differ between two builds of Pillow.
 
     Examples
@@ -254,12 +244,11 @@ def _bundled_entry(path: Path) -> dict[str, Any] | None:
     if not note.exists():
         return None
     try:
-        entry = json.loads(note.read_text(encoding="utf-8")).get(path.stem)
-        if entry is not None and not isinstance(entry["fingerprint"], str):
-            raise ValueError("the fingerprint is not a string")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{note}: damaged ({error!r}); unpack the bundle again") from error
-    return entry
+        entries = json.loads(note.read_text(encoding="utf-8"))
+        check_form(entries, {str: {"fingerprint": str}})
+    except ValueError as error:
+        raise DatasetError(f"{note}: damaged ({error}); unpack the bundle again") from error
+    return entries.get(path.stem)
 
 
 def _checked_fingerprint(

@@ -11,8 +11,6 @@ from tqdm.auto import tqdm
 
 from imbal_core.data.prepared import UNREADABLE, DatasetError
 
-__all__ = ["check_sha256", "fetch", "open_or_download"]
-
 _CHUNK = 1 << 16
 _TIMEOUT = 60  # seconds without a byte
 
@@ -74,28 +72,17 @@ def _complete(part: Path, url: str) -> None:
         raise OSError(f"the server ended at {part.stat().st_size:,} of {total:,} bytes")
 
 
-def check_sha256(path: Path, sha256: str) -> None:
-    """Raise DatasetError unless a file has the hash."""
-    import pooch
-
-    found = pooch.file_hash(path)
-    if found != sha256.lower():
-        raise DatasetError(
-            f"{path}: expected the SHA-256 {sha256}, found {found}; it is another file or damaged"
-        )
-
-
 def open_or_download(
-    name: str, npz: str, root: Path, files: str, open_: Callable[[bool], Any], download: bool
+    name: str, split: str, root: Path, files: str, open_: Callable[..., Any], download: bool
 ) -> Any:
-    """Return torchvision's data set, which `open_` opens, of the files in the data root.
+    """Return torchvision's data set, which ``open_(download=...)`` opens, of the files in the data root.
 
-    They are downloaded where they are missing and may be: `open_` takes whether to. DatasetError, which also asks for
-    `npz`, if the files are missing, incomplete or damaged and cannot be downloaded, or must not.
+    They are downloaded where they are missing and may be. DatasetError if they are missing, incomplete or damaged and
+    cannot be downloaded, or must not.
     """
     place = root / files
     try:
-        return open_(False)
+        return open_(download=False)
     except (RuntimeError, *UNREADABLE) as error:
         reason = error
     at_hand = f"{place}: incomplete or damaged ({reason})"
@@ -104,10 +91,10 @@ def open_or_download(
     if not download:
         raise DatasetError(
             f"no images of {name} in the data root {root}: `imbal data {name}` downloads them, or set "
-            f"IMBAL_DATA to the folder that holds {npz} or {files}"
+            f"IMBAL_DATA to the folder that holds {name}/{split}.npz or {files}"
         ) from reason
     try:
-        return open_(True)
+        return open_(download=True)
     except DatasetError:
         raise
     except (RuntimeError, *UNREADABLE) as error:

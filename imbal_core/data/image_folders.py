@@ -12,7 +12,7 @@ import stat
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -23,25 +23,8 @@ from tqdm.auto import tqdm
 
 from imbal_core.data.prepared import Arrays, DatasetError, prepared_once
 
-__all__ = [
-    "BACKGROUND",
-    "FOLDER_IMAGE_SIZE",
-    "FOLDER_PREFIX",
-    "decode_all",
-    "decode_image",
-    "folder_path",
-    "folder_sides",
-    "list_folder",
-    "load_folder",
-    "scan",
-    "shown",
-    "visible_files",
-]
-
 FOLDER_PREFIX = "folder:"
 FOLDER_IMAGE_SIZE = 64
-#: The colour, white, on which an image with transparent parts is laid.
-BACKGROUND = (255, 255, 255, 255)
 #: What desktops and file servers leave in folders, beside names that begin with a dot; none of it is the user's.
 _JUNK = frozenset("thumbs.db ehthumbs.db desktop.ini @eadir __macosx lost+found $recycle.bin".split())
 #: The usual names of a side, in lower case.
@@ -55,11 +38,9 @@ _DECODER = "transparent parts on white"
 
 
 class Listing(NamedTuple):
-    """Class names, the images by class and name, their labels, int64 (N,), and how often which names were left out."""
+    """The images of each class by name, and how often which names were left out."""
 
-    class_names: tuple[str, ...]
-    files: list[Path]
-    labels: np.ndarray
+    files: dict[str, list[Path]]
     ignored: Counter[str]
 
 
@@ -73,10 +54,9 @@ def folder_path(name: str) -> Path:
 
 def load_folder(name: str, split: str, path: Path, size: int) -> Arrays:
     """Return a folder's images, decoded again if file names, sizes or times are not those kept at `path`."""
-    class_names, files, labels, _ = list_folder(name, split)
-    return prepared_once(
-        path, name, lambda: Arrays(decode_all(files, size), labels, class_names), files=files, how=_DECODER
-    )
+    by_class = list_folder(name, split).files
+    files = [file for found in by_class.values() for file in found]
+    return prepared_once(path, name, lambda: decoded(by_class, size), files=files, how=_DECODER)
 
 
 def folder_sides(name: str) -> dict[str, Path]:
@@ -142,10 +122,7 @@ def list_folder(name: str, split: str) -> Listing:
             f"{shown(sides[split])}: found {len(classes)} class folder(s), need at least 2; put the images of each "
             "class into a folder named after it"
         )
-    files = [_of_class(entry, ignored) for entry in classes]
-    labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(found) for found in files])
-    names = tuple(entry.name for entry in classes)
-    return Listing(names, [file for found in files for file in found], labels, ignored)
+    return Listing({entry.name: _of_class(entry, ignored) for entry in classes}, ignored)
 
 
 def _of_class(folder: Path, ignored: Counter[str]) -> list[Path]:
@@ -218,6 +195,14 @@ def shown(path: Path | str) -> str:
 _DECODING = threading.local()
 
 
+def decoded(files: Mapping[str, Sequence[Path]], size: int) -> Arrays:
+    """Return the images of each class, the classes in their order, as `decode_all`."""
+    labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(found) for found in files.values()])
+    return Arrays(
+        decode_all([file for found in files.values() for file in found], size), labels, tuple(files)
+    )
+
+
 def decode_all(files: Sequence[Path], size: int) -> np.ndarray:
     """Return all files decoded, uint8 (N, size, size, 3); one DatasetError names those that fail.
 
@@ -261,8 +246,8 @@ def decode_image(file: Path, size: int) -> np.ndarray | str:
             opened.draft("RGB", (size, size))
             upright = ImageOps.exif_transpose(opened)
             if upright.has_transparency_data:
-                upright = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, BACKGROUND), upright)
+                white = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(white, upright.convert("RGBA"))
             return np.asarray(ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR))
     except UnidentifiedImageError:
         return "not an image that Pillow can read"

@@ -5,24 +5,21 @@ Only the class folders of the plants in `imbal_core.data.plantvillage` are kept,
 
 from __future__ import annotations
 
-import contextlib
+import csv
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from imbal_core._checks.files import write_atomically
+from imbal_core._checks.forms import check_form
 from imbal_core.data.archives import safe_extract
-from imbal_core.data.downloads import check_sha256, fetch
+from imbal_core.data.downloads import fetch
 from imbal_core.data.image_folders import visible_files
-from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
-from imbal_core.data.plantvillage_leaves import file_tail
+from imbal_core.data.plantvillage import PLANT_FOLDERS, class_folders, file_tail
 from imbal_core.data.prepared import DatasetError
-
-__all__ = ["ARCHIVE", "LEAF_MAP", "MINIMUM", "download_plantvillage", "install_plantvillage"]
 
 # The data set's first author publishes it here; the revision never changes. Size (2,184,723,441 bytes) and hashes
 # are those that several public projects recorded independently when they downloaded this revision. They were not
@@ -60,34 +57,29 @@ def install_plantvillage(
 ) -> None:
     """Take PlantVillage's colour images and leaves from a folder or an archive into the data root.
 
-    Files of the same name in the root's ``plantvillage/color`` are replaced, others stay.
+    Files of the same name in the root's ``plantvillage/color`` are replaced, others stay. The source is a folder, which
+    stays as it is, that holds, at any depth, the class folders (``Apple___healthy`` ...), or a zip or tar file of one,
+    with the hash `sha256` where one is given. Where the class folders occur several times, those in a folder called
+    ``color`` are taken. A leaf map is looked for beside ``color/`` and one level up unless it is given:
+    ``leaves.csv``, ``leaf-map.json``, ``leaf_grouping/leaf-map.json``.
 
-    Parameters
-    ----------
-    source : Path
-        A folder, which stays as it is, that holds, at any depth, the class folders (``Apple___healthy`` ...), or a zip
-        or tar file of one, with the hash `sha256` where one is given. Where the class folders occur several times,
-        those in a folder called ``color`` are taken.
-    leaf_map : Path, optional
-        Of the leaves. Else it is looked for beside ``color/`` and one level up: ``leaves.csv``, ``leaf-map.json``,
-        ``leaf_grouping/leaf-map.json``.
-
-    Raises
-    ------
-    DatasetError
-        If the archive is damaged, would write outside its folder or has another hash, or if the class folders
-        of a plant are incomplete. A plant of which nothing is there is left out; one must be complete.
+    DatasetError if the archive is damaged, would write outside its folder or has another hash, or if the class folders
+    of a plant are incomplete. A plant of which nothing is there is left out; one must be complete.
     """
+    import pooch
+
     folder = root / "plantvillage"
     folder.mkdir(parents=True, exist_ok=True)
-    if not source.exists():
-        raise DatasetError(f"{source}: no such file or folder")
     if not source.is_file() and not source.is_dir():
-        raise DatasetError(f"{source}: neither a file nor a folder but a pipe, a socket or a device")
+        what = "neither a file nor a folder but a pipe, a socket or a device"
+        raise DatasetError(f"{source}: {what if source.exists() else 'no such file or folder'}")
     if sha256 is not None:
         if source.is_dir():
             raise DatasetError(f"--sha256: {source} is a folder, and only an archive has a hash")
-        check_sha256(source, sha256)
+        if (found := pooch.file_hash(source)) != sha256.lower():
+            raise DatasetError(
+                f"{source}: expected the SHA-256 {sha256}, found {found}; it is damaged or another"
+            )
     with tempfile.TemporaryDirectory(prefix=".install-", dir=folder) as temporary:
         place = source
         if not source.is_dir():
@@ -128,23 +120,21 @@ def _find_color(place: Path, source: Path) -> Path:
 def _checked_classes(color: Path, source: Path) -> list[str]:
     """Return the class folders to take, after a check that each plant that is there is there completely."""
     classes: list[str] = []
-    for plant, prefix in PLANT_FOLDERS.items():
-        kinds = ("healthy", *DISEASES[plant])
-        missing = [kind for kind in kinds if not (color / f"{prefix}___{kind}").is_dir()]
-        if len(missing) == len(kinds):
+    for plant in PLANT_FOLDERS:
+        names = list(class_folders(plant).values())
+        missing = [name for name in names if not (color / name).is_dir()]
+        if len(missing) == len(names):
             continue
         if missing:
-            raise DatasetError(
-                f"{source}: {plant} lacks the class folder {prefix}___{missing[0]}; copy it anew"
-            )
-        healthy, *diseased = (len(visible_files(color / f"{prefix}___{kind}")) for kind in kinds)
+            raise DatasetError(f"{source}: {plant} lacks the class folder {missing[0]}; copy it anew")
+        healthy, *diseased = (len(visible_files(color / name)) for name in names)
         totals = {"healthy": healthy, "diseased": sum(diseased)}
         for kind, least in MINIMUM.items():
             if totals[kind] < least:
                 raise DatasetError(
                     f"{source}: {plant} has {totals[kind]} {kind} images, expected at least {least}; copy it anew"
                 )
-        classes += [f"{prefix}___{kind}" for kind in kinds]
+        classes += names
     if not classes:
         raise DatasetError(f"{source}: none of {', '.join(PLANT_FOLDERS)} has all its class folders")
     return classes
@@ -160,21 +150,19 @@ def _leaves_csv(color: Path, leaf_map: Path | None, target: Path, classes: list[
         return None
     if leaf_map.suffix == ".csv":
         return leaf_map.read_bytes()
-    known: Any = None
-    with contextlib.suppress(ValueError):
+    try:
         known = json.loads(leaf_map.read_text(encoding="utf-8"))
-    if not isinstance(known, dict) or not all(isinstance(leaves, list) for leaves in known.values()):
-        raise DatasetError(f"{leaf_map}: not a leaf map (JSON, the tail of a file name to a list of leaves)")
-    import pandas as pd
-
-    files = [(name, file.name) for name in classes for file in visible_files(target / name)]
-    rows = [(f"{name}/{file}", _mapped_leaf(known, name, file)) for name, file in files]
-    table = pd.DataFrame(rows, columns=["file", "leaf"]).dropna()
-    return table.to_csv(index=False, lineterminator="\r\n").encode()
-
-
-def _mapped_leaf(leaf_map: Mapping[str, list[str]], class_folder: str, file_name: str) -> str | None:
-    """Return the leaf as the data set's own loader finds it: the only one, or the one of the same class."""
-    leaves = leaf_map.get(file_tail(file_name).lower(), [])
-    of_class = leaves if len(leaves) == 1 else [leaf for leaf in leaves if class_folder in leaf]
-    return of_class[0].replace(":::", ":") if of_class else None
+        check_form(known, {str: [str]})
+    except ValueError as error:
+        what = "not a leaf map (JSON, the tail of a file name to a list of leaves)"
+        raise DatasetError(f"{leaf_map}: {what}: {error}") from error
+    rows = [("file", "leaf")]
+    for name in classes:
+        for file in visible_files(target / name):
+            # as the data set's own loader finds the leaf: the only one, or the one of the same class
+            leaves = known.get(file_tail(file.name).lower(), [])
+            leaves = leaves if len(leaves) == 1 else [leaf for leaf in leaves if name in leaf]
+            rows += [(f"{name}/{file.name}", leaf.replace(":::", ":")) for leaf in leaves[:1]]
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows(rows)
+    return table.getvalue().encode()

@@ -19,8 +19,6 @@ import numpy as np
 from imbal_core._checks.files import write_atomically
 from imbal_core._checks.npz import read_arrays
 
-__all__ = ["UNREADABLE", "Arrays", "DatasetError", "checked", "prepared_once", "read_prepared"]
-
 # What reading a damaged or foreign file raises.
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
@@ -42,17 +40,15 @@ def read_prepared(path: Path, remedy: str, *, listing: str | None = None) -> Arr
     """Read a prepared npz and check it; with `listing`, it must have been made from exactly those files."""
     try:
         stored = read_arrays(path)
-        if listing is not None and str(stored["listing"]) != listing:
-            raise DatasetError(f"{path}: made from other files")
-        images, labels, class_names = stored["images"], stored["labels"], stored["class_names"]
-        groups = stored.get("groups")
-    except DatasetError:
-        raise
+        names = tuple(map(str, stored["class_names"].ravel()))
+        arrays = Arrays(stored["images"], stored["labels"], names, stored.get("groups"))
     except (*UNREADABLE, TypeError, AttributeError) as error:
         raise DatasetError(
             f"{path}: not a complete npz of images, labels and class_names ({error}); {remedy}"
         ) from error
-    return checked(path, Arrays(images, labels, tuple(map(str, class_names.ravel())), groups), remedy)
+    if listing is not None and str(stored.get("listing")) != listing:
+        raise DatasetError(f"{path}: made from other files")
+    return checked(path, arrays, remedy)
 
 
 def prepared_once(

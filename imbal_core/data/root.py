@@ -7,8 +7,6 @@ from pathlib import Path
 
 from imbal_core.data.prepared import DatasetError
 
-__all__ = ["data_root"]
-
 
 def data_root(root: Path | str | None = None) -> Path:
     """Return the folder of all data: the argument, else ``$IMBAL_DATA``, else ``~/.cache/imbal_core``.

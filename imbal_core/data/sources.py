@@ -1,30 +1,48 @@
-"""The fixed-size data sets: what is known of each in advance, and how its own files are read."""
+"""The fixed-size data sets: what is known of each in advance, and how its own files are read.
+
+Photographs are cut to centred squares of 64 pixels. Places and iNaturalist are read, and on request downloaded, by
+torchvision's own classes. ``scenes6`` is what this project has recorded in the place of Places, which was out of reach
+when its runs were made: six scene classes, mostly others, with fewer and smaller images and some label noise.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imbal_core.data import plantvillage
 from imbal_core.data.archives import safe_extract
 from imbal_core.data.downloads import open_or_download
-from imbal_core.data.image_folders import FOLDER_IMAGE_SIZE, FOLDER_PREFIX
-from imbal_core.data.photographs import PHOTOGRAPHS, SIDE, read_photographs
-from imbal_core.data.plantvillage import (
-    BY_DISEASE,
-    PLANTVILLAGE_IMAGE_SIZE,
-    PLANTVILLAGE_NAMES,
-    TEST_PER_CLASS,
-    TEST_PER_DISEASE,
-)
+from imbal_core.data.image_folders import FOLDER_IMAGE_SIZE, FOLDER_PREFIX, decoded, scan, visible_files
 from imbal_core.data.prepared import Arrays, DatasetError
 
-__all__ = ["SOURCES", "Source", "read_source", "source_of"]
-
 _DIGITS = tuple("0123456789")
+_PHOTO_SIDE = 64
+#: Class -> its category in Places365. The list is recalled from Dablain et al. 2023, not verified.
+PLACES_CLASSES = {
+    "airfield": "/a/airfield",
+    "amusement park": "/a/amusement_park",
+    "aquarium": "/a/aquarium",
+    "baseball stadium": "/s/stadium/baseball",
+    "barn": "/b/barn",
+}
+#: Class -> its rank and taxon in iNaturalist 2021. The list is recalled from Dablain et al. 2023, not verified.
+INATURALIST_CLASSES = {
+    "plant": ("kingdom", "Plantae"),
+    "insect": ("class", "Insecta"),
+    "bird": ("class", "Aves"),
+    "reptile": ("class", "Reptilia"),
+    "mammal": ("class", "Mammalia"),
+}
+_MOST = {"train": 5000, "test": 1000}
+#: Side -> what torchvision calls it, and its folder.
+_PLACES_SIDES = {"train": ("train-standard", "data_256_standard"), "test": ("val", "val_256")}
+_INATURALIST_VERSION = {"train": "2021_train_mini", "test": "2021_valid"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,9 @@ _FINGERPRINTS = {
     ("scenes6", "train"): "d0b44e5cba5d77d3cdaee13374a13359fe13f68bfa7c59bdbd9f3a56d8ebab0f",
     ("scenes6", "test"): "33114c1629ff8a42134c8308336009269d82beb23785713e2c1586ba76855d35",
 }
-_LEAVES = Source(2, side=PLANTVILLAGE_IMAGE_SIZE, any_size=True, test_per_class=TEST_PER_CLASS)
+_LEAVES = Source(
+    2, side=plantvillage.PLANTVILLAGE_IMAGE_SIZE, any_size=True, test_per_class=plantvillage.TEST_PER_CLASS
+)
 SOURCES = {
     "mnist5k": Source(10, {"train": 4000, "test": 1000}),
     "mnist5k-8": Source(2, {"train": 5000}, test_per_class=150),
@@ -63,10 +83,10 @@ SOURCES = {
     "cifar100": Source(100, {"train": 50_000, "test": 10_000}, "CIFAR100", "cifar-100-python"),
     "svhn": Source(10, {"train": 73_257, "test": 26_032}, "SVHN", "svhn/{split}_32x32.mat"),
     "fashion_mnist": Source(10, {"train": 60_000, "test": 10_000}, "FashionMNIST", "FashionMNIST/raw"),
-    "scenes6": Source(6, {"train": 3000, "test": 600}, side=SIDE),
-    "places": Source(5, side=SIDE),
-    "inaturalist": Source(5, side=SIDE),
-    **dict.fromkeys(PLANTVILLAGE_NAMES, _LEAVES),
+    "scenes6": Source(6, {"train": 3000, "test": 600}, side=_PHOTO_SIDE),
+    "places": Source(5, side=_PHOTO_SIDE),
+    "inaturalist": Source(5, side=_PHOTO_SIDE),
+    **dict.fromkeys(plantvillage.PLANTVILLAGE_NAMES, _LEAVES),
 }
 for (_name, _side), _digest in _FINGERPRINTS.items():
     SOURCES[_name].fingerprints[_side] = _digest
@@ -78,18 +98,17 @@ def source_of(name: str) -> Source:
     if name.startswith(FOLDER_PREFIX):
         return _FOLDER
     plant, _, part = name.partition(":")
-    if part == BY_DISEASE and plant in PLANTVILLAGE_NAMES:
-        return dataclasses.replace(SOURCES[plant], test_per_class=TEST_PER_DISEASE)
-    return SOURCES.get(name.partition(":")[0], Source(0))
+    if part == plantvillage.BY_DISEASE and plant in plantvillage.PLANTVILLAGE_NAMES:
+        return replace(SOURCES[plant], test_per_class=plantvillage.TEST_PER_DISEASE)
+    return SOURCES.get(plant, Source(0))
 
 
 def read_source(name: str, split: str, root: Path, download: bool) -> Arrays:
     """Return images, labels and class names of one side from the files that its publisher distributes."""
     if name in ("mnist5k", "mnist5k-8"):
         return _read_mnist5k(name, split)
-    if name in PHOTOGRAPHS:
-        return read_photographs(name, split, root, download)
-    return _read_torchvision(name, split, root, download)
+    read = _read_torchvision if SOURCES[name].torchvision_class else _read_photographs
+    return read(name, split, root, download)
 
 
 def _read_mnist5k(name: str, split: str) -> Arrays:
@@ -112,16 +131,10 @@ def _read_torchvision(name: str, split: str, root: Path, download: bool) -> Arra
     from torchvision import datasets
     from torchvision.datasets.utils import download_url
 
-    source = SOURCES[name]
-    cls: Any = getattr(datasets, str(source.torchvision_class))
+    cls: Any = getattr(datasets, str(SOURCES[name].torchvision_class))
+    files = SOURCES[name].torchvision_files.format(split=split)
 
-    files = source.torchvision_files.format(split=split)
-
-    def open_(download: bool) -> Any:
-        if name == "svhn":
-            return cls(root / name, split=split, download=download)
-        if name == "fashion_mnist":
-            return cls(root, train=split == "train", download=download)
+    def open_cifar(download: bool) -> Any:
         if download:  # archives are unpacked by `safe_extract`
             download_url(cls.url, root, cls.filename, cls.tgz_md5)
             safe_extract(root / cls.filename, root)
@@ -132,12 +145,81 @@ def _read_torchvision(name: str, split: str, root: Path, download: bool) -> Arra
             raise RuntimeError(f"without {', '.join(lacking)}")
         return cls(root, train=split == "train")
 
-    data = open_or_download(name, f"{name}/{split}.npz", root, files, open_, download)
+    open_ = {
+        "svhn": partial(cls, root / name, split=split),
+        "fashion_mnist": partial(cls, root, train=split == "train"),
+    }.get(name, open_cifar)
+    data = open_or_download(name, split, root, files, open_, download)
     if name == "svhn":
         return Arrays(np.ascontiguousarray(data.data.transpose(0, 2, 3, 1)), data.labels, _DIGITS)
     if name == "fashion_mnist":
         return Arrays(_grey_to_rgb32(data.data.numpy()), data.targets.numpy(), tuple(data.classes))
     return Arrays(np.ascontiguousarray(data.data), np.array(data.targets), tuple(data.classes))
+
+
+def _read_photographs(name: str, split: str, root: Path, download: bool) -> Arrays:
+    """Return one side of a data set of photographs, whose files lie in the data root below its name.
+
+    ``scenes6/SIDE/CLASS/``, and the others as `torchvision.datasets.Places365` (small images; the standard training
+    and the validation images) and `torchvision.datasets.INaturalist` (2021; the small training and the validation
+    images) leave them, downloaded where that is asked for: tens of gigabytes each. Images come by class, then in
+    torchvision's order. Of Places and iNaturalist at most 5,000 training and 1,000 test images of a class are taken,
+    spread evenly over that order, so over all species of an iNaturalist class. DatasetError if files are missing or
+    damaged, or cannot be downloaded.
+    """
+    if name == "scenes6":
+        files = _scenes(split, root)
+    else:
+        files = _places(split, root, download) if name == "places" else _inaturalist(split, root, download)
+        for label, found in files.items():
+            most = min(_MOST[split], len(found))
+            files[label] = [found[i * len(found) // most] for i in range(most)]
+    empty = [label for label, found in files.items() if not found]
+    if empty:
+        raise DatasetError(f"{root / name}: no {split} images of {empty[0]!r}; run `imbal data {name}` again")
+    return decoded(files, _PHOTO_SIDE)
+
+
+def _scenes(split: str, root: Path) -> dict[str, list[Path]]:
+    folder = root / "scenes6" / split
+    if not folder.is_dir():
+        raise DatasetError(
+            f"no images of scenes6 in the data root {root}: it stands in for Places in this project's records and "
+            "cannot be downloaded. Put a copy into scenes6/train/CLASS and scenes6/test/CLASS there, or take "
+            "'places' (`imbal data places`), or your own images (folder:PATH)"
+        )
+    return {entry.name: visible_files(entry) for entry in scan(folder, Counter())[0]}
+
+
+def _places(split: str, root: Path, download: bool) -> dict[str, list[Path]]:
+    from torchvision.datasets import Places365
+
+    side, folder = _PLACES_SIDES[split]
+    open_ = partial(Places365, root / "places", split=side, small=True)
+    data = open_or_download("places", split, root, f"places/{folder}", open_, download)
+    return {
+        label: [Path(file) for file, found in data.imgs if found == data.class_to_idx.get(category)]
+        for label, category in PLACES_CLASSES.items()
+    }
+
+
+def _inaturalist(split: str, root: Path, download: bool) -> dict[str, list[Path]]:
+    from torchvision.datasets import INaturalist
+
+    version = _INATURALIST_VERSION[split]
+    ranks = sorted({rank for rank, _ in INATURALIST_CLASSES.values()})
+    open_ = partial(INaturalist, root / "inaturalist", version=version, target_type=ranks)
+    data = open_or_download("inaturalist", split, root, f"inaturalist/{version}", open_, download)
+    # torchvision lists the files of a species in the order of the disk
+    index = sorted(data.index)
+    return {
+        label: [
+            Path(data.root, data.all_categories[species], file)
+            for species, file in index
+            if data.categories_map[species][rank] == data.categories_index[rank].get(taxon)
+        ]
+        for label, (rank, taxon) in INATURALIST_CLASSES.items()
+    }
 
 
 def _grey_to_rgb32(grey: np.ndarray) -> np.ndarray:

@@ -7,12 +7,9 @@ random generator, so the same split comes out on every platform and with every v
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +17,6 @@ import numpy as np
 from imbal_core.data.class_counts import check_pool, counts_from_name
 from imbal_core.data.datasets import ImageDataset
 from imbal_core.data.prepared import DatasetError
-
-__all__ = ["Split", "dataset_groups", "draw_split", "export_splits", "shared_groups", "split_counts"]
-
-_TORCHVISION = {
-    "cifar10": "CIFAR10(root, train=True)",
-    "cifar100": "CIFAR100(root, train=True)",
-    "fashion_mnist": "FashionMNIST(root, train=True)",
-    "svhn": "SVHN(root, split='train')",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,74 +199,6 @@ def shared_groups(split: Split, groups: Sequence[Any] | np.ndarray) -> dict[str,
     }
     tested = {group_of[i] for i in split.test}
     return {**shares, "test_groups": len(tested), "test_groups_shared": len(tested & in_train)}
-
-
-def export_splits(
-    dataset: ImageDataset,
-    name: str,
-    imbalances: Sequence[str],
-    seeds: Sequence[int],
-    out_dir: Path | str,
-    *,
-    by_group: bool = False,
-) -> list[Path]:
-    """Write one JSON index file per imbalance and seed, for others to cite and use; return their paths.
-
-    Parameters
-    ----------
-    dataset : ImageDataset
-        The training pool.
-    name : str
-        What the files call the data set, such as ``"cifar10"``; the beginning of their names.
-    imbalances, seeds : sequence
-        Names for `counts_from_name`, and split seeds.
-    out_dir : path
-        Created when missing. Files of the same name are replaced.
-    by_group : bool, default=False
-        Keep the images of one group on one side; an error if the data set has no groups.
-    """
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^\w.-]+", "_", name) + ("-grouped" if by_group else "")
-    groups = dataset_groups(dataset) if by_group else None
-    written = []
-    for imbalance in imbalances:
-        train_counts, valid_counts, test_counts = split_counts(dataset, imbalance)
-        # every class occurs in a data set, so that the labels tell their number
-        drawn: dict[str, Any] = {"test_counts": test_counts, "groups": groups}
-        for seed in seeds:
-            split = draw_split(dataset.labels, train_counts, valid_counts, seed=seed, **drawn)
-            content = {
-                "dataset": name,
-                "fingerprint": dataset.fingerprint,
-                "class_names": list(dataset.class_names),
-                "imbalance": imbalance,
-                **({"by_group": True} if by_group else {}),
-                "scale": 1.0,
-                "seed": int(seed),
-                "train_counts": train_counts.tolist(),
-                "valid_counts": valid_counts.tolist(),
-                "num_test": 0,
-                "sha256": split.sha256,
-                "use": _use(dataset),
-                "train": split.train.tolist(),
-                "valid": split.valid.tolist(),
-            }
-            if test_counts is not None:
-                content |= {"test_counts": test_counts.tolist(), "test": split.test.tolist()}
-            path = folder / f"{stem}-{imbalance}-seed{seed}.json"
-            path.write_text(json.dumps(content) + "\n", encoding="utf-8")
-            written.append(path)
-    return written
-
-
-def _use(dataset: ImageDataset) -> str:
-    known = _TORCHVISION.get(dataset.name)
-    own = "the images of imbal_core.data.datasets.load_dataset(dataset, 'train')"
-    images = f"torchvision.datasets.{known}" if known else own
-    pooled = dataset.test_per_class is not None
-    tested = "split['test']; all three index the same images" if pooled else "the test set is used whole"
-    return f"torch.utils.data.Subset({images}, split['train']), and the same with split['valid']; {tested}"
 
 
 def _checked_counts(what: str, counts: Sequence[int] | np.ndarray | None, num_classes: int) -> np.ndarray:

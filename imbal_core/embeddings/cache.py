@@ -15,8 +15,6 @@ from imbal_core.data.datasets import ImageDataset
 from imbal_core.models.networks import Network
 from imbal_core.training.prediction import iter_predict
 
-__all__ = ["cached_embeddings", "network_digest"]
-
 
 def network_digest(network: Network) -> str:
     """Return the SHA-256 of a network's parameters, buffers and input size, as 64 hexadecimal digits."""
@@ -38,32 +36,12 @@ def cached_embeddings(
     device: torch.device | None = None,
     progress: bool = True,
 ) -> np.ndarray:
-    """Return a tap's feature embeddings of every image, computed once per network and data set.
+    """Return a tap's feature embeddings of every image (N, D) float16, computed once per network and data set.
 
-    Parameters
-    ----------
-    network : Network
-        Not changed; a frozen, pretrained network as a rule.
-    dataset : ImageDataset
-    tap : str
-        One of ``network.taps``.
-    cache : Path
-        Folder of the cached arrays, which can be deleted at any time. A file's name is a hash of everything that its
-        content depends on, so a stale file is never read.
-    precision : {"fp32", "bf16"}, default="fp32"
-        Of the forward pass.
-    device : torch.device, optional
-    progress : bool, default=True
-
-    Returns
-    -------
-    ndarray of shape (N, D), float16
-        In the order of ``dataset.images``. Half precision keeps about three decimal digits and halves the file.
-
-    Warns
-    -----
-    RuntimeWarning
-        When the cache cannot be written, as on a full disk; the features are returned all the same.
+    They come in the order of ``dataset.images``; half precision keeps about three decimal digits and halves the file.
+    The network, frozen and pretrained as a rule, is not changed. The forward pass has the precision "fp32" or "bf16".
+    The folder `cache` can be deleted at any time: a file's name is a hash of everything that its content depends on, so
+    a stale file is never read. A cache that cannot be written, as on a full disk, is a RuntimeWarning.
     """
     content = f"{network_digest(network)}:{dataset.fingerprint}:{tap}:{precision}:float16"
     path = cache / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"

@@ -19,11 +19,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from imbal_core.embeddings.features import checked_features
+from imbal_core._checks.arrays import checked_features
 from imbal_core.models.heads import NormedLinear
 from imbal_core.models.networks import Network
-
-__all__ = ["LinearClassifier", "linear_classifier"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +57,9 @@ class LinearClassifier:
 def linear_classifier(network: Network) -> LinearClassifier:
     """Return the weights and bias with which a network turns feature embeddings into logits.
 
-    A final batch norm is affine in evaluation mode and is folded into weights and bias.
-
-    Parameters
-    ----------
-    network : Network
-        Not changed. The classifier is a linear layer or a `imbal_core.models.heads.NormedLinear`.
-
-    Raises
-    ------
-    ValueError
-        If the logits are no linear function of a tap, as those of All-CNN, which are maxima of a map.
+    Its classifier is a linear layer or a `imbal_core.models.heads.NormedLinear`; a final batch norm is affine in
+    evaluation mode and is folded into weights and bias. The network is not changed. ValueError if its logits are no
+    linear function of a tap, as those of All-CNN, which are maxima of a map.
     """
     layer = network.classifier()
     if network.embedding_tap is None or not isinstance(layer, nn.Linear | NormedLinear):

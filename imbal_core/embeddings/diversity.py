@@ -1,7 +1,7 @@
 """How diverse the features of one class are: directions, distances, ranges, and coverage of the test.
 
 Every measure takes the features of one class, real numbers of shape (n, D), and raises a ValueError where the shape is
-another or a value is NaN or infinite. `imbal_core.embeddings.features.split_by_class` takes a data set apart.
+another or a value is NaN or infinite. `split_by_class` takes a data set apart.
 n instances span at most n - 1 directions about their mean, and how well they cover others grows with n: to compare
 classes of different size, draw equally many of each with `equal_rows`.
 """
@@ -15,29 +15,27 @@ from scipy.special import entr
 from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
-from imbal_core._checks.arrays import on_host
-from imbal_core.embeddings.features import checked_features
-
-__all__ = [
-    "effective_rank",
-    "equal_rows",
-    "mean_cosine_distance",
-    "neighbour_coverage",
-    "participation_ratio",
-    "range_gap",
-]
+from imbal_core._checks.arrays import checked_features, labelled_features, on_host
 
 #: The n of `neighbour_coverage`.
 NEIGHBOURS = 5
 
 
+def split_by_class(
+    features: ArrayLike | Tensor, labels: ArrayLike | Tensor, num_classes: int
+) -> list[np.ndarray]:
+    """Return the features (N, D) of each class by the labels (N,), num_classes arrays (n, D) float64.
+
+    ValueError also if there are not as many labels as rows, or one is outside [0, num_classes).
+    """
+    values, codes = labelled_features(features, labels, num_classes)
+    return [values[codes == label].astype(np.float64) for label in range(num_classes)]
+
+
 def equal_rows(labels: ArrayLike | Tensor, *, generator: np.random.Generator) -> np.ndarray:
     """Return indices of as many instances of every class as the smallest has, drawn without replacement, ascending.
 
-    Parameters
-    ----------
-    labels : array-like or Tensor of shape (N,), integer
-    generator : numpy.random.Generator
+    Labels are integers of shape (N,).
     """
     codes = on_host(labels)
     groups = [np.flatnonzero(codes == label) for label in np.unique(codes)]
@@ -49,11 +47,8 @@ def effective_rank(features: ArrayLike | Tensor) -> float:
     r"""Return the exponential of the entropy of the normalised singular values of a class.
 
     :math:`\exp(-\sum_i p_i \log p_i)`, with :math:`p_i` the singular values of the centred features over their sum:
-    from 1 (all on a line) to min(D, n - 1); NaN for instances that are fewer than two or all the same.
-
-    References
-    ----------
-    Roy, O., Vetterli, M. (2007). "The effective rank: a measure of effective dimensionality".
+    from 1 (all on a line) to min(D, n - 1); NaN for instances that are fewer than two or all the same. Roy, O.,
+    Vetterli, M. (2007), "The effective rank: a measure of effective dimensionality".
 
     Examples
     --------
@@ -76,12 +71,9 @@ def participation_ratio(features: ArrayLike | Tensor) -> float:
 def mean_cosine_distance(features: ArrayLike | Tensor) -> float:
     """Return the mean of 1 - cos over all pairs of different instances of a class; NaN for fewer than two.
 
-    Raises
-    ------
-    ValueError
-        Also if a row is zero, which has no angle.
+    ValueError also if a row is zero, which has no angle.
     """
-    values = _checked(features)
+    values = checked_features(features).astype(np.float64, copy=False)
     if not values.any(axis=1).all():
         raise ValueError("features hold a row of zeros, which has no angle: drop it.")
     if (n := len(values)) < 2:
@@ -95,15 +87,9 @@ def range_gap(train: ArrayLike | Tensor, test: ArrayLike | Tensor) -> float:
 
     Per unit, what the largest test value exceeds the largest training value by, plus what the smallest falls short of
     the smallest by; summed over units and divided by the sum of the training ranges. 0 where the training covers the
-    test; NaN without instances on either side, or where all of the training are the same.
+    test; NaN without instances on either side, or where all of the training are the same. The range of few instances is
+    narrower than that of many: compare classes at equal numbers (`equal_rows`), or the same class between networks.
 
-    Notes
-    -----
-    The range of few instances is narrower than that of many from the same distribution: compare classes at equal
-    numbers (`equal_rows`), or the same class between networks.
-
-    References
-    ----------
     After the claim of Dablain et al. ("Efficient Augmentation for Imbalanced Deep Learning", abstract) that the gap
     between training and test feature embeddings is wider for minority classes; the formula is ours.
     """
@@ -120,11 +106,8 @@ def neighbour_coverage(train: ArrayLike | Tensor, test: ArrayLike | Tensor) -> f
 
     Around each test instance there is a ball that just reaches its n-th nearest neighbour among the others, with
     n = `NEIGHBOURS`. It is covered if that ball holds a training instance. The balls are as large for every class of a
-    balanced test set. NaN without training instances, or with no more than n in the test.
-
-    References
-    ----------
-    Naeem, M. F. et al. (2020). "Reliable Fidelity and Diversity Metrics for Generative Models": coverage.
+    balanced test set. NaN without training instances, or with no more than n in the test. Naeem, M. F. et al. (2020),
+    "Reliable Fidelity and Diversity Metrics for Generative Models": coverage.
     """
     known, new = _sides(train, test)
     if len(new) <= NEIGHBOURS or not len(known):
@@ -132,10 +115,6 @@ def neighbour_coverage(train: ArrayLike | Tensor, test: ArrayLike | Tensor) -> f
     # an instance is its own nearest neighbour, at distance 0
     radii = np.partition(cdist(new, new), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
     return float((cdist(new, known).min(axis=1) <= radii).mean())
-
-
-def _checked(features: ArrayLike | Tensor) -> np.ndarray:
-    return checked_features(features).astype(np.float64, copy=False)
 
 
 def _sides(train: ArrayLike | Tensor, test: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +126,7 @@ def _sides(train: ArrayLike | Tensor, test: ArrayLike | Tensor) -> tuple[np.ndar
 
 def _spectrum(features: ArrayLike | Tensor) -> np.ndarray:
     """Return the eigenvalues of the covariance, descending, (D,); 0 where they are rounding, NaN where all are 0."""
-    values = _checked(features)
+    values = checked_features(features).astype(np.float64, copy=False)
     if len(values) < 2:
         return np.full(1, np.nan)
     values = values - values.mean(axis=0)

@@ -11,9 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from imbal_core.embeddings.features import checked_features
-
-__all__ = ["match_units", "translate"]
+from imbal_core._checks.arrays import checked_features
 
 # A unit that varies by less than its own rounding has no correlation.
 _CONSTANT = 1e-12
@@ -22,30 +20,14 @@ _CONSTANT = 1e-12
 def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Return the one-to-one matching of the units of two networks with the largest total Pearson correlation.
 
-    Pairs whose correlation is not above 0 are taken apart again. Constant units, and those left over where one network
-    has fewer, have no partner.
+    From activations (N, D1) and (N, D2), of which row i belongs to the same image, N at least 2: for each unit of the
+    first network the index of its unit in the second, (D1,) int64, and their correlation, (D1,) float64. Pairs whose
+    correlation is not above 0 are taken apart again. Constant units, and those left over where one network has fewer,
+    have no partner: -1 and NaN. Look at the correlations before reading anything into the identities: units that
+    respond unlike are paired too. ValueError if the numbers of rows differ or are below 2, or a value is NaN or
+    infinite.
 
-    Parameters
-    ----------
-    first, second : array-like or Tensor of shape (N, D1) and (N, D2)
-        Activations; row i of both belongs to the same image. N is at least 2.
-
-    Returns
-    -------
-    partners : ndarray of shape (D1,), int64
-        For each unit of the first network the index of its unit in the second; -1 for none.
-    correlations : ndarray of shape (D1,), float64
-        Of each pair; NaN where there is none. Look at it before reading anything into the identities: units that
-        respond unlike are paired too.
-
-    Raises
-    ------
-    ValueError
-        If the numbers of rows differ or are below 2, or a value is NaN or infinite.
-
-    References
-    ----------
-    Li, Y. et al. (2016). "Convergent Learning: Do different neural networks learn the same representations?"
+    Li, Y. et al. (2016), "Convergent Learning: Do different neural networks learn the same representations?"
 
     Examples
     --------
@@ -81,13 +63,8 @@ def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> tuple[
 def translate(partners: np.ndarray, identities: ArrayLike) -> np.ndarray:
     """Return unit indices of the second network as those of their partners in the first, int64.
 
-    Parameters
-    ----------
-    partners : ndarray of shape (D1,), int64
-        As `match_units` returns them.
-    identities : array-like of any shape, integer
-        Of the second network, as in `imbal_core.embeddings.top_k.TopK.identities`; -1, no unit, stays -1, and so
-        becomes a unit without a partner.
+    Partners (D1,) are those of `match_units`, identities, of any shape, those of
+    `imbal_core.embeddings.top_k.TopK`: -1, no unit, stays -1, and so becomes a unit without a partner.
     """
     units = np.asarray(identities)
     firsts = np.flatnonzero(partners >= 0)

@@ -22,9 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from imbal_core.embeddings.features import checked_features, labelled_features
-
-__all__ = ["TopK", "class_top_k", "magnitude_gap", "overlap_matrix"]
+from imbal_core._checks.arrays import checked_features, labelled_features
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +91,7 @@ def class_top_k(
     signed : bool, default=False
         Rank units by the mean of v instead of \|v\|, and share out the sum of v: the logit less its bias. Such a share
         can exceed 1 before units that speak against the class pull it back, and is NaN where the sum is not positive.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, k exceeds D, a value is NaN or infinite, or a class is unknown.
+        ValueError if shapes disagree, k exceeds D, a value is NaN or infinite, or a class is unknown.
 
     Examples
     --------
@@ -160,23 +154,11 @@ def _in_top(keys: np.ndarray, k: int) -> np.ndarray:
 def overlap_matrix(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     r"""Return the overlap, \|S ∩ T\| / K, of the top-K units of every class with those of every class.
 
-    Parameters
-    ----------
-    first, second : array-like of shape (A, K) and (B, K), integer
-        `TopK.identities` of the same network, or brought into one numbering by
-        `imbal_core.embeddings.matching.translate`; -1 stands for no unit.
-
-    Returns
-    -------
-    ndarray of shape (A, B), float64
-        Fractions; NaN where a class has no unit, as without instances. Two random sets of K out of D units have an
-        overlap of K / D on average. The diagonal compares each class with itself: train against test, true positives
-        against false negatives, one training against another.
-
-    Raises
-    ------
-    ValueError
-        If the identities have no shape (classes, K) or differ in K.
+    From identities (A, K) and (B, K), those of `TopK` of the same network or brought into one numbering by
+    `imbal_core.embeddings.matching.translate`: fractions (A, B), float64; NaN where a class has no unit (-1), as
+    without instances. Two random sets of K out of D units have an overlap of K / D on average. The diagonal compares
+    each class with itself: train against test, true positives against false negatives, one training against another.
+    Identities of another shape or K are a ValueError.
 
     Examples
     --------
@@ -200,17 +182,8 @@ def magnitude_gap(train: TopK, test: TopK) -> np.ndarray:
     It follows the units that are the class's top K in training: their mean values there and in the test. Positive
     where test magnitudes are smaller; NaN for a class without instances on either side, or without a unit that carries
     anything in training. The abstract speaks of top-K magnitudes that "do not match the training set" and gives no
-    formula; this one is ours.
-
-    Parameters
-    ----------
-    train, test : TopK
-        Of the same network, with the same options.
-
-    Raises
-    ------
-    ValueError
-        If the two differ in classes or units.
+    formula; this one is ours. Both sides are of the same network, with the same options; ValueError if they differ in
+    classes or units.
     """
     if train.means.shape != test.means.shape:
         raise ValueError(f"(C, D) is {train.means.shape} in train and {test.means.shape} in test.")

@@ -1,4 +1,4 @@
-"""Class weights and margins from the numbers of training images, and the checks of such numbers."""
+"""Class weights and margins from the numbers of training images, and the check of such numbers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbal_core._checks.arrays import on_host
-
-__all__ = [
-    "Counts",
-    "checked_counts",
-    "checked_number",
-    "deferred_weights",
-    "effective_number_weights",
-    "inverse_frequency_weights",
-    "ldam_margins",
-]
+from imbal_core._checks.fields import checked_number
 
 #: Training images of each class: see `checked_counts`.
 Counts: TypeAlias = ArrayLike | Tensor | Mapping[Any, int]
@@ -39,7 +30,7 @@ def effective_number_weights(class_counts: Counts, *, beta: float = 0.9999) -> T
     1 for equal counts, and for beta 0. beta is in [0, 1); (1 - beta^n) / (1 - beta) is the effective number of images.
     Cui, Y. et al. (2019), "Class-Balanced Loss Based on Effective Number of Samples".
     """
-    beta = checked_number("beta", beta, 0.0, 1.0)
+    beta = checked_number("beta", beta, "[0, 1)")
     counts = checked_counts(class_counts).double()
     # expm1 keeps the digits that 1 - beta^n loses when beta is close to 1.
     effective = -torch.expm1(counts * math.log(beta)) if beta > 0 else torch.ones_like(counts)
@@ -60,22 +51,15 @@ def deferred_weights(class_counts: Counts, epoch: int, *, start: int | None, bet
 def ldam_margins(class_counts: Counts, *, max_margin: float = 0.5) -> Tensor:
     """Return margins proportional to n_c^(-1/4), the largest `max_margin`, shape (K,), float64."""
     raw = checked_counts(class_counts).double() ** -0.25
-    return raw * (checked_number("max_margin", max_margin, 0.0, inclusive=False) / raw.max())
+    return raw * (checked_number("max_margin", max_margin, "(0, inf)") / raw.max())
 
 
 def checked_counts(class_counts: Counts) -> Tensor:
-    """Return class counts as int64 of shape (K,) on the CPU.
+    """Return class counts, integers of shape (K,) or a mapping of class to int, as int64 of shape (K,) on the CPU.
 
-    Parameters
-    ----------
-    class_counts : list, array or Tensor of shape (K,), integer, or mapping of class to int
-        Training images of each class. A mapping (a dict, a `collections.Counter`) has the classes 0 to K - 1 as its
-        keys, or names, which are taken in alphabetical order, as class folders and scikit-learn's encoders number them.
-
-    Raises
-    ------
-    ValueError
-        If a count is not whole, or a class has no image: that class is named.
+    A mapping (a dict, a `collections.Counter`) has the classes 0 to K - 1 as its keys, or names, which are taken in
+    alphabetical order, as class folders and scikit-learn's encoders number them. ValueError if a count is not whole, or
+    a class has no image: that class is named.
 
     Examples
     --------
@@ -106,19 +90,3 @@ def checked_counts(class_counts: Counts) -> Tensor:
 
 def _sum_to_classes(weights: Tensor) -> Tensor:
     return weights * (len(weights) / weights.sum())
-
-
-def checked_number(
-    name: str, value: float, lower: float, upper: float = math.inf, *, inclusive: bool = True
-) -> float:
-    """Return a number in [lower, upper), or (lower, upper) if not inclusive; a ValueError names any other."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or not (lower <= value < upper)
-        or (not inclusive and value == lower)
-    ):
-        opening = "[" if inclusive and math.isfinite(lower) else "("
-        raise ValueError(f"{name} must be a number in {opening}{lower:g}, {upper:g}), got {value!r}.")
-    return float(value)

@@ -20,9 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from imbal_core._checks.names import unknown_name
-from imbal_core.losses.functional import MASKED, REDUCTIONS, checked, reduced, undefined
-
-__all__ = ["FORMS", "complement_cross_entropy", "complement_entropy", "complement_objective"]
+from imbal_core.losses.functional import MASKED, checked, reduced, undefined
 
 FORMS = ("paper", "released")
 
@@ -61,19 +59,11 @@ def complement_cross_entropy(
     Gradient of CE + b C: p_j - b q_j (log q_j + C) for j != g, and p_g - 1, that of CE, for the target. For
     K = 2 the paper's form is CE itself; for any K it differs from CE by at most |gamma| log(K - 1) / (K - 1).
 
-    Parameters
-    ----------
-    form : {"paper", "released"}, default="paper"
-        "paper": b = gamma / (K - 1), negative at the default: flat wrong classes have the lower loss.
-        "released": b = -gamma / K. The authors' repository adds gamma times the *negated* entropy over K, so
-        its default rewards peaked wrong classes. Its expression gives NaN where p_g rounds to 1; this does not.
-    gamma : float, default=-1.0
-        0 gives CE.
-
-    References
-    ----------
-    Kim, Y., Lee, Y., Jeon, M. (2021). "Imbalanced Image Classification with Complement Cross Entropy".
-    Repository unique-chan/Complement-Cross-Entropy, ``cce.py`` since January 2022.
+    In the form "paper", b = gamma / (K - 1), negative at the default: flat wrong classes have the lower loss. In the
+    form "released", b = -gamma / K: the authors' repository adds gamma times the *negated* entropy over K, so its
+    default rewards peaked wrong classes. Its expression gives NaN where p_g rounds to 1; this does not. gamma 0 gives
+    CE. Kim, Y., Lee, Y., Jeon, M. (2021), "Imbalanced Image Classification with Complement Cross Entropy"; repository
+    unique-chan/Complement-Cross-Entropy, ``cce.py`` since January 2022.
     """
     entropy = -gamma if form == "released" else gamma
     return _mixture(logits, targets, form, reduction, cross_entropy=1.0, entropy=entropy)
@@ -85,9 +75,7 @@ def _mixture(
     """Return a CE + c C, with c C / (K - 1) in the paper's form and c C / K in the one released, reduced."""
     if form not in (None, *FORMS):
         raise unknown_name("form", form, FORMS)
-    logits, targets = checked(logits, targets, soft=False)
-    if reduction not in REDUCTIONS:
-        raise unknown_name("reduction", reduction, REDUCTIONS)
+    logits, targets = checked(logits, targets, reduction, soft=False)
     classes = logits.shape[1]
     entropy /= {None: 1, "paper": classes - 1, "released": classes}[form]
     if torch.compiler.is_compiling():

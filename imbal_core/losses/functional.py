@@ -29,21 +29,6 @@ from torch import Tensor
 from imbal_core._checks.names import unknown_name
 from imbal_core.losses.class_weights import Counts, checked_counts
 
-__all__ = [
-    "MASKED",
-    "REDUCTIONS",
-    "adjust_logits",
-    "asymmetric",
-    "balanced_softmax",
-    "checked",
-    "cross_entropy",
-    "focal",
-    "ldam",
-    "logit_adjustment",
-    "reduced",
-    "undefined",
-]
-
 REDUCTIONS = ("mean", "sum", "none")
 
 # Far below any logit, yet finite: its exponential is 0, and 0 times it is 0, where infinity gives NaN.
@@ -63,25 +48,18 @@ def cross_entropy(
 ) -> Tensor:
     """Return the cross entropy w_g CE, or its label-smoothed form w.r.t. (1 - s) onehot(g) + s / K.
 
-    Gradient: w_g (p_j - target_j), where target is the (smoothed) one-hot vector.
-
-    Parameters
-    ----------
-    class_weights : Tensor of shape (K,), optional
-        w. The mean divides by the sum of w_g over the batch, as PyTorch and the LDAM repository do (Cui et
-        al. divide by N); weights that are all equal then change nothing.
-    smoothing : float, default=0.0
-        s, a fraction: Szegedy, C. et al. (2016), "Rethinking the Inception Architecture for Computer Vision".
+    Gradient: w_g (p_j - target_j), where target is the (smoothed) one-hot vector. The mean divides by the sum of w_g
+    over the batch, `class_weights` of shape (K,), as PyTorch and the LDAM repository do (Cui et al. divide by N);
+    weights that are all equal then change nothing. `smoothing` is s, a fraction: Szegedy, C. et al. (2016), "Rethinking
+    the Inception Architecture for Computer Vision".
     """
-    logits, targets = checked(logits, targets, class_weights)
+    logits, targets = checked(logits, targets, reduction, class_weights)
     return _cross_entropy(logits, targets, reduction, class_weights, smoothing)
 
 
 def _cross_entropy(
     logits: Tensor, targets: Tensor, reduction: str, weights: Tensor | None = None, smoothing: float = 0.0
 ) -> Tensor:
-    if reduction not in REDUCTIONS:
-        raise unknown_name("reduction", reduction, REDUCTIONS)
     weights = None if weights is None else weights.to(logits.dtype)
     if targets.ndim == 1:
         options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": _NO_TARGET}
@@ -105,22 +83,13 @@ def focal(
 
     Gradient: alpha_g (1 - p_g)^gamma (1 + gamma p_g CE / (1 - p_g)) (p_j - [j = g]).
 
-    The paper uses sigmoids; the softmax form with one factor alpha for all classes is the one of the CCE
-    repository. The LDAM repository differs: it takes p_g = exp(-w_g CE), the *weighted* cross entropy, in the
-    factor (1 - p_g)^gamma too, has gamma 1, and no alpha.
-
-    Parameters
-    ----------
-    gamma : float, default=2.0
-        Focusing exponent; 0 gives alpha_g CE.
-    alpha : float or Tensor of shape (K,), default=0.25
-        One factor for all classes, or one for each.
-
-    References
-    ----------
-    Lin, T.-Y. et al. (2017). "Focal Loss for Dense Object Detection", with gamma 2 and alpha 0.25.
+    gamma is the focusing exponent, with 0 it is alpha_g CE; alpha is one factor for all classes, or one for each, of
+    shape (K,). The paper, Lin, T.-Y. et al. (2017), "Focal Loss for Dense Object Detection", with gamma 2 and alpha
+    0.25, uses sigmoids; the softmax form with one factor alpha for all classes is the one of the CCE repository. The
+    LDAM repository differs: it takes p_g = exp(-w_g CE), the *weighted* cross entropy, in the factor (1 - p_g)^gamma
+    too, has gamma 1, and no alpha.
     """
-    logits, targets = checked(logits, targets, alpha if isinstance(alpha, Tensor) else None)
+    logits, targets = checked(logits, targets, reduction, alpha if isinstance(alpha, Tensor) else None)
     values = _focused(_log_odds_against(logits, targets), gamma)
     if isinstance(alpha, Tensor):
         alpha = alpha.to(logits.dtype)[targets] if targets.ndim == 1 else alpha.to(logits.dtype)
@@ -142,21 +111,12 @@ def asymmetric(
     v_j = p_j^gamma_neg, so that of the smoothed targets hardly more than the true class's is left. Gradient:
     sum_j a_j ([j = k] - p_k) with a_j = -t_j d(v_j log p_j) / d(log p_j).
 
-    Parameters
-    ----------
-    gamma_pos : float, default=0.0
-        Focusing exponent of the true class, as gamma of `focal`.
-    gamma_neg : float, default=4.0
-        That of the wrong classes; 0 for both gives label smoothing.
-    smoothing : float, default=0.1
-        s, a fraction; at 0 the wrong classes have no part, and gamma_pos 0 gives CE.
-
-    References
-    ----------
-    Ridnik, T. et al. (2021). "Asymmetric Loss For Multi-Label Classification". The form for one label, and the
-    defaults, are ``ASLSingleLabel`` of its repository Alibaba-MIIL/ASL, as dd1github/EOS has it.
+    gamma_pos is the focusing exponent of the true class, as gamma of `focal`, gamma_neg that of the wrong classes; 0
+    for both gives label smoothing. Where the fraction s, `smoothing`, is 0 the wrong classes have no part, and
+    gamma_pos 0 gives CE. Ridnik, T. et al. (2021), "Asymmetric Loss For Multi-Label Classification"; the form for one
+    label, and the defaults, are ``ASLSingleLabel`` of its repository Alibaba-MIIL/ASL, as dd1github/EOS has it.
     """
-    logits, targets = checked(logits, targets)
+    logits, targets = checked(logits, targets, reduction)
     share = smoothing / logits.shape[1]
     true = _focused(_log_odds_against(logits, targets), gamma_pos)
     if not smoothing:
@@ -183,24 +143,12 @@ def ldam(
 ) -> Tensor:
     """Return the label-distribution-aware margin loss: w_g CE of s (z - m_g onehot(g)).
 
-    Gradient: w_g s (p'_j - [j = g]) with p' = softmax(s (z - m_g onehot(g))).
-
-    Parameters
-    ----------
-    logits : Tensor of shape (N, K)
-        Cosines (see `imbal_core.models.heads.NormedLinear`), so the margins have their scale.
-    margins : Tensor of shape (K,)
-        m; the paper has m_c proportional to n_c^(-1/4).
-    scale : float, default=30.0
-        s, that of the repository.
-    class_weights : Tensor of shape (K,), optional
-        w, as for `cross_entropy`.
-
-    References
-    ----------
-    Cao, K. et al. (2019). "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss".
+    Gradient: w_g s (p'_j - [j = g]) with p' = softmax(s (z - m_g onehot(g))). The logits are cosines (see
+    `imbal_core.models.heads.NormedLinear`), so the margins m, of shape (K,), have their scale; the paper has m_c
+    proportional to n_c^(-1/4). `scale` is s, that of the repository, `class_weights` w, as for `cross_entropy`. Cao, K.
+    et al. (2019), "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss".
     """
-    logits, targets = checked(logits, targets, margins, class_weights)
+    logits, targets = checked(logits, targets, reduction, margins, class_weights)
     margins = margins.to(logits.dtype)
     if targets.ndim == 1:
         moved = logits.scatter_add(1, targets.unsqueeze(1), -margins[targets].unsqueeze(1))
@@ -218,7 +166,7 @@ def balanced_softmax(
     Gradient: p'_j - [j = g] with p' = softmax(z + log n). Ren, J. et al. (2020), "Balanced Meta-Softmax for
     Long-Tailed Visual Recognition".
     """
-    logits, targets = checked(logits, targets, class_counts)
+    logits, targets = checked(logits, targets, reduction, class_counts)
     return _cross_entropy(logits + class_counts.to(logits.dtype).log(), targets, reduction)
 
 
@@ -231,7 +179,7 @@ def logit_adjustment(
     p'_j - [j = g] with p' = softmax(z + tau log pi). Menon, A. K. et al. (2021), "Long-tail learning via logit
     adjustment".
     """
-    logits, targets = checked(logits, targets, class_counts)
+    logits, targets = checked(logits, targets, reduction, class_counts)
     return _cross_entropy(_shifted(logits, class_counts, -tau), targets, reduction)
 
 
@@ -275,13 +223,14 @@ def _shifted(logits: Tensor, class_counts: Tensor, tau: float) -> Tensor:
 
 
 def checked(
-    logits: Tensor, targets: Tensor, *per_class: Tensor | None, soft: bool = True
+    logits: Tensor, targets: Tensor, reduction: str, *per_class: Tensor | None, soft: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Return the logits in float32 or float64, and the targets as int64 (N,) or in the type of the logits (N, K).
 
-    Values are looked at on a CPU alone, where it costs next to nothing. A loss of other targets than class indices may
-    be refused by ``soft=False``.
+    Values are looked at on a CPU alone, where it costs next to nothing. Without `soft`, probabilities are refused.
     """
+    if reduction not in REDUCTIONS:
+        raise unknown_name("reduction", reduction, REDUCTIONS)
     logits = _checked_logits(logits, *per_class)
     rows, classes = logits.shape
     distributions = targets.is_floating_point() and targets.shape == logits.shape
@@ -325,8 +274,6 @@ def _checked_logits(logits: Tensor, *per_class: Tensor | None) -> Tensor:
 
 def reduced(values: Tensor, reduction: str) -> Tensor:
     """Return the mean, the sum or the values themselves."""
-    if reduction not in REDUCTIONS:
-        raise unknown_name("reduction", reduction, REDUCTIONS)
     return values if reduction == "none" else values.mean() if reduction == "mean" else values.sum()
 
 

@@ -8,7 +8,6 @@ priors, and the epoch from which weights apply.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,19 +16,17 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from imbal_core._checks.fields import checked_number
 from imbal_core._checks.names import unknown_name
 from imbal_core.losses import complement
 from imbal_core.losses import functional as functions
 from imbal_core.losses.class_weights import (
     Counts,
     checked_counts,
-    checked_number,
     deferred_weights,
     inverse_frequency_weights,
     ldam_margins,
 )
-
-__all__ = ["Loss", "build_loss", "list_losses", "loss_defaults"]
 
 #: Name of an option -> its default, and the check that gives its value.
 Options = Mapping[str, tuple[Any, Callable[[str, Any], Any]]]
@@ -37,29 +34,17 @@ Options = Mapping[str, tuple[Any, Callable[[str, Any], Any]]]
 
 @dataclass(frozen=True)
 class _Kind:
-    """What one loss has and another has not.
+    """What one loss has and another has not."""
 
-    Parameters
-    ----------
-    function : callable
-        Called with logits, targets, ``reduction``, the `options` and what is `per_class`, by name.
-    options : mapping
-        Of the function.
-    per_class : mapping of str to callable
-        What follows from the class counts, the epoch and the loss's options.
-    count_options : mapping
-        Options that only `per_class` reads.
-    parts : tuple of str
-        The losses that update the network in turn, where there is no single one.
-    cosines : bool
-        See `Loss.needs_normed_head`.
-    """
-
+    #: Called with logits, targets, ``reduction``, the `options` and what is `per_class`, by name.
     function: Callable[..., Tensor]
     options: Options = field(default_factory=dict)
+    #: What follows from the class counts, the epoch and the loss's options, of which it alone reads `count_options`.
     per_class: Mapping[str, Callable[[Tensor, int, Any], Tensor]] = field(default_factory=dict)
     count_options: Options = field(default_factory=dict)
+    #: The losses that update the network in turn, where there is no single one.
     parts: tuple[str, ...] = ()
+    #: See `Loss.needs_normed_head`.
     cosines: bool = False
 
     def all_options(self) -> Options:
@@ -79,15 +64,6 @@ class Loss(nn.Module):
         The logits must be cosines: the network's classifier is to be an `imbal_core.models.heads.NormedLinear`.
     logit_scale : float
         What logits are multiplied by before a softmax that is read as a probability; 1 but for cosines.
-
-    Examples
-    --------
-    >>> loss, other = (build_loss("ldam", class_counts=[90, 10], reweight_from=160) for _ in range(2))
-    >>> loss.start_epoch(160)
-    >>> other.load_state_dict(loss.state_dict())
-    <All keys matched successfully>
-    >>> int(other.epoch), torch.equal(other.class_weights, loss.class_weights)
-    (160, True)
     """
 
     reduction: str
@@ -147,8 +123,8 @@ def _name(valid: tuple[str, ...], option: str, value: Any) -> str:
 
 def _factors(option: str, value: Any) -> float | Tensor:
     if isinstance(value, int | float):
-        return checked_number(option, value, 0.0)
-    return torch.tensor([checked_number(option, each, 0.0) for each in value])
+        return _at_least_0(option, value)
+    return torch.tensor([_at_least_0(option, each) for each in value])
 
 
 def _epoch_or_never(option: str, value: Any) -> int | None:
@@ -164,9 +140,9 @@ def _no_sum(*_: Any, **__: Any) -> NoReturn:
     )
 
 
-_at_least_0 = partial(checked_number, lower=0.0)
-_above_0 = partial(checked_number, lower=0.0, inclusive=False)
-_fraction = partial(checked_number, lower=0.0, upper=1.0)
+_at_least_0 = partial(checked_number, interval="[0, inf)")
+_above_0 = partial(checked_number, interval="(0, inf)")
+_fraction = partial(checked_number, interval="[0, 1)")
 _FORM: Options = {"form": ("paper", partial(_name, complement.FORMS))}
 _BETA: Options = {"beta": (0.9999, _fraction)}
 _DEFERRED = {
@@ -198,7 +174,7 @@ _KINDS: dict[str, _Kind] = {
     "complement-objective": _Kind(complement.complement_objective, _FORM),
     "cce": _Kind(
         complement.complement_cross_entropy,
-        {**_FORM, "gamma": (-1.0, partial(checked_number, lower=-math.inf))},
+        {**_FORM, "gamma": (-1.0, partial(checked_number, interval="(-inf, inf)"))},
     ),
     "balanced-softmax": _Kind(functions.balanced_softmax, per_class=_COUNTS),
     "logit-adjustment": _Kind(functions.logit_adjustment, {"tau": (1.0, _at_least_0)}, _COUNTS),
@@ -292,13 +268,7 @@ def build_loss(name: str, *, class_counts: Counts | None = None, **options: Any)
 
 
 def loss_defaults(name: str) -> dict[str, Any]:
-    """Return the options of a loss and their defaults.
-
-    Examples
-    --------
-    >>> loss_defaults("cce")
-    {'form': 'paper', 'gamma': -1.0, 'reduction': 'mean'}
-    """
+    """Return the options of a loss and their defaults, such as gamma -1 for "cce"."""
     return {option: default for option, (default, _) in _options_of(name).items()}
 
 

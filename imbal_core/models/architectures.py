@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from imbal_core.models.networks import FULLY_CONNECTED, LAST_CONVOLUTION, Network
 from imbal_core.models.weights import load_state, rename_keys
 
-__all__ = ["VGG", "AllCNN", "CifarResNet", "ResNet34", "SmallCNN", "SmallImageResNet34", "TimmNetwork"]
-
 IMAGENET: dict[str, Sequence[float]] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 

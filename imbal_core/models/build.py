@@ -1,32 +1,17 @@
-"""Networks by name, each with named feature taps that a readout asks for.
-
-Examples
---------
->>> import torch
->>> network = build_model("resnet20", num_classes=10).eval()
->>> {name: tuple(out.shape) for name, out in network.forward_taps(torch.zeros(2, 3, 32, 32)).items()}
-{'last convolution': (2, 64), 'logits': (2, 10)}
-"""
+"""Networks by name, each with named feature taps that a readout asks for."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from imbal_core._checks.fields import checked_number, whole_number
 from imbal_core._checks.names import unknown_name
 from imbal_core.data.root import data_root
-from imbal_core.models.architectures import (
-    VGG,
-    AllCNN,
-    CifarResNet,
-    ResNet34,
-    SmallCNN,
-    SmallImageResNet34,
-    TimmNetwork,
-)
-from imbal_core.models.heads import add_final_batch_norm, remove_final_batch_norm, use_normed_head
+from imbal_core.models import architectures as nets
 from imbal_core.models.networks import LinearHead, Network
 from imbal_core.models.weights import (
     PUBLISHED,
@@ -36,14 +21,6 @@ from imbal_core.models.weights import (
     import_timm,
     read_weights,
 )
-
-__all__ = [
-    "add_final_batch_norm",
-    "build_model",
-    "list_models",
-    "remove_final_batch_norm",
-    "use_normed_head",
-]
 
 
 @dataclass(frozen=True)
@@ -55,15 +32,15 @@ class _Entry:
 
 
 _ENTRIES: dict[str, _Entry] = {
-    "resnet20": _Entry(lambda *a: CifarResNet(*a, depth=20), 32, 4, False),
-    "resnet32": _Entry(lambda *a: CifarResNet(*a, depth=32), 32, 4, False),
-    "resnet56": _Entry(lambda *a: CifarResNet(*a, depth=56), 32, 4, False),
-    "small_cnn": _Entry(SmallCNN, 32, 4, True),
-    "all_cnn": _Entry(AllCNN, 32, 9, True),
-    "vgg16": _Entry(lambda *a, **k: VGG(*a, architecture="vgg16", **k), 224, 32, True),
-    "vgg19": _Entry(lambda *a, **k: VGG(*a, architecture="vgg19", **k), 224, 32, True),
-    "resnet34": _Entry(ResNet34, 224, 32, False),
-    "resnet34_small": _Entry(SmallImageResNet34, 32, 8, False),
+    "resnet20": _Entry(partial(nets.CifarResNet, depth=20), 32, 4, False),
+    "resnet32": _Entry(partial(nets.CifarResNet, depth=32), 32, 4, False),
+    "resnet56": _Entry(partial(nets.CifarResNet, depth=56), 32, 4, False),
+    "small_cnn": _Entry(nets.SmallCNN, 32, 4, True),
+    "all_cnn": _Entry(nets.AllCNN, 32, 9, True),
+    "vgg16": _Entry(partial(nets.VGG, architecture="vgg16"), 224, 32, True),
+    "vgg19": _Entry(partial(nets.VGG, architecture="vgg19"), 224, 32, True),
+    "resnet34": _Entry(nets.ResNet34, 224, 32, False),
+    "resnet34_small": _Entry(nets.SmallImageResNet34, 32, 8, False),
 }
 
 
@@ -122,12 +99,15 @@ def build_model(
     464154
     """
     entry, from_timm = _ENTRIES.get(name), name.startswith("timm:")
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"image_size must be a positive number of pixels, got {image_size}")
-    if dropout is not None and not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    for option, given, least in (
+        ("num_classes", num_classes, 2),
+        ("image_size", image_size, 1),
+        ("in_features", in_features, 1),
+    ):
+        if given is not None:
+            whole_number(option, given, least)
+    if dropout is not None:
+        checked_number("dropout", dropout, "[0, 1)")
     if entry is None and not from_timm and name != "linear":
         raise unknown_name("model", name, [*list_models(), "timm:NAME"])
     if (in_features is not None) != (name == "linear"):
@@ -147,9 +127,7 @@ def build_model(
             raise ValueError(f"{name} needs image_size >= {entry.smallest} pixels, got {size}")
         network = entry.build(num_classes, size, **({"dropout": dropout} if entry.has_dropout else {}))
     else:
-        if in_features is None or in_features < 1:
-            raise ValueError(f"in_features must be at least 1, got {in_features}")
-        network = LinearHead(num_classes, in_features)
+        network = LinearHead(num_classes, in_features)  # type: ignore[arg-type]
     network.name = name
     if pretrained:
         source = find_weights(name, root) or download_weights(name, data_root(root) / "weights")
@@ -172,4 +150,4 @@ def _build_timm(name: str, num_classes: int, image_size: int | None, dropout: fl
     own_size = body.default_cfg["input_size"][-1]
     if body.default_cfg.get("fixed_input_size") and image_size not in (None, own_size):
         raise ValueError(f"{name!r} takes images of {own_size} pixels only, got image_size={image_size}")
-    return TimmNetwork(body, num_classes, own_size if image_size is None else image_size)
+    return nets.TimmNetwork(body, num_classes, own_size if image_size is None else image_size)

@@ -10,8 +10,6 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from imbal_core.models.networks import Network
 
-__all__ = ["fold_batch_norms"]
-
 _TOLERANCE = 1e-4  # of the largest absolute logit, in float64
 
 

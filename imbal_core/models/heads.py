@@ -2,15 +2,6 @@
 
 Each function changes the network in place and returns it: the other layers, their names in the state, the taps
 and the normalisation of the inputs stay as they are. Take a ``copy.deepcopy`` first to keep both networks.
-
-Examples
---------
->>> import torch
->>> from imbal_core.models.networks import LOGITS_BEFORE_FINAL_BATCH_NORM, LinearHead
->>> network = add_final_batch_norm(LinearHead(2, 3)).eval()
->>> out = network.forward_taps(torch.ones(1, 3), [LOGITS_BEFORE_FINAL_BATCH_NORM])
->>> bool(torch.equal(out["logits before final batch norm"], remove_final_batch_norm(network)(torch.ones(1, 3))))
-True
 """
 
 from __future__ import annotations
@@ -21,19 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbal_core._checks.fields import checked_number
 from imbal_core.models.networks import Network
-
-__all__ = [
-    "FinalBatchNorm",
-    "LinearWithFinalBatchNorm",
-    "NormedLinear",
-    "add_final_batch_norm",
-    "last_linear",
-    "remove_final_batch_norm",
-    "restart_head",
-    "use_float32_head",
-    "use_normed_head",
-]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -53,20 +33,9 @@ class FinalBatchNorm(nn.BatchNorm1d):
 class NormedLinear(nn.Module):
     """Classifier whose logits are cosines of features and class vectors, w_c . f / (|w_c| |f|), for LDAM.
 
-    Parameters
-    ----------
-    in_features, num_classes : int
-        D and K.
-
-    Notes
-    -----
     The weight has shape (K, D), like that of `torch.nn.Linear`; each row starts uniform in the cube [-1, 1]^D
     and then has length 1. Cosines are computed in float32 under autocast too, as the loss multiplies their
-    error by its scale.
-
-    References
-    ----------
-    Cao, K. et al. (2019), repository kaidic/LDAM-DRW.
+    error by its scale. Cao, K. et al. (2019), repository kaidic/LDAM-DRW.
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
@@ -163,44 +132,22 @@ def add_final_batch_norm(network: Module, *, momentum: float = 0.01, affine: boo
     >>> type(network.fc).__name__, sorted(network.fc.state_dict())[:3]
     ('LinearWithFinalBatchNorm', ['bias', 'final_batch_norm.bias', 'final_batch_norm.num_batches_tracked'])
     """
-    place, name = _place_of_final_batch_norm(network)
+    own = isinstance(network, Network)
+    place: Any = network if own else last_linear(network)
+    name = network.name if isinstance(network, Network) else type(network).__name__
+    if not own and type(place) not in (nn.Linear, LinearWithFinalBatchNorm):
+        raise ValueError(
+            f"the last linear layer of {name} is of type {type(place).__name__}: take a torch.nn.Linear"
+        )
     if getattr(place, "final_batch_norm", None) is not None:
         raise ValueError(f"{name} has a final batch norm already: add it once")
-    if not 0 < momentum <= 1:
-        raise ValueError(f"momentum must lie in (0, 1], got {momentum}")
-    classes, like = (
-        (place.num_classes, place.mean) if isinstance(place, Network) else (place.out_features, place.weight)
-    )
+    checked_number("momentum", momentum, "(0, 1]")
+    classes, like = (place.num_classes, place.mean) if own else (place.out_features, place.weight)
     layer = FinalBatchNorm(classes, momentum=momentum, affine=affine).to(like).train(network.training)
-    if not isinstance(place, Network):
+    if not own:
         place.__class__ = LinearWithFinalBatchNorm
     place.final_batch_norm = layer
     return network
-
-
-def remove_final_batch_norm(network: Module) -> Module:
-    """Return the same network, changed in place: without its final batch norm; a ValueError if it has none."""
-    place, name = _place_of_final_batch_norm(network)
-    if getattr(place, "final_batch_norm", None) is None:
-        raise ValueError(f"{name} has no final batch norm: there is nothing to remove")
-    if isinstance(place, Network):
-        place.final_batch_norm = None
-    else:
-        del place.final_batch_norm
-        place.__class__ = nn.Linear
-    return network
-
-
-def _place_of_final_batch_norm(network: nn.Module) -> tuple[Any, str]:
-    """Return what has a final batch norm as its attribute, and the name of the network in a message."""
-    if isinstance(network, Network):
-        return network, network.name
-    name, layer = type(network).__name__, last_linear(network)
-    if type(layer) not in (nn.Linear, LinearWithFinalBatchNorm):
-        raise ValueError(
-            f"the last linear layer of {name} is of type {type(layer).__name__}: take a torch.nn.Linear"
-        )
-    return layer, name
 
 
 def use_normed_head(network: Network) -> Network:
@@ -211,11 +158,8 @@ def use_normed_head(network: Network) -> Network:
     """
     classifier = network.classifier()
     if not isinstance(classifier, nn.Linear):
-        kind = type(classifier).__name__
-        raise ValueError(
-            f"a normed head replaces a linear classifier, that of {network.name} is of type {kind}: "
-            "take another model, or a loss that needs no normed head"
-        )
+        needed = "a normed head replaces a linear one; take another model, or a loss that needs none"
+        raise _other_classifier(network, needed)
     head = NormedLinear(classifier.in_features, network.num_classes)
     name = next(name for name, module in network.named_modules() if module is classifier)
     network.set_submodule(name, head.to(classifier.weight).train(classifier.training))
@@ -232,10 +176,7 @@ def restart_head(network: Network) -> Network:
     """
     classifier = network.classifier()
     if not isinstance(classifier, nn.Linear | nn.Conv2d):
-        raise ValueError(
-            f"the classifier of {network.name} is of type {type(classifier).__name__}: only a linear layer or a "
-            "convolution has a start to go back to"
-        )
+        raise _other_classifier(network, "only a linear layer or a convolution has a start to go back to")
     classifier.reset_parameters()
     return network
 
@@ -253,8 +194,10 @@ def use_float32_head(network: Network) -> Network:
     elif type(classifier) is nn.Conv2d:
         classifier.__class__ = _Float32Conv2d
     elif not isinstance(classifier, NormedLinear):
-        raise ValueError(
-            f"the classifier of {network.name} is of type {type(classifier).__name__}: only a linear layer or a "
-            "plain convolution can be computed in float32 by itself"
-        )
+        raise _other_classifier(network, "only a linear layer or a plain convolution has a form in float32")
     return network
+
+
+def _other_classifier(network: Network, needed: str) -> ValueError:
+    kind = type(network.classifier()).__name__
+    return ValueError(f"the classifier of {network.name} is of type {kind}: {needed}")

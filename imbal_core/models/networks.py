@@ -16,14 +16,6 @@ from torch import Tensor, nn
 
 from imbal_core._checks.names import unknown_name
 
-__all__ = [
-    "FULLY_CONNECTED",
-    "LAST_CONVOLUTION",
-    "LOGITS_BEFORE_FINAL_BATCH_NORM",
-    "LinearHead",
-    "Network",
-]
-
 LAST_CONVOLUTION = "last convolution"
 FULLY_CONNECTED = "fully connected"
 #: What a final batch norm reads: the logits that the network gives without that layer.
@@ -33,21 +25,18 @@ LOGITS_BEFORE_FINAL_BATCH_NORM = "logits before final batch norm"
 class Network(nn.Module):
     """A classifier whose inner features can be read by name.
 
-    Parameters
-    ----------
-    num_classes : int
-        Number of classes K.
-    image_size : int
-        Side S in pixels that the network wants; the batch pipeline resizes to it. 0: inputs are not images.
-    taps : sequence of str
-        Names of the feature taps.
-    mean, std : sequence of float
-        Per channel, of inputs scaled to [0, 1]; float32 buffers. The caller normalises with them; `forward` does not.
-
     Attributes
     ----------
     name : str
         The name that `build_model` was given.
+    num_classes : int
+        Number of classes K.
+    image_size : int
+        Side S in pixels that the network wants; the batch pipeline resizes to it. 0: inputs are not images.
+    taps : tuple of str
+        Names of the feature taps.
+    mean, std : Tensor
+        Per channel, of inputs scaled to [0, 1]; float32 buffers. The caller normalises with them; `forward` does not.
     embedding_tap : str or None
         Name of the tap that the classifier reads, dropout between them aside; None if there is no such tap.
     final_batch_norm : Module or None

@@ -7,9 +7,9 @@ such a file is ever run.
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 
 import torch
@@ -20,26 +20,12 @@ from torch import Tensor, nn
 from imbal_core._checks.files import write_atomically
 from imbal_core.data.root import data_root
 
-__all__ = [
-    "PUBLISHED",
-    "WeightsError",
-    "check_published",
-    "download_weights",
-    "find_weights",
-    "import_timm",
-    "load_state",
-    "read_weights",
-    "rename_keys",
-    "sha256_of_file",
-]
-
 #: Where torchvision's weights are, by model name; those of ``timm:NAME`` come from timm.
 PUBLISHED = {
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "vgg19": "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
     "resnet34": "https://download.pytorch.org/models/resnet34-b627a593.pth",
 }
-_READ_ERRORS = (pickle.UnpicklingError, SafetensorError)
 
 
 class WeightsError(RuntimeError):
@@ -48,15 +34,16 @@ class WeightsError(RuntimeError):
 
 def find_weights(name: str, root: Path | str | None = None) -> Path | None:
     """Return the file under ``<data root>/weights`` that holds a model's weights, None if none is there."""
-    folder = data_root(root) / "weights"
+    if not name.startswith("timm:") and name not in PUBLISHED:
+        return None
+    file = data_root(root) / "weights" / _file_and_address(name)[0]
+    return next((place for place in (file, file.with_suffix(".safetensors")) if place.is_file()), None)
+
+
+def _file_and_address(name: str) -> tuple[str, str]:
     if name.startswith("timm:"):
-        names = [f"{name.removeprefix('timm:')}.safetensors"]
-    elif name in PUBLISHED:
-        published = Path(PUBLISHED[name])
-        names = [published.name, f"{published.stem}.safetensors"]
-    else:
-        names = []
-    return next((folder / file for file in names if (folder / file).is_file()), None)
+        return f"{name.removeprefix('timm:')}.safetensors", "https://huggingface.co/timm"
+    return PUBLISHED[name].rpartition("/")[2], PUBLISHED[name]
 
 
 def sha256_of_file(file: Path) -> str:
@@ -89,18 +76,17 @@ def import_timm(name: str) -> ModuleType:
 
 def download_weights(name: str, folder: Path) -> Path:
     """Download a model's weights into `folder`; the next run, or a machine without network, finds them."""
-    if name.startswith("timm:"):
-        file, address = f"{name.removeprefix('timm:')}.safetensors", "https://huggingface.co/timm"
-    else:
-        address = PUBLISHED[name]
-        file = address.rsplit("/", 1)[-1]
+    file, address = _file_and_address(name)
     target = folder / file
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if name.startswith("timm:"):
-            _save_timm_weights(name, target)
+            timm = import_timm(name)
+            with torch.random.fork_rng(devices=[]):  # a download must not change the caller's random numbers
+                state = timm.create_model(name.removeprefix("timm:"), pretrained=True).state_dict()
+            write_atomically(target, save({key: value.contiguous() for key, value in state.items()}))
         else:
-            prefix = target.stem.rsplit("-", 1)[-1]
+            prefix = target.stem.rpartition("-")[2]
             torch.hub.download_url_to_file(address, str(target), hash_prefix=prefix, progress=False)
     except Exception as error:  # the hub clients raise classes of their own for the same lost network
         raise WeightsError(
@@ -108,13 +94,6 @@ def download_weights(name: str, folder: Path) -> Path:
             f"({type(error).__name__}: {error}). Put the file {file} into {folder} and start again."
         ) from error
     return target
-
-
-def _save_timm_weights(name: str, target: Path) -> None:
-    timm = import_timm(name)
-    with torch.random.fork_rng(devices=[]):  # a download must not change the caller's random numbers
-        state = timm.create_model(name.removeprefix("timm:"), pretrained=True).state_dict()
-    write_atomically(target, save({key: value.contiguous() for key, value in state.items()}))
 
 
 def read_weights(source: Path) -> dict[str, Tensor]:
@@ -126,7 +105,15 @@ def read_weights(source: Path) -> dict[str, Tensor]:
         if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
             raise TypeError("not a dictionary of tensors")
         return state
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, *_READ_ERRORS) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        UnpicklingError,
+        SafetensorError,
+    ) as error:
         raise WeightsError(
             f"{source} cannot be read as a file of weights ({type(error).__name__}): it is damaged or of "
             "another kind. Delete it to download it again, or replace it."

@@ -12,8 +12,6 @@ import torch
 
 from imbal_core._checks.files import write_atomically
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
-
 
 def write_checkpoint(path: Path, state: Mapping[str, Any], identity: str) -> None:
     """Write the state so that the file is always a whole one; a full disk costs only the checkpoint.

@@ -30,8 +30,6 @@ from imbal_core.training.prediction import Inputs
 from imbal_core.training.recipe import Recipe, scored_epochs
 from imbal_core.training.start import loss_of, seeded_init, stream_seed
 
-__all__ = ["DivergedError", "FitResult", "Progress", "ScoreEpoch", "fit"]
-
 ScoreEpoch = Callable[[nn.Module], Mapping[str, float]]
 Progress = bool | Callable[["FitResult", int], None]
 # What stands beside the progress bar, and as what.
@@ -307,11 +305,8 @@ def _resident(
 ) -> tuple[Tensor, Tensor]:
     """Return the checked inputs and targets on the device, converted once for the whole run."""
     data = prediction.as_tensor(inputs)
-    targets = checked_classes(f"{role} labels", labels, int(network.num_classes))  # type: ignore[arg-type]
-    if len(targets) != len(data):
-        raise ValueError(
-            f"{role} labels must have shape ({len(data)},), one for each input, got ({len(targets)},)."
-        )
+    classes = int(network.num_classes)  # type: ignore[arg-type]
+    targets = checked_classes(f"{role} labels", labels, classes, rows=(len(data), "inputs"))
     if role == "training" and len(data) < 2:
         raise ValueError(f"at least 2 training images are needed, got {len(data)}.")
     if data.is_floating_point() and not bool(data.isfinite().all()):

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imbal_core._checks.fields import whole_number
 from imbal_core._checks.names import unknown_name
 from imbal_core.models.heads import last_linear
 from imbal_core.models.networks import FULLY_CONNECTED
-
-__all__ = ["Inputs", "default_device", "device_label", "iter_predict", "predict"]
 
 Inputs = np.ndarray | Tensor
 
@@ -48,8 +47,7 @@ def iter_predict(
     device: torch.device | str | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Yield what `predict` returns, one batch after the other, for data that fits no memory at once."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    whole_number("batch_size", batch_size, 1)
     device = default_device() if device is None else torch.device(device)
     network.to(device)
     for start in range(0, len(inputs), batch_size):

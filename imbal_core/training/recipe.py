@@ -14,8 +14,6 @@ from imbal_core._checks.fields import allowed, checked_field, whole_number
 from imbal_core._checks.names import unknown_name
 from imbal_core.losses.modules import build_loss, list_losses, loss_defaults
 
-__all__ = ["LOSSES", "Recipe", "scored_epochs"]
-
 #: Every loss that trains a network by itself; the complement entropy is a part of others.
 LOSSES = tuple(name for name in list_losses() if name != "complement-entropy")
 

@@ -14,8 +14,6 @@ from imbal_core.training.recipe import Recipe
 from imbal_core.training.schedules import epoch_indices, epoch_size
 from imbal_core.training.start import stream_seed
 
-__all__ = ["ClassBalancedSampler"]
-
 
 class ClassBalancedSampler(Sampler[int]):
     """Indices of training images for a `torch.utils.data.DataLoader`, rare classes as often as common ones.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from imbal_core.training.recipe import Recipe
 
-__all__ = ["augment_batch", "count_recessions", "epoch_indices", "epoch_size", "learning_rate"]
-
 _CROP_PADDING = 4
 
 

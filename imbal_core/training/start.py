@@ -18,8 +18,6 @@ from imbal_core.models.heads import add_final_batch_norm, restart_head, use_floa
 from imbal_core.models.networks import Network
 from imbal_core.training.recipe import Recipe
 
-__all__ = ["build_network", "loss_of", "seeded_init", "stream_seed"]
-
 
 def stream_seed(seed: int, stream: str) -> int:
     """Return a seed for one purpose, so that no two purposes share their random numbers."""
@@ -31,15 +29,6 @@ def seeded_init(seed: int, *, stream: str = "weights", device: torch.device | No
     """Seed what is drawn inside the block, weights as a rule; the global state is put back after it.
 
     With a GPU as ``device`` its state is seeded and put back as well.
-
-    Examples
-    --------
-    >>> with seeded_init(3):
-    ...     first = torch.nn.Linear(2, 2)
-    >>> with seeded_init(3):
-    ...     second = torch.nn.Linear(2, 2)
-    >>> bool(torch.equal(first.weight, second.weight))
-    True
     """
     gpus = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):

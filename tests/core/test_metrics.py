@@ -141,14 +141,20 @@ def test_reliability_by_hand_with_an_empty_bin_of_zeros():
     [
         (lambda: metrics.confusion_counts([0, 2], [0, 1], 2), r"labels must lie in \[0, 2\).*0 to 2"),
         (lambda: metrics.confusion_counts([0, 1], [0, -1], 2), "predictions must lie"),
-        (lambda: metrics.confusion_counts([0, 1], [0], 2), "got 2 and 1"),
+        (
+            lambda: metrics.confusion_counts([0, 1], [0], 2),
+            "predictions must be 2, one for each row of labels, got 1",
+        ),
         (lambda: metrics.confusion_counts([0.0], [0], 2), "labels must be integers"),
         (lambda: metrics.confusion_counts([], [], 2), "labels"),
         (lambda: metrics.accuracy([[1, 2]]), r"shape \(K, K\)"),
         (lambda: metrics.balanced_accuracy([[0, 0], [0, 0]]), "not all zero"),
         (lambda: metrics.expected_calibration_error([[2.0, -1.0]], [0]), "softmax"),
         (lambda: metrics.expected_calibration_error([[np.nan, 0.5]], [0]), "softmax"),
-        (lambda: metrics.expected_calibration_error([[0.5, 0.5]], [0, 1]), "as many as rows"),
+        (
+            lambda: metrics.expected_calibration_error([[0.5, 0.5]], [0, 1]),
+            "labels must be 1, one for each row of probabilities, got 2",
+        ),
         (lambda: metrics.expected_calibration_error([[0.5, 0.5]], [0], bins=0), "bins"),
         (lambda: metrics.expected_calibration_error([0.5, 0.5], [0, 1]), r"shape \(N, K\)"),
         (lambda: metrics.reliability_bins([[5.0, 1.0]], [0]), "softmax"),

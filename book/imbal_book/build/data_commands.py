@@ -43,6 +43,13 @@ _Imbalance = Annotated[
 _Out = Annotated[Path, typer.Option(help="The folder to write to.", metavar="DIR")]
 _Seeds = Annotated[str, typer.Option(help="Split seeds: 0, or 0-2, or 0,3,7.")]
 _ByGroup = Annotated[bool, typer.Option(help="Keep the images of one group, such as a leaf, on one side.")]
+#: What `survey` finds odd about a file -> what becomes of it.
+_ODDITIES = {
+    "void": "empty, left out",
+    "misnamed": "PNG under another name, kept",
+    "copied": "the same bytes, the first kept",
+    "torn": "the same bytes in two classes, all left out",
+}
 
 
 @data_app.callback()
@@ -96,7 +103,7 @@ def show(
                 typer.echo(f"  {', '.join(f'{label} {count:,}' for label, count in pairs)}")
                 for junk, count in image_folders.list_folder(name, side).ignored.items():
                     typer.echo(f"  left out: {junk} ({count})")
-        for line in plantvillage.describe(one, data_root()) if leaves else ():
+        for line in _about_leaves(one, data_root()) if leaves else ():
             typer.echo(f"  {line}")
 
 
@@ -107,6 +114,31 @@ def _sides(name: str) -> tuple[str, ...]:
     # a folder without train/ and test/ has no test images, and a run says so; here it is no error
     tested = "test" in folder_sides(name) if name.startswith("folder:") else has_test_side(name)
     return ("train", "test") if tested else ("train",)
+
+
+def _about_leaves(name: str, root: Path) -> list[str]:
+    """Return lines on the pool of a plant: images and known leaves by class, and what was left out and why."""
+    from imbal_core.data.image_folders import shown
+    from imbal_core.data.plantvillage import CLASS_NAMES, survey
+
+    found = survey(name, root)
+    lines = []
+    for label, kind in enumerate(CLASS_NAMES):
+        pool = found[found.kept & (found.label == label)]
+        parts = ", ".join(
+            f"{disease} {number:,}" for disease, number in pool.groupby("kind", sort=False).size().items()
+        )
+        lines.append(
+            f"{kind}: {len(pool):,} images{f' ({parts})' if label else ''}, {pool.leaf.count():,} of them with a "
+            f"known leaf ({pool.leaf.nunique():,} leaves)"
+        )
+    odd = []
+    for column, what in _ODDITIES.items():
+        by_content = column in ("copied", "torn")
+        files = found[found[column]].groupby("content" if by_content else "short", sort=False).short
+        listed = [f"  {shown(' = '.join(same))}" for _, same in files]
+        odd += [f"{what} ({len(listed)}):", *listed] if listed else []
+    return [*lines, *(odd or ["no file is empty, misnamed or there twice"])]
 
 
 def _take_leaves(root: Path, name: str, source: Path | None, sha256: str | None) -> list[str]:
@@ -166,8 +198,8 @@ def splits(
     \b
     imbal data splits cifar10 --imbalance zhang-a --imbalance exponential-100 --seeds 0-2 --out splits
     """
+    from imbal_book.build.split_files import export_splits
     from imbal_core.data.datasets import load_dataset
-    from imbal_core.data.splits import export_splits
 
     numbers = _parse_seeds(seeds)
     for path in export_splits(load_dataset(name, "train"), name, imbalance, numbers, out, by_group=by_group):

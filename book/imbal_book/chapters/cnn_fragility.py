@@ -18,7 +18,7 @@ from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies.cnn_fragility import ARMS, EXPERIMENT_ARMS, NETWORKS
 from imbal_book.studies.fragility_scores import PLAIN
 from imbal_book.studies.latent_readings import class_overlaps, share_curve
-from imbal_core.data.photographs import INATURALIST_CLASSES, PLACES_CLASSES
+from imbal_core.data.sources import INATURALIST_CLASSES, PLACES_CLASSES
 
 __all__ = [
     "CLASS_NAMES",

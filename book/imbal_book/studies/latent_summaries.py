@@ -22,8 +22,8 @@ from imbal_core.embeddings.diversity import (
     neighbour_coverage,
     participation_ratio,
     range_gap,
+    split_by_class,
 )
-from imbal_core.embeddings.features import split_by_class
 from imbal_core.embeddings.top_k import TopK, class_top_k, magnitude_gap
 
 __all__ = ["IN_USE_ABOVE", "NEEDED_FOR", "SHARES_AT", "TABLES", "TOP", "Side", "latent_summaries"]

@@ -8,8 +8,7 @@ from latent_sides import CLASSES, UNITS, network, side, summaries
 
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies.latent_summaries import CUT_AT, SHARES_AT, TABLES, Side, latent_summaries
-from imbal_core.embeddings.diversity import neighbour_coverage
-from imbal_core.embeddings.features import split_by_class
+from imbal_core.embeddings.diversity import neighbour_coverage, split_by_class
 from imbal_core.embeddings.top_k import class_top_k, magnitude_gap
 
 TRAIN, TEST = side((60, 30, 12, 6), 1), side((25,) * 4, 2, 0.6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from file_server import serve
 
-from imbal_core.data.downloads import check_sha256, fetch
+from imbal_core.data.downloads import fetch
 from imbal_core.data.prepared import DatasetError
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -75,10 +75,3 @@ def test_another_file_is_refused_and_not_kept(server, path):
 def test_an_address_that_does_not_answer_is_named(server, path):
     with pytest.raises(DatasetError, match=r"/b\.zip stopped after 0\.0 MB .*404.*--from"):
         fetch(f"{server.url}/b.zip", path, sha256=SHA256)
-
-
-def test_the_hash_of_a_file_at_hand_is_checked(tmp_path):
-    (tmp_path / "a").write_bytes(BODY)
-    check_sha256(tmp_path / "a", SHA256.upper())
-    with pytest.raises(DatasetError, match=f"expected the SHA-256 {'1' * 64}, found {SHA256}"):
-        check_sha256(tmp_path / "a", "1" * 64)

@@ -8,7 +8,7 @@ import pytest
 import torchvision
 from PIL import Image
 
-from imbal_core.data import photographs, sources
+from imbal_core.data import sources
 from imbal_core.data.datasets import load_dataset
 from imbal_core.data.prepared import DatasetError
 from imbal_core.data.root import data_root
@@ -114,7 +114,7 @@ def test_inaturalist_is_five_taxa_of_the_small_training_and_the_validation_image
 def test_at_most_so_many_images_of_a_class_are_taken_from_all_its_species_alike(
     root, inaturalist, monkeypatch
 ):
-    monkeypatch.setattr(photographs, "_MOST", {"train": 4, "test": 100})
+    monkeypatch.setattr(sources, "_MOST", {"train": 4, "test": 100})
     birds = load_dataset("inaturalist", "train", root=root)
     assert birds.class_counts.tolist() == [4] * 5
     assert shades(birds.images[birds.labels == 2]) == [30, 30, 60, 60]

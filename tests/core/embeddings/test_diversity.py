@@ -16,8 +16,8 @@ from imbal_core.embeddings.diversity import (
     neighbour_coverage,
     participation_ratio,
     range_gap,
+    split_by_class,
 )
-from imbal_core.embeddings.features import split_by_class
 
 
 def draw(seed=0, rows=20, units=3, shift=0.0):

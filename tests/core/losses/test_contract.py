@@ -127,13 +127,12 @@ def test_a_class_that_cannot_be_costs_nothing():
         assert loss(logits, shares).item() == 0 and gradient(loss, logits, shares).isfinite().all(), name
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("name", CALLABLE)
-def test_every_loss_compiles_as_one_graph(name, backend):
+def test_every_loss_compiles_as_one_graph(name):
     logits, targets = draw(rows=8)
     loss = build_loss(name, class_counts=long_tail(5))
     torch._dynamo.reset()
-    compiled = torch.compile(loss, backend=backend, fullgraph=True)
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(logits, targets), loss(logits, targets))
     torch.testing.assert_close(gradient(compiled, logits, targets), gradient(loss, logits, targets))
 

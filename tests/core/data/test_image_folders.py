@@ -241,15 +241,27 @@ def sides(folder: Path, *places: str) -> Path:
     return folder
 
 
-def test_a_third_side_is_not_silently_left_out(tmp_path, root):
-    folder = sides(tmp_path / "p", "train/a", "train/b", "test/a", "test/b", "val/a")
-    assert "beside train/ and test/ there is val" in folder_error(folder, root)
+TWO_SIDES = ("train/a", "train/b", "test/a", "test/b")
 
 
-def test_a_validation_side_is_no_class(tmp_path, root):
-    folder = sides(tmp_path / "p", "train/a", "train/b", "val/a", "val/b")
-    message = folder_error(folder, root)
-    assert "beside train/ there is val; move its images into train/" in message
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ((*TWO_SIDES, "val/a"), "p: beside train/ and test/ there is val"),
+        (("train/a", "train/b", "val/a", "val/b"), "beside train/ there is val; move its images into train/"),
+        (("train/a", "train/b", "training/a", "training/b"), "beside train/ there is training"),
+        (("train", "valid"), "beside train/ there is valid"),
+        (("training", "test"), "training/000.png: lies outside the class folders"),
+        (("test/a", "test/b"), "has test/ but no train/"),
+        ((*TWO_SIDES, ""), "p/000.png: lies outside the class folders"),
+        (
+            ("cats/black", "cats/white", "dogs"),
+            "p/cats: holds only sub-folders (black, white), no images of its own",
+        ),
+    ],
+)
+def test_no_side_class_or_image_is_silently_left_out(tmp_path, root, places, message):
+    assert message in folder_error(sides(tmp_path / "p", *places), root)
 
 
 @pytest.mark.parametrize(
@@ -261,35 +273,9 @@ def test_sides_have_their_usual_names_in_any_case(tmp_path, root, train, test):
         assert load_dataset(f"folder:{folder}", side, root=root).class_names == ("a", "b")
 
 
-def test_sides_without_classes_are_not_classes(tmp_path, root):
-    folder = sides(tmp_path / "p", "train", "valid")
-    assert "beside train/ there is valid" in folder_error(folder, root)
-    folder = sides(tmp_path / "q", "training", "test")
-    assert "000.png: lies outside the class folders" in folder_error(folder, root)
-    folder = sides(tmp_path / "r", "test/a", "test/b")
-    assert "has test/ but no train/" in folder_error(folder, root)
-
-
-def test_two_folders_of_one_side_are_refused(tmp_path, root):
-    folder = sides(tmp_path / "p", "train/a", "train/b", "training/a", "training/b")
-    assert "beside train/ there is training" in folder_error(folder, root)
-
-
-def test_an_image_beside_the_sides_is_not_silently_left_out(tmp_path, root):
-    folder = sides(tmp_path / "p", "train/a", "train/b", "test/a", "test/b")
-    write_images(folder, 1)
-    assert f"{folder / '000.png'}: lies outside the class folders" in folder_error(folder, root)
-
-
 def test_a_class_may_be_called_like_a_side(tmp_path, root):
     folder = sides(tmp_path / "p", "bus", "train")
     assert load_dataset(f"folder:{folder}", "train", root=root).class_names == ("bus", "train")
-
-
-def test_a_class_folder_that_holds_only_folders_is_refused(tmp_path, root):
-    folder = sides(tmp_path / "p", "cats/black", "cats/white", "dogs")
-    message = folder_error(folder, root)
-    assert f"{folder / 'cats'}: holds only sub-folders (black, white), no images of its own" in message
 
 
 def test_linked_folders_and_files_are_read(photos, root, tmp_path):

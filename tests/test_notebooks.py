@@ -9,7 +9,7 @@ import pytest
 import imbal_core
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-CHAPTERS = ["category_centers", "cnn_fragility", "complement_cross_entropy", "final_batch_norm"]
+CHAPTERS = ["category_centers", "cnn_fragility", "complement_cross_entropy", "final_batch_norm", "remedies"]
 HIDDEN = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 
 

@@ -119,7 +119,8 @@ def load_plantvillage(name: str, path: Path, size: int, root: Path) -> Arrays:
 
     def decoded() -> Arrays:
         pool = survey(name, root).query("kept")
-        images, labels, names = decode_all(pool.file.tolist(), size), pool.label.to_numpy(), CLASS_NAMES
+        images, labels = decode_all(pool.file.tolist(), size), pool.label.to_numpy()
+        names: tuple[str, ...] = CLASS_NAMES
         if name.endswith(f":{BY_DISEASE}"):
             names = ("healthy", *DISEASES[_parsed(name)[0]])
             labels = pool.kind.map(names.index).to_numpy(np.int64)

@@ -24,12 +24,14 @@ def chapter_card(chapter: str, executed: Path | None, rows: Sequence[Mapping[str
     executed : Path or None
         Its executed copy; None where the chapter is not written.
     rows : sequence of mapping
-        The claims of its paper, see `imbal_book.build.ledger.claim_rows`.
+        The claims of its paper, see `imbal_book.build.ledger.claim_rows`; none of a chapter that is about no paper.
     """
     if executed is None:
         return "{bdg-light}`chapter in preparation`\n"
     kept = glued(executed)
     link = f"[Read the chapter](../notebooks/{chapter}.ipynb)\n"
+    if not rows and kept.get("answer"):  # a chapter of no paper has an answer and no verdict
+        return f"{kept['answer']}\n\n{link}"
     if not kept.get("verdicts"):
         return f"This build judges no claim.\n\n{link}"
     page = f"../notebooks/{chapter}.html"

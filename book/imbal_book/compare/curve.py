@@ -111,9 +111,10 @@ def _heads(
     """Return a head for each set of training rows, with its learning rate and number of steps."""
     steps = sorted({length for _, length in chosen})
     rates = torch.tensor([[rate] for rate, _ in chosen])
-    options = {"num_classes": classes, "seed": seed}
     objective = OBJECTIVES[remedy.objective]
-    found = train_heads(objective, features, labels, Rows.of(cuts), rates, lengths=steps, **options)
+    found = train_heads(
+        objective, features, labels, Rows.of(cuts), rates, num_classes=classes, lengths=steps, seed=seed
+    )
     at = [steps.index(length) for _, length in chosen]
     heads = Heads(
         torch.stack([found.weight[step, i, 0] for i, step in enumerate(at)]),

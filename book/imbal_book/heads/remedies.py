@@ -249,7 +249,7 @@ def fit_remedy(
 
     def train(rows: list[np.ndarray], given: Tensor) -> Heads:
         rates, limits = given[..., 0], given[..., 1:]
-        options = {"num_classes": classes, "limits": limits, "seed": seed}
+        options: dict[str, Any] = {"num_classes": classes, "limits": limits, "seed": seed}
         return train_heads(objective, features, labels, Rows.of(rows), rates, **options)
 
     fits = [fit for row in parts.fit for fit in row]

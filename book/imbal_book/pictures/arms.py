@@ -78,6 +78,20 @@ METHODS = _Marks(
         "logit adjustment": Arm("class shares in the loss", "#D55E00", "d", "-."),
         "plain, temperature": Arm("after training", "#999933", "p", "--"),
         "label smoothing": Arm("soft targets", "#999933", "h", "-"),
+        "class weights": Arm("rare classes count more", "#7A5C1E", "^", "-"),
+        "LDAM": Arm("margins", "#7A5C1E", "p", "--"),
+        "weight balancing": Arm("class weights, short weight vectors", "#7A5C1E", "d", "-"),
+        "cosine classifier": Arm("weight vectors of one length", "#332288", "o", "-"),
+        "tuned weight decay": Arm("short weight vectors", "#332288", "s", "-"),
+        "plain, tau-normalised": Arm("after training", "#332288", "<", ":"),
+        "category centers": Arm("after training", "#009E73", "^", "-"),
+        "class weights, logit adjusted": Arm("both", "#D55E00", "^", "-"),
+        "CCE (paper), logit adjusted": Arm("both", "#D55E00", "s", "-"),
+        "Focal, logit adjusted": Arm("both", "#D55E00", "P", "-"),
+        "final BN, logit adjusted": Arm("both", "#882255", "D", "--"),
+        "scikit-learn, balanced": Arm("logistic regression, class weights", "#44AA99", "s", "-"),
+        "SMOTE": Arm("interpolated images, logistic regression", "#44AA99", "^", "-"),
+        "balanced forest": Arm("trees on balanced samples", "#44AA99", "v", "-"),
     }
 )
 #: A remedy that has no arm here, such as one that only others published.

@@ -140,7 +140,11 @@ def _paper() -> list[RunConfig]:
         float32_head=True,
         head_start="linear",
     )
-    leaves = {"dataset": "plantvillage-tomato:by-disease", "imbalance": "natural", "imbalance_scale": 1.0}
+    leaves: dict[str, Any] = {
+        "dataset": "plantvillage-tomato:by-disease",
+        "imbalance": "natural",
+        "imbalance_scale": 1.0,
+    }
     cells = [base, dataclasses.replace(base, **leaves)]
     return [dataclasses.replace(run, **fields) for run in _draws(cells, 5) for fields in ARMS.values()]
 
@@ -213,12 +217,13 @@ def measure(
     """
     config, num_classes = prepared.config, prepared.train.num_classes
     readouts: dict[str, list[str]] = {}
+    measurements: dict[str, Any] = {}
     if config.frozen:
         pool, test = frozen_features(prepared, device, progress is True)
-        sides, measurements = _sides(prepared, pool, test), {}
+        sides = _sides(prepared, pool, test)
     else:
         run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress)
-        sides, measurements = _network_sides(run), {"history": run.result.history}
+        sides, measurements["history"] = _network_sides(run), run.result.history
         labels = sides["test"][1]
         predicted = run.predict("test")["logits"].argmax(1)
         readouts["network"] = _packed(confusions(labels, predicted, num_classes))
@@ -227,9 +232,11 @@ def measure(
     if arm(config) == "cross entropy":
         found = _heads(sides, num_classes, config.train_seed)
         readouts |= {name: _packed(tables[-1]) for name, tables in found.tables.items()}
-        chosen = {name: fitted for name, fitted in found.fitted.items() if fitted.by_setting is not None}
-        measurements["chosen"] = {name: list(fitted.settings[-1]) for name, fitted in chosen.items()}
-        measurements["validation"] = {name: pack_rows(fitted.by_setting) for name, fitted in chosen.items()}
+        measurements |= {"chosen": {}, "validation": {}}
+        for name, fitted in found.fitted.items():
+            if fitted.by_setting is not None:
+                measurements["chosen"][name] = list(fitted.settings[-1])
+                measurements["validation"][name] = pack_rows(fitted.by_setting)
     return {**measurements, "readouts": readouts}
 
 

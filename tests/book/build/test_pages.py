@@ -50,6 +50,18 @@ def test_the_answer_is_the_chapters_own_first_paragraph_with_its_numbers(tmp_pat
     )
 
 
+def test_a_chapter_of_no_paper_answers_and_judges_nothing(tmp_path):
+    opening = "## At a glance\n\nWhich helps? **{glue:text}`best`.**\n\nMore."
+    copy = executed(tmp_path / "a.ipynb", opening=opening, best="weights")
+    assert chapter_card("remedies", copy, []).splitlines() == [
+        "Which helps? **weights.**",
+        "",
+        "[Read the chapter](../notebooks/remedies.ipynb)",
+    ]
+    silent = executed(tmp_path / "b.ipynb", opening=opening)
+    assert "judges no claim" in chapter_card("remedies", silent, [])
+
+
 def test_a_chapter_that_is_not_written_is_announced_without_a_link():
     text = card(None)
     assert "in preparation" in text and "](" not in text

@@ -1,0 +1,86 @@
+"""The protocol of the chapter of all remedies, as tables and words made from the code and the records."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pandas as pd
+
+from imbal_book.chapters.remedies import DATA, NAMES
+from imbal_book.heads.baselines import BASELINES, STRENGTHS
+from imbal_book.heads.linear import LENGTHS, RATES
+from imbal_book.heads.remedies import FURTHER, OBJECTIVES, PLAIN, REMEDIES
+from imbal_book.heads.scores import rare_classes
+from imbal_book.heads.side_by_side import WIDTH
+from imbal_book.studies import build_grid
+from imbal_core.losses.functional import ldam
+
+__all__ = ["cell_table", "remedy_table", "settings_in_words"]
+
+_FORMS = {"linear": "linear", "cosine": "cosines", "normalised": "linear, normalised over the batch"}
+_AFTER = {"": "", "adjust": "logits adjusted", "normalise": "weights of length 1, no bias"}
+
+
+def remedy_table(shown: pd.DataFrame) -> pd.DataFrame:
+    """Return what each remedy is: its name on the page, what it tells to do, its head, and what is done afterwards.
+
+    Parameters
+    ----------
+    shown : DataFrame
+        Long frame; a baseline that no record has is said to be skipped.
+    """
+    rows = []
+    for key, remedy in {**REMEDIES, **FURTHER, **BASELINES}.items():
+        skipped = key in BASELINES and not (shown["readout"] == NAMES[key]).any()
+        head = _FORMS[OBJECTIVES[remedy.objective].form] if remedy.objective else ""
+        rows.append(
+            {
+                "remedy": NAMES[key],
+                "what it does": remedy.advice,
+                "head": head or ("centers" if key == "centers" else "its own"),
+                "after training": _AFTER[remedy.after],
+                "": "skipped: the package is not installed" if skipped else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def settings_in_words() -> dict[str, str]:
+    """Return the constants of the protocol as text."""
+    held = {
+        setting.rate for name in ("weight decay", "weight balancing") for setting in OBJECTIVES[name].settings
+    }
+    network = build_grid("remedies", "laptop")[0].model
+    return {
+        "network": str(network).partition(":")[2] + " with ImageNet weights",
+        "width": str(WIDTH),
+        "scale": f"{inspect.signature(ldam).parameters['scale'].default:g}",
+        "settings": str(len(LENGTHS) * len(OBJECTIVES[REMEDIES[PLAIN].objective].settings)),
+        "rates": ", ".join(f"{rate:g}" for rate in RATES),
+        "held": ", ".join(f"{rate:g}" for rate in sorted(held)),
+        "steps": ", ".join(map(str, LENGTHS)),
+        "strengths": ", ".join(f"{strength:g}" for strength in STRENGTHS),
+    }
+
+
+def cell_table(records: pd.DataFrame) -> pd.DataFrame:
+    """Return what each cell is: data, imbalance, image size, classes, images, draws and the cut of the pool."""
+    rows = []
+    for (data, imbalance), part in records.groupby(["dataset", "imbalance"], sort=False):
+        first = part.iloc[0]
+        train, test = (np.array(first["measurements"][f"{side}_counts"]) for side in ("train", "test"))
+        rows.append(
+            {
+                "data": DATA.get(str(data), data),
+                "imbalance": str(imbalance).replace("-", " "),
+                "image size": first["image_size"] or "its own",
+                "classes": len(train),
+                "rare": int(rare_classes(train).sum()),
+                "training images": f"{train.sum():,}, {train.max():,} to {train.min():,} of a class",
+                "test images": f"{test.sum():,}",
+                "draws": part["split_seed"].nunique(),
+                "share of the pool's largest class": f"{first['imbalance_scale']:g}",
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,175 @@
+"""Pictures of many remedies at once: what each changes in every cell, and what the common classes pay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+
+from imbal_book.pictures.arms import METHODS
+from imbal_book.pictures.figures import Drawing, panels
+
+__all__ = ["forest", "ranks", "trade"]
+
+_ZERO: Any = {"color": "#4d4d4d", "linewidth": 1, "zorder": 1}
+
+
+def forest(cells: pd.DataFrame, *, axis: str, title: str = "", caption: str = "") -> Drawing:
+    """Return changes with their intervals: a row for each remedy, a narrow panel for each cell, one zero line in each.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Columns panel, method (a key of `pictures.arms.METHODS`; both in the order in which they are drawn), mean, low
+        and high (fractions) and n.
+    axis : str
+        What stands below the panels, with its unit; drawn in percentage points.
+    title, caption : str
+    """
+    names, rows = (list(dict.fromkeys(cells[column])) for column in ("panel", "method"))
+    figure, axes = panels(len(names), width=2.6 + 1.55 * len(names), height=1.5 + 0.27 * len(rows))
+    for ax, name in zip(axes, names, strict=True):
+        part = cells[cells["panel"] == name]
+        ax.axvline(0, **_ZERO)
+        for cell in part.to_dict("records"):
+            arm, mean = METHODS[cell["method"]], 100 * cell["mean"]
+            ends = [[mean - 100 * cell["low"]], [100 * cell["high"] - mean]]
+            ax.errorbar(
+                mean, rows.index(cell["method"]), xerr=ends if np.isfinite(ends).all() else None,
+                fmt=arm.marker, color=arm.color, markersize=5, elinewidth=1.4,
+            )  # fmt: skip
+        ax.set_title(str(name), fontsize=10)
+        ax.tick_params(labelsize=9)
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        for row in range(0, len(rows), 2):
+            ax.axhspan(row - 0.5, row + 0.5, color="#8c8c8c", alpha=0.08, linewidth=0)
+        ax.grid(axis="y", visible=False)
+    figure.supxlabel(axis, fontsize=10)
+    figure.suptitle(title)
+    said = [
+        f"{name}, from best to worst of its rows: {_listed(cells[cells['panel'] == name])}." for name in names
+    ]
+    table = cells[["panel", "method", "mean", "low", "high", "n"]]
+    return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", table, caption)
+
+
+def _listed(part: pd.DataFrame) -> str:
+    ordered = part.sort_values("mean", ascending=False)
+    return ", ".join(f"{row['method']} {100 * row['mean']:+.1f}" for row in ordered.to_dict("records"))
+
+
+def trade(points: pd.DataFrame, *, across: str, up: str, title: str = "", caption: str = "") -> Drawing:
+    """Return one dot for each remedy, named beside it: what the rare classes gain against what the common ones lose.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns method (a key of `pictures.arms.METHODS`), across and up (fractions, drawn in percentage points).
+    across, up : str
+        Names of the axes.
+    title, caption : str
+    """
+    figure, (ax,) = panels(1, width=9.2, height=6.4)
+    ax.axhline(0, **_ZERO)
+    ax.axvline(0, **_ZERO)
+    xs, ys = 100 * points["across"].to_numpy(), 100 * points["up"].to_numpy()
+    for method, x, y in zip(points["method"], xs, ys, strict=True):
+        arm = METHODS[method]
+        ax.plot(x, y, arm.marker, color=arm.color, markersize=7)
+    ax.margins(0.12)
+    ax.set(xlabel=f"{across} (points)", ylabel=f"{up} (points)")
+    figure.suptitle(title)
+    figure.draw_without_rendering()
+    _name_points(ax, list(points["method"]), xs, ys)
+    said = " ".join(
+        f"{method}: {up} {y:+.1f}, {across} {x:+.1f}."
+        for method, x, y in zip(points["method"], xs, ys, strict=True)
+    )
+    return Drawing(figure, f"Scatter plot, {title}. {said}", points, caption)
+
+
+def _name_points(ax: Axes, names: Sequence[str], xs: np.ndarray, ys: np.ndarray) -> None:
+    """Write each name where it covers neither a dot nor another name, as near to its dot as that allows."""
+    pixels = ax.transData.transform(np.column_stack([xs, ys]))
+    scale = ax.figure.dpi / 72
+    height, halo = 12 * scale, [withStroke(linewidth=2.5, foreground="white")]
+    taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in pixels]
+    frame = ax.get_window_extent()
+    # the dots at the edge first: those in the middle have more room around them
+    far = np.abs(pixels - pixels.mean(0)).sum(1)
+    for i in np.argsort(-far, kind="stable"):
+        width = (5.6 * len(names[i]) + 4) * scale
+        best: tuple[float, float, float, str] | None = None
+        for reach in (8, 16, 26, 38, 52):
+            for angle in range(0, 360, 20):
+                dx, dy = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+                x, y = pixels[i] + scale * reach * np.array([dx, dy])
+                left = x if dx > -0.01 else x - width
+                box = (left, y - height / 2, left + width, y + height / 2)
+                cost = sum(_overlap(box, other) for other in taken) + 0.5 * reach
+                cost += 1e6 * (
+                    box[0] < frame.x0 or box[2] > frame.x1 or box[1] < frame.y0 or box[3] > frame.y1
+                )
+                if best is None or cost < best[0]:
+                    best = (cost, x, y, "left" if dx > -0.01 else "right")
+        assert best is not None
+        _, x, y, side = best
+        left = x if side == "left" else x - width
+        taken.append((left, y - height / 2, left + width, y + height / 2))
+        arm = METHODS[names[i]]
+        ax.annotate(
+            names[i], (xs[i], ys[i]), ((x - pixels[i, 0]) / scale, (y - pixels[i, 1]) / scale),
+            textcoords="offset points", ha=side, va="center", fontsize=9, color=arm.color, path_effects=halo,
+            arrowprops={"arrowstyle": "-", "color": arm.color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
+        )  # fmt: skip
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return wide * high if wide > 0 and high > 0 else 0.0
+
+
+def ranks(points: pd.DataFrame, *, across: str, up: str, title: str = "", caption: str = "") -> Drawing:
+    """Return a panel for each comparison of two orders: a dot for each remedy, its two changes with their intervals.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns panel, method (a key of `pictures.arms.METHODS`) and, for ``x`` and ``y``, the mean and the ends of its
+        interval: x, x_low, x_high, y, y_low, y_high (fractions).
+    across, up : str
+        Names of the axes.
+    title, caption : str
+    """
+    names = list(dict.fromkeys(points["panel"]))
+    figure, axes = panels(len(names), width=max(7.6, 5.6 * len(names)), height=5.4, share_y=False)
+    for ax, name in zip(axes, names, strict=True):
+        part = points[points["panel"] == name]
+        ax.axhline(0, **_ZERO)
+        ax.axvline(0, **_ZERO)
+        for row in part.to_dict("records"):
+            arm = METHODS[row["method"]]
+            low = [[100 * (row[k] - row[f"{k}_low"])] for k in "xy"]
+            high = [[100 * (row[f"{k}_high"] - row[k])] for k in "xy"]
+            ax.errorbar(
+                100 * row["x"], 100 * row["y"], xerr=[low[0], high[0]], yerr=[low[1], high[1]],
+                fmt=arm.marker, color=arm.color, markersize=6, elinewidth=0.9, alpha=0.9,
+            )  # fmt: skip
+        ax.margins(0.1)
+        ax.set(title=name, xlabel=f"{across} (points)", ylabel=f"{up} (points)")
+    figure.suptitle(title)
+    figure.draw_without_rendering()
+    for ax, name in zip(axes, names, strict=True):
+        part = points[points["panel"] == name]
+        _name_points(ax, list(part["method"]), 100 * part["x"].to_numpy(), 100 * part["y"].to_numpy())
+    said = " ".join(
+        f"{row['panel']}, {row['method']}: {100 * row['x']:+.1f} and {100 * row['y']:+.1f}."
+        for row in points.to_dict("records")
+    )
+    return Drawing(figure, f"Scatter plot, {title}: {across} and {up}. {said}", points, caption)

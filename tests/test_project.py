@@ -79,7 +79,9 @@ def test_every_import_is_declared_and_every_requirement_is_imported():
 def test_the_conda_environment_is_in_step_with_the_package():
     extras = project()["optional-dependencies"]
     wanted = {f"python{project()['requires-python']}", *project()["dependencies"]}
-    wanted.update(item for name, group in extras.items() if name != "cluster" for item in group)
+    wanted.update(
+        item for name, group in extras.items() if name not in ("cluster", "browser") for item in group
+    )
     wanted = {re.sub(r"^torch(?=\W)", "pytorch", item) for item in wanted} | {"pip"}
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     names = [item for item in environment["dependencies"] if isinstance(item, str)]

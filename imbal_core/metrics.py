@@ -65,8 +65,7 @@ def per_class_recall(confusion: ArrayLike) -> np.ndarray:
 
 def per_class_precision(confusion: ArrayLike) -> np.ndarray:
     """Return the fraction of each class's predictions that were right, (K,), of a confusion matrix (K, K)."""
-    counts = _confusion(confusion)
-    return _fraction(np.diag(counts), counts.sum(axis=0))
+    return per_class_recall(_confusion(confusion).T)
 
 
 def f1_per_class(confusion: ArrayLike) -> np.ndarray:

@@ -6,7 +6,6 @@ such a file is ever run.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -46,17 +45,13 @@ def _file_and_address(name: str) -> tuple[str, str]:
     return PUBLISHED[name].rpartition("/")[2], PUBLISHED[name]
 
 
-def sha256_of_file(file: Path) -> str:
-    """Return the SHA-256 of a file's content in hex digits."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def check_published(source: Path) -> None:
     """Raise WeightsError for a file of torchvision's whose SHA-256 does not begin as its name says, after the dash."""
+    import pooch
+
     digest = source.stem.rpartition("-")[2]
     if source.name in {address.rpartition("/")[2] for address in PUBLISHED.values()}:
-        if not (found := sha256_of_file(source)).startswith(digest):
+        if not (found := pooch.file_hash(source)).startswith(digest):
             raise WeightsError(
                 f"{source} is damaged: its SHA-256 begins with {found[:8]}, and that of the published file with "
                 f"{digest}. Delete it to download it again."

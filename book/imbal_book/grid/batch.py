@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import pooch
 import torch
 
 from imbal_book.grid.claims import Claims, note_progress
@@ -29,7 +30,7 @@ from imbal_book.run.provenance import provenance
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import get_study
-from imbal_core.models.weights import find_weights, sha256_of_file
+from imbal_core.models.weights import find_weights
 from imbal_core.training.fit import FitResult, Progress
 from imbal_core.training.prediction import default_device
 
@@ -124,7 +125,7 @@ def execute(
         peak_memory_mb=_peak_memory_mb(device),
     )
     if config.pretrained and (weights := find_weights(config.model, prepared.root)):
-        origin["weights"] = sha256_of_file(weights)
+        origin["weights"] = pooch.file_hash(weights)
     record = Record.of_run(
         config,
         {"train": prepared.train.fingerprint, "test": prepared.test.fingerprint},

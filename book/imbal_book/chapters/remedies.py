@@ -21,6 +21,7 @@ __all__ = [
     "changes",
     "guide",
     "heads",
+    "in_order",
     "in_words",
     "lengths",
     "longest",
@@ -87,7 +88,19 @@ def in_words(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame of the study with readouts by their names on this page, and a column panel: data, imbalance."""
     known = frame.assign(readout=frame["readout"].map(lambda name: NAMES.get(name, name)))
     data = known["dataset"].map(lambda name: DATA.get(name, name))
-    return known.assign(panel=data + "\n" + known["imbalance"].astype(str))
+    return in_order(known.assign(panel=data + "\n" + known["imbalance"].astype(str)))
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, of a long frame or of records, by data set as in `DATA` and by imbalance ratio."""
+    places = {name: i for i, name in enumerate(DATA)}
+
+    def place(column: pd.Series) -> pd.Series:
+        if column.name == "dataset":
+            return column.map(lambda name: places.get(name, len(places))).astype(float)
+        return column.map(_ratio).astype(float)
+
+    return frame.sort_values(["dataset", "imbalance"], key=place, kind="stable")
 
 
 def heads(frame: pd.DataFrame) -> pd.DataFrame:
@@ -164,11 +177,12 @@ def span(values: pd.Series, digits: int = 1) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _listed(names: Sequence[str], joint: str = "and") -> str:
-    quoted = [str(name) for name in names]
+def _listed(names: Sequence[str]) -> str:
+    # in quotes, for some names have a comma
+    quoted = [f"“{name}”" for name in names]
     if len(quoted) < 2:
         return "".join(quoted) or "none"
-    return f"{', '.join(quoted[:-1])} {joint} {quoted[-1]}"
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def opening(found: pd.DataFrame) -> dict[str, str]:
@@ -176,19 +190,21 @@ def opening(found: pd.DataFrame) -> dict[str, str]:
     order = list(dict.fromkeys(found["method"]))
     counts = _beyond(found)
     leaders = order[:3]
-    everywhere = [name for name in order if counts.loc[name, "up"] == counts.loc[name, "cells"]]
     told = counts["up"] + counts["down"]
     idle = [name for name in order if 2 * told[name] <= counts.loc[name, "cells"]]
     worse = [name for name in order if 2 * counts.loc[name, "down"] > counts.loc[name, "cells"]]
     best = found[found["method"] == order[0]] if order else found
+    told_apart = found.groupby("panel", sort=False)["p"].min()
     by_cell = found.loc[found.groupby("panel", sort=False)["mean"].idxmax()] if len(found) else found
     return {
-        "best": order[0] if order else "nothing",
+        "best": _listed(order[:1]),
         "best_gain": span(best["mean"]) if order else "no",
         "cells": str(found["panel"].nunique()),
         "remedies": str(len(order)),
         "leaders": _listed(leaders),
-        "everywhere": str(len(everywhere)),
+        "most": str(int(counts["up"].max())) if order else "no",
+        "reach": str(int((counts["up"] == counts["up"].max()).sum())),
+        "silent": _listed([str(name).replace("\n", ", ") for name, p in told_apart.items() if p >= _LEVEL]),
         "winners": str(by_cell["method"].nunique()),
         "idle_number": str(len(idle)),
         "idle": _listed(idle),
@@ -352,5 +368,5 @@ _METRICS = {
 
 def _ratio(imbalance: str) -> float:
     """Return the imbalance ratio that a name tells; natural ones here are larger than any of these."""
-    _, _, ratio = imbalance.rpartition(" ")
+    _, _, ratio = str(imbalance).replace("-", " ").rpartition(" ")
     return float(ratio) if ratio.replace(".", "").isdigit() else np.inf

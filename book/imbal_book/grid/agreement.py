@@ -14,7 +14,7 @@ from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.run.record_format import Record
 from imbal_book.studies import get_study
 
-__all__ = ["SPREADS", "TOLERANCE", "alike", "outcomes", "same_outcomes", "same_to_the_bit"]
+__all__ = ["alike", "outcomes", "same_outcomes", "same_to_the_bit"]
 
 #: Largest accepted difference of an outcome where equality cannot be asked for: of a fraction, or relative above 1.
 TOLERANCE = 0.05
@@ -39,7 +39,8 @@ def same_to_the_bit(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> tu
     """
     for place, old, new in _leaves(recorded, again):
         if old != new or type(old) is not type(new):
-            return False, f"{'.'.join(place)}: {_short(old)} recorded, {_short(new)} now"
+            shown = [text if len(text) <= 60 else f"{text[:57]}..." for text in (str(old), str(new))]
+            return False, f"{'.'.join(place)}: {shown[0]} recorded, {shown[1]} now"
     return True, "the same measurements"
 
 
@@ -49,14 +50,8 @@ def same_outcomes(
     """Return whether two runs lead to the same, and the largest difference beside what is allowed there.
 
     Counts are equal. Every outcome differs by at most ``tolerance``, of its size above 1, or by `SPREADS` standard
-    deviations over the records ``others``: as little as two trainings that differ by their seeds alone.
-
-    Parameters
-    ----------
-    recorded, again : Record
-    others : sequence of Record
-        Of the same configuration apart from its seeds; fewer than three say nothing.
-    tolerance : float, default=0.05
+    deviations over the records ``others`` of the same configuration apart from its seeds, of which fewer than three
+    say nothing: as little as two trainings that differ by their seeds alone.
     """
     decided = [{name: r.measurements.get(name) for name in _DECIDED} for r in (recorded, again)]
     same, detail = same_to_the_bit(*decided)
@@ -68,9 +63,8 @@ def same_outcomes(
         return False, f"{lacking.index[0]}: only one of the two runs has it"
     spread = pd.DataFrame([outcomes(record) for record in others] if len(others) > 2 else []).std()
     compared["gap"] = (compared["old"] - compared["new"]).abs()
-    compared["allowed"] = np.fmax(
-        tolerance * compared["old"].abs().clip(lower=1), SPREADS * spread.reindex(compared.index)
-    )
+    by_size = tolerance * compared["old"].abs().clip(lower=1)
+    compared["allowed"] = np.fmax(by_size, SPREADS * spread.reindex(compared.index))
     compared = compared.dropna(subset="gap")
     if not compared["gap"].any():
         return True, "the same outcomes"
@@ -131,8 +125,3 @@ def _numbers(value: Any) -> Iterator[float]:
             yield from unpack_rows([value]).ravel().tolist()
         except ValueError:  # words
             return
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
 import resource
@@ -32,15 +33,9 @@ from imbal_book.run.records import RecordStore
 from imbal_book.studies import get_study
 from imbal_core.models.weights import find_weights
 from imbal_core.training.fit import FitResult, Progress
-from imbal_core.training.prediction import default_device
+from imbal_core.training.prediction import default_device, device_label
 
-__all__ = [
-    "KEEP_FREED_MEMORY",
-    "Failure",
-    "GridReport",
-    "execute",
-    "run_grid",
-]
+__all__ = ["KEEP_FREED_MEMORY", "Failure", "GridReport", "execute", "run_grid"]
 
 _TAIL_LINES = 12
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -90,56 +85,33 @@ def execute(
     An interrupted run continues from the last finished epoch: the checkpoint lies beside the store, under
     ``_build/checkpoints``, and is removed when the record is safe.
 
-    Parameters
-    ----------
-    config : RunConfig
-    store : RecordStore
-    root : path, optional
-        The data root.
-    device : torch.device, optional
-        By default the GPU if there is one.
-    progress : bool or callable, default=True
-        As `imbal_core.training.fit.fit` takes it.
-
-    Raises
-    ------
-    imbal_core.training.fit.DivergedError
-        When the loss is no longer finite.
-    imbal_book.run.records.ContradictionError
-        When the store holds other measurements of the same run.
+    ``device`` and ``progress`` are as `imbal_core.training.fit.fit` takes them, by default the GPU if there is one;
+    ``root`` is the data root. DivergedError when the loss is no longer finite; ContradictionError when the store holds
+    other measurements of the same run.
     """
     device = device or default_device()
     prepared = prepare(config, root=root)
-    checkpoint = store.root.parent / "_build" / "checkpoints" / f"{prepared.key}.pt"
+    checkpoint = store.scratch / "checkpoints" / f"{prepared.key}.pt"
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     measurements = get_study(config.study).measure(
         prepared, device=device, checkpoint=checkpoint, progress=progress
     )
-    seconds = time.perf_counter() - start
     origin = provenance(
-        device=device,
-        seconds=seconds,
+        device_label(device),
+        seconds=time.perf_counter() - start,
+        threads=torch.get_num_threads(),
         precision=config.precision,
         peak_memory_mb=_peak_memory_mb(device),
     )
     if config.pretrained and (weights := find_weights(config.model, prepared.root)):
         origin["weights"] = pooch.file_hash(weights)
-    record = Record.of_run(
-        config,
-        {"train": prepared.train.fingerprint, "test": prepared.test.fingerprint},
-        prepared.split.sha256,
-        measurements,
-        origin,
-    )
+    fingerprints = {"train": prepared.train.fingerprint, "test": prepared.test.fingerprint}
+    record = Record.of_run(config, fingerprints, prepared.split.sha256, measurements, origin)
     store.write(record)
     checkpoint.unlink(missing_ok=True)
     return record
-
-
-def _tail(error: BaseException) -> str:
-    return "\n".join("".join(traceback.format_exception(error)).strip().splitlines()[-_TAIL_LINES:])
 
 
 @functools.lru_cache(maxsize=1)
@@ -148,26 +120,28 @@ def _store(root: str) -> RecordStore:
     return RecordStore(Path(root))
 
 
+def _tail(error: BaseException) -> str:
+    return "\n".join("".join(traceback.format_exception(error)).strip().splitlines()[-_TAIL_LINES:])
+
+
 def _work(config: RunConfig, store_root: str, root: str | None) -> _Outcome:
     """Run one configuration in a worker, unless it is recorded already."""
     store = _store(store_root)
     if store.find(config) is not None:  # another process was faster
         return "kept", "", 0.0
-    start = time.perf_counter()
+    start, outcome, tail = time.perf_counter(), "done", ""
     try:
         execute(config, store, root=root, progress=functools.partial(_note, store, config))
     except Exception as error:
-        tail = _tail(error)
-        store.write_failure(config, tail)
-        return "failed", tail, time.perf_counter() - start
-    return "done", "", time.perf_counter() - start
+        outcome, tail = "failed", _tail(error)
+    return outcome, tail, time.perf_counter() - start
 
 
 def _note(store: RecordStore, config: RunConfig, result: FitResult, images: int) -> None:
     """Leave word of a run after an epoch: the runner that started this worker shows it."""
     last, mean = result.seconds[-1], sum(result.seconds) / len(result.seconds)
     note_progress(
-        _claims_folder(store),
+        store.scratch / "claims",
         config,
         epoch=result.epochs,
         loss=result.history["train_loss"][-1],
@@ -175,10 +149,6 @@ def _note(store: RecordStore, config: RunConfig, result: FitResult, images: int)
         seconds_of_epoch=last,
         seconds_left=mean * (config.epochs - result.epochs),
     )
-
-
-def _claims_folder(store: RecordStore) -> Path:
-    return store.scratch / "claims"
 
 
 def _start_worker(threads: int) -> None:
@@ -200,12 +170,10 @@ def _end_with_parent() -> None:
 def _number_of_jobs(jobs: int | Literal["auto"], runs: int) -> int:
     """Return how many processes run at once: on a GPU several small networks share it; a CPU run uses all cores."""
     if jobs == "auto":
-        number = min(6, max(1, (os.cpu_count() or 1) // 2)) if torch.cuda.is_available() else 1
-    elif jobs < 1:
+        return min(6, max(1, (os.cpu_count() or 1) // 2), runs) if torch.cuda.is_available() else 1
+    if jobs < 1:
         raise ValueError(f"jobs must be a positive number or 'auto', got {jobs!r}.")
-    else:
-        number = jobs
-    return max(1, min(number, runs))
+    return min(jobs, runs)
 
 
 @dataclass
@@ -228,8 +196,7 @@ class _Clock:
         if self.minutes is None:
             return True
         left = self.minutes * 60 - (time.perf_counter() - self.start)
-        expected = self.longest.get(self._kind(config), max(self.longest.values(), default=0.0))
-        return left > expected
+        return left > self.longest.get(self._kind(config), max(self.longest.values(), default=0.0))
 
 
 @contextlib.contextmanager
@@ -271,14 +238,17 @@ def _as_they_end(
     running: dict[Future[_Outcome], RunConfig] = {}
     announced = broken = False
     while True:
-        while not broken and len(running) < jobs and (config := _next(waiting, clock, claims)) is not None:
+        while not broken and len(running) < jobs:
+            # the first that still fits into the time and that nobody else trains; it is claimed then
+            config = next(filter(claims.take, itertools.takewhile(clock.fits, waiting)), None)
+            if config is None:
+                break
             try:
                 running[pool.submit(work, config)] = config
+                waiting.remove(config)
             except BrokenProcessPool:
                 broken = True
                 claims.release(config)
-            else:
-                waiting.remove(config)
         if running:
             finished, _ = wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED)
             board.show({config: claims.progress(config) for config in running.values()})
@@ -292,40 +262,6 @@ def _as_they_end(
                 board.say(f"waiting for {len(waiting)} runs that others train: {'; '.join(holders)}")
             announced = True
             time.sleep(_LOOK)
-
-
-def _next(waiting: list[RunConfig], clock: _Clock, claims: Claims) -> RunConfig | None:
-    """Return the first run that still fits into the time and that nobody else trains; it is claimed then."""
-    for config in waiting:
-        if not clock.fits(config):
-            return None
-        if claims.take(config):
-            return config
-    return None
-
-
-def _take_stock(
-    future: Future[_Outcome],
-    config: RunConfig,
-    report: GridReport,
-    clock: _Clock,
-    store: RecordStore,
-) -> _Outcome:
-    """Return what became of one run, after entering it into the report."""
-    error = future.exception()
-    if error is not None:  # the worker could not leave a note itself
-        store.write_failure(config, _tail(error))
-        outcome, tail, seconds = "failed", _tail(error), 0.0
-    else:
-        outcome, tail, seconds = future.result()
-    if outcome == "failed":
-        report.failed.append(Failure(config, tail))
-    elif outcome == "kept":
-        report.kept += 1
-    else:
-        report.done += 1
-        clock.note(config, seconds)
-    return outcome, tail, seconds
 
 
 def run_grid(
@@ -346,8 +282,7 @@ def run_grid(
 
     Parameters
     ----------
-    configs : sequence of RunConfig
-    store : RecordStore
+    configs, store
     jobs : int or "auto", default=1
         Processes at once. "auto": one on a CPU, up to six on a GPU.
     minutes : float, optional
@@ -357,21 +292,28 @@ def run_grid(
     progress : bool, default=True
         Show the grid and each run under way: epochs, loss, images per second, time left.
     """
-    missing = store.missing(list(configs))
-    report = GridReport(kept=len(configs) - len(missing))
-    if not missing:
+    waiting = store.missing(list(configs))
+    report = GridReport(kept=len(configs) - len(waiting))
+    if not waiting:
         return report
-    jobs = _number_of_jobs(jobs, len(missing))
-    clock = _Clock(minutes)
-    waiting = list(missing)
+    jobs, clock = _number_of_jobs(jobs, len(waiting)), _Clock(minutes)
     work = functools.partial(_work, store_root=str(store.root), root=None if root is None else str(root))
     store.sweep()
-    with Claims(_claims_folder(store)) as claims, Board(len(configs), report.kept, progress) as board:
+    with Claims(store.scratch / "claims") as claims, Board(len(configs), report.kept, progress) as board:
         # a process that is killed, for want of memory say, takes its pool with it; what waits gets a new one
         while waiting and clock.fits(waiting[0]):
             with _executor(jobs) as pool:
                 for future, config in _as_they_end(pool, work, waiting, jobs, clock, claims, board):
-                    outcome, _, seconds = _take_stock(future, config, report, clock, store)
+                    died = future.exception()
+                    outcome, tail, seconds = ("failed", _tail(died), 0.0) if died else future.result()
+                    if outcome == "failed":
+                        store.write_failure(config, tail)
+                        report.failed.append(Failure(config, tail))
+                    elif outcome == "kept":
+                        report.kept += 1
+                    else:
+                        report.done += 1
+                        clock.note(config, seconds)
                     claims.release(config)
                     board.ended(config, outcome, seconds)
     report.left = len(waiting)

@@ -13,8 +13,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,37 +28,16 @@ from imbal_core.data.datasets import ImageDataset, decoded_size, prepared_path
 from imbal_core.data.root import data_root
 from imbal_core.models.weights import find_weights
 
-__all__ = [
-    "COMMON",
-    "FORMAT",
-    "MANIFEST",
-    "SCHEMA",
-    "BundleError",
-    "as_json",
-    "identity_of",
-    "pack",
-    "sha256_of",
-]
+__all__ = ["FORMAT", "MANIFEST", "SCHEMA", "BundleError", "as_json", "identity_of", "pack", "sha256_of"]
 
-FORMAT = "imbal-bundle"
-SCHEMA = 1
+FORMAT, SCHEMA = "imbal-bundle", 1
 MANIFEST = "manifest.json"
 #: The fields of a manifest that all parts share and that, with the members, its identity is made of.
-COMMON = ("format", "schema", "configs", "images", "files")
+_COMMON = ("format", "schema", "configs", "images", "files")
 
 
 class BundleError(ValueError):
     """A bundle cannot be written or read; the message names the file and the remedy."""
-
-
-@dataclass(frozen=True)
-class _Member:
-    name: str
-    data: bytes
-
-    @property
-    def sha256(self) -> str:
-        return sha256_of(self.data)
 
 
 def pack(
@@ -70,25 +48,18 @@ def pack(
     max_mb: float = 60,
     root: Path | str | None = None,
 ) -> list[Path]:
-    """Return the files of a bundle with the runs of a grid that the store lacks.
+    """Return the files of a bundle with the runs of a grid that the store lacks, in order.
 
     Parameters
     ----------
-    configs : sequence of RunConfig
-        The grid; recorded runs are left out.
-    store : RecordStore
-        Says which runs are recorded.
+    configs, store
+        The grid, and what says which of its runs are recorded and left out.
     out : path
-        The file to write. Where several parts are needed they are called ``name-1of3.zip`` and so on.
+        The file to write, which is replaced. Several parts are called ``name-1of3.zip`` and so on.
     max_mb : float, default=60
         No file is larger than this many megabytes (of 1,000,000 bytes).
     root : path, optional
         The data root.
-
-    Returns
-    -------
-    list of Path
-        The files, in order. A file of the same name is replaced.
 
     Raises
     ------
@@ -99,22 +70,18 @@ def pack(
     if not missing:
         raise BundleError(f"nothing to pack: all {len(configs)} runs of the grid are recorded in the store")
     limit = int(max_mb * 1_000_000)
-    common: dict[str, Any] = {
-        "format": FORMAT,
-        "schema": SCHEMA,
-        "configs": [config.to_dict() for config in missing],
-        "images": {},
-        "files": {},
-    }
     most = max(limit // 2, 1)
-    members: list[_Member] = []
+    images: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    members: dict[str, bytes] = {}
     for path, (dataset, present) in _needed_images(missing, root).items():
-        common["images"][path], new = _pack_images(path.removesuffix(".npz"), dataset, present, most)
-        members += new
+        images[path] = _pack_images(path.removesuffix(".npz"), dataset, present, most, members)
     for path, data in _needed_weights(missing, root).items():
-        common["files"][path], new = _pack_file(path, data, most)
-        members += new
-    return _write_parts(Path(out), common, members, limit)
+        pieces = {f"{path}.{n:05d}": data[n * most :][:most] for n in range(-(-len(data) // most))}
+        files[path] = {"sha256": sha256_of(data), "pieces": list(pieces)}
+        members |= pieces
+    values = (FORMAT, SCHEMA, [config.to_dict() for config in missing], images, files)
+    return _write_parts(Path(out), dict(zip(_COMMON, values, strict=True)), members, limit)
 
 
 def _needed_images(
@@ -136,7 +103,7 @@ def _needed_images(
 def _needed_weights(configs: Sequence[RunConfig], root: Path | str | None) -> dict[str, bytes]:
     """Return the files of weights that pretrained networks need, by their place in a data root."""
     needed = {}
-    for model in sorted({config.model for config in configs if config.pretrained or config.frozen}):
+    for model in sorted({config.model for config in configs if config.pretrained}):
         path = find_weights(model, root)
         if path is None:
             raise BundleError(
@@ -148,9 +115,9 @@ def _needed_weights(configs: Sequence[RunConfig], root: Path | str | None) -> di
 
 
 def _pack_images(
-    prefix: str, dataset: ImageDataset, present: np.ndarray, most: int
-) -> tuple[dict[str, Any], list[_Member]]:
-    """Return the manifest entry of one split of a data set, and its members: labels and mosaics."""
+    prefix: str, dataset: ImageDataset, present: np.ndarray, most: int, members: dict[str, bytes]
+) -> dict[str, Any]:
+    """Return the manifest entry of one split of a data set, after adding its members: labels and mosaics."""
     height, width = dataset.images.shape[1:3]
     indices = np.flatnonzero(present)
     labels = io.BytesIO()
@@ -158,63 +125,56 @@ def _pack_images(
     if dataset.groups is not None:
         kept["groups"] = dataset.groups
     np.savez_compressed(labels, present=np.packbits(present), **kept)
-    members = [_Member(f"{prefix}/labels.npz", labels.getvalue())]
+    members[f"{prefix}/labels.npz"] = labels.getvalue()
     columns, rows = mosaic_layout(height, width, most)
     mosaics = []
     for number, start in enumerate(range(0, len(indices), columns * rows)):
         images = dataset.images[indices[start : start + columns * rows]]
-        member = _Member(f"{prefix}/{number:05d}.webp", encode_mosaic(images, columns))
-        if not np.array_equal(decode_mosaic(member.data, (len(images), *images.shape[1:]), columns), images):
+        data, name = encode_mosaic(images, columns), f"{prefix}/{number:05d}.webp"
+        if not np.array_equal(decode_mosaic(data, images.shape, columns), images):
             raise BundleError(
                 f"{dataset.name} {dataset.split}: mosaic {number} changed when it was compressed"
             )
-        members.append(member)
-        mosaics.append({"member": member.name, "images": len(images)})
-    entry = {
+        members[name] = data
+        mosaics.append({"member": name, "images": len(images)})
+    return {
         "dataset": dataset.name,
         "split": dataset.split,
         "fingerprint": dataset.fingerprint,
         "shape": list(dataset.images.shape),
-        "labels": members[0].name,
+        "labels": f"{prefix}/labels.npz",
         "present": {"images": len(indices), "sha256": sha256_of(indices.astype("<i8").tobytes())},
         "pixels": sha256_of(np.ascontiguousarray(dataset.images[indices]).tobytes()),
         "columns": columns,
         "mosaics": mosaics,
     }
-    return entry, members
 
 
-def _pack_file(target: str, data: bytes, most: int) -> tuple[dict[str, Any], list[_Member]]:
-    """Return the manifest entry of one file and its members: pieces of at most ``most`` bytes."""
-    pieces = [data[start : start + most] for start in range(0, len(data), most)]
-    members = [_Member(f"{target}.{number:05d}", piece) for number, piece in enumerate(pieces)]
-    return {"sha256": sha256_of(data), "pieces": [member.name for member in members]}, members
-
-
-def _write_parts(out: Path, common: dict[str, Any], members: Sequence[_Member], limit: int) -> list[Path]:
+def _write_parts(out: Path, common: dict[str, Any], members: Mapping[str, bytes], limit: int) -> list[Path]:
     """Write the parts, each at most ``limit`` bytes, and return their paths."""
-    common["bundle"] = identity_of(common, [(member.name, member.sha256) for member in members])
-    parts: list[list[_Member]] = [[]]
+    hashes = {name: sha256_of(data) for name, data in members.items()}
+    common["bundle"] = identity_of(common, hashes.items())
+    parts: list[list[str]] = [[]]
     # the manifest in every part, and the zip's own entries and directory
-    overhead = len(zlib.compress(as_json(common))) + 4096
-    size = overhead
-    for member in members:
-        needed = len(member.data) + 2 * len(member.name) + 256
+    size = overhead = len(zlib.compress(as_json(common))) + 4096
+    for name, data in members.items():
+        needed = len(data) + 2 * len(name) + 256
         if parts[-1] and size + needed > limit:
             parts.append([])
             size = overhead
-        parts[-1].append(member)
+        parts[-1].append(name)
         size += needed
     written = []
-    for number, part in enumerate(parts, start=1):
+    for number, names in enumerate(parts, start=1):
         path = out if len(parts) == 1 else out.with_name(f"{out.stem}-{number}of{len(parts)}{out.suffix}")
-        manifest = {
-            **common,
-            "part": number,
-            "parts": len(parts),
-            "members": {member.name: member.sha256 for member in part},
-        }
-        data = _zip_bytes([_Member(MANIFEST, as_json(manifest)), *part])
+        own = {"part": number, "parts": len(parts), "members": {name: hashes[name] for name in names}}
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            # fixed dates, so that the same bundle has the same bytes
+            archive.writestr(zipfile.ZipInfo(MANIFEST), as_json(common | own), zipfile.ZIP_DEFLATED)
+            for name in names:
+                archive.writestr(zipfile.ZipInfo(name), members[name])
+        data = buffer.getvalue()
         if len(data) > limit:
             raise BundleError(
                 f"max_mb={limit / 1e6:g} is too small for this grid: one part would need "
@@ -225,20 +185,9 @@ def _write_parts(out: Path, common: dict[str, Any], members: Sequence[_Member], 
     return written
 
 
-def _zip_bytes(members: Sequence[_Member]) -> bytes:
-    """Return a zip of the members with fixed dates, so that the same bundle has the same bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for member in members:
-            info = zipfile.ZipInfo(member.name)
-            info.compress_type = zipfile.ZIP_DEFLATED if member.name == MANIFEST else zipfile.ZIP_STORED
-            archive.writestr(info, member.data)
-    return buffer.getvalue()
-
-
-def identity_of(manifest: Mapping[str, Any], members: Sequence[tuple[str, str]]) -> str:
+def identity_of(manifest: Mapping[str, Any], members: Iterable[tuple[str, str]]) -> str:
     """Return the sixteen hex digits that name a bundle: of what its parts share, and all members and their sha256."""
-    common = {name: manifest[name] for name in COMMON}
+    common = {name: manifest[name] for name in _COMMON}
     return sha256_of(as_json([common, [list(member) for member in members]]))[:16]
 
 

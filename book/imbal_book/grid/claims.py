@@ -20,10 +20,10 @@ from imbal_book.run.config import RunConfig
 from imbal_book.run.provenance import utc_now
 from imbal_core._checks.files import create_atomically, write_atomically
 
-__all__ = ["EXPIRY", "Claims", "note_progress"]
+__all__ = ["Claims", "note_progress"]
 
-#: Seconds without a sign of life after which a claim may be taken over, and between two signs.
-EXPIRY, BEAT = 120.0, 15.0
+#: Seconds between two signs of life.
+BEAT = 15.0
 
 
 class Claims:
@@ -34,12 +34,14 @@ class Claims:
     folder : Path
         On a file system that all runners of the grid share.
     expiry : float, default=120
-        Seconds.
+        Seconds without a sign of life after which a claim may be taken over.
     """
 
-    def __init__(self, folder: Path, expiry: float = EXPIRY) -> None:
+    def __init__(self, folder: Path, expiry: float = 120.0) -> None:
         self.folder, self.expiry = folder, expiry
         self._token = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        #: Its time, after a touch, is that of the file system.
+        self._clock = folder / f".clock-{self._token}.tmp"
         self._held: set[Path] = set()
         self._ended = threading.Event()
 
@@ -51,20 +53,15 @@ class Claims:
         self._ended.set()
         for path in list(self._held):
             self._remove(path)
-        self._clock().unlink(missing_ok=True)
+        self._clock.unlink(missing_ok=True)
 
     def take(self, config: RunConfig) -> bool:
         """Return whether this runner may train a run: nobody else does, or whoever did gives no sign of life."""
         path = _place(self.folder, config)
         if path.exists() and not self._clear_dead(path):
             return False
-        claim = {
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "token": self._token,
-            "since": utc_now(),
-        }
-        taken = create_atomically(path, json.dumps(claim).encode())
+        own = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token}
+        taken = create_atomically(path, json.dumps(own | {"since": utc_now()}).encode())
         if taken:
             self._held.add(path)
         return taken
@@ -99,9 +96,9 @@ class Claims:
         """Return whether the claim at ``path`` was dead and is gone."""
         try:
             content, renewed = path.read_bytes(), path.stat().st_mtime
-            self._clock().parent.mkdir(parents=True, exist_ok=True)
-            self._clock().touch()
-            if self._clock().stat().st_mtime - renewed < self.expiry and not _is_gone(_read(path)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._clock.touch()
+            if self._clock.stat().st_mtime - renewed < self.expiry and not _is_gone(_read(path)):
                 return False
             aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
             os.rename(path, aside)
@@ -113,10 +110,6 @@ class Claims:
                 create_atomically(path, aside.read_bytes())
         aside.unlink()
         return dead
-
-    def _clock(self) -> Path:
-        """Return the file whose time, after a touch, is that of the file system."""
-        return self.folder / f".clock-{self._token}.tmp"
 
 
 def note_progress(folder: Path, config: RunConfig, **values: float) -> None:
@@ -139,12 +132,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _is_gone(claim: dict[str, Any]) -> bool:
     """Return whether a claim is of this machine and its process is gone; that of another machine cannot be known."""
-    if claim.get("host") != socket.gethostname() or not isinstance(claim.get("process"), int):
-        return False
-    try:
-        os.kill(claim["process"], 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # it lives, under another user
-        return False
+    if claim.get("host") == socket.gethostname() and isinstance(claim.get("process"), int):
+        try:
+            os.kill(claim["process"], 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # it lives, under another user
+            pass
     return False

@@ -28,23 +28,17 @@ def encode_mosaic(images: np.ndarray, columns: int) -> bytes:
     rows = -(-count // columns)
     grid = np.zeros((rows * columns, height, width, 3), dtype=np.uint8)
     grid[:count] = images
-    mosaic = (
-        grid.reshape(rows, columns, height, width, 3)
-        .swapaxes(1, 2)
-        .reshape(rows * height, columns * width, 3)
-    )
+    mosaic = grid.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
     buffer = io.BytesIO()
-    Image.fromarray(mosaic).save(buffer, "WEBP", lossless=True, quality=75, method=2)
+    picture = Image.fromarray(mosaic.reshape(rows * height, columns * width, 3))
+    picture.save(buffer, "WEBP", lossless=True, quality=75, method=2)
     return buffer.getvalue()
 
 
 def decode_mosaic(data: bytes, shape: tuple[int, ...], columns: int) -> np.ndarray:
     """Return the images, uint8 ``shape`` = (N, H, W, 3), of a mosaic of that many columns.
 
-    Raises
-    ------
-    ValueError
-        If the picture is of another size; nothing is decoded then.
+    ValueError if the picture is of another size; nothing is decoded then.
     """
     count, height, width, _ = shape
     columns = min(columns, count)

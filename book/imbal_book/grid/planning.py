@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from imbal_book.run.config import RunConfig
 from imbal_book.run.records import RecordStore
@@ -35,11 +34,6 @@ class Plan:
     basis: str
 
 
-def _kind(config: RunConfig) -> tuple[object, ...]:
-    """Return what runs that take about as long share."""
-    return config.model, config.dataset, config.epochs, config.frozen
-
-
 def plan(
     configs: Sequence[RunConfig], store: RecordStore, probe: Callable[[RunConfig], float] | None = None
 ) -> Plan:
@@ -49,15 +43,20 @@ def plan(
     is none, `probe` is asked once for the kind, see `imbal_book.grid.probe`; without one such runs are left out of the
     sum, and the basis says so.
     """
+
+    def kind(config: RunConfig) -> tuple[object, ...]:
+        return config.model, config.dataset, config.epochs, config.frozen
+
     missing = store.missing(list(configs))
     seconds: dict[tuple[object, ...], list[float]] = {}
-    for config, taken in store.seconds():
-        seconds.setdefault(_kind(config), []).append(taken)
-    recorded = [config for config in missing if _kind(config) in seconds]
+    for told, taken in store.seconds():
+        like = (told["model"], told["dataset"], told["epochs"], told.get("frozen", False))
+        seconds.setdefault(like, []).append(taken)
+    recorded = sum(kind(config) in seconds for config in missing)
     for config in missing:
-        if probe is not None and _kind(config) not in seconds:
-            seconds[_kind(config)] = [probe(config)]
-    known = [float(np.median(seconds[_kind(c)])) for c in missing if _kind(c) in seconds]
+        if probe is not None and kind(config) not in seconds:
+            seconds[kind(config)] = [probe(config)]
+    known = [statistics.median(seconds[kind(config)]) for config in missing if kind(config) in seconds]
     if not missing:
         basis = "nothing is missing"
     elif not known:
@@ -65,8 +64,8 @@ def plan(
     else:
         basis = (
             "recorded seconds of runs with the same model, data set and epochs, "
-            f"for {len(recorded)} of {len(missing)} missing runs"
+            f"for {recorded} of {len(missing)} missing runs"
         )
-        if len(known) > len(recorded):
-            basis += f"; a short training on this machine, for {len(known) - len(recorded)}"
+        if len(known) > recorded:
+            basis += f"; a short training on this machine, for {len(known) - recorded}"
     return Plan(len(configs), len(configs) - len(missing), missing, sum(known) if known else None, basis)

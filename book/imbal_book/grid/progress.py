@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -15,7 +14,6 @@ from imbal_book.run.config import RunConfig
 
 __all__ = ["Board", "run_line"]
 
-_P = ParamSpec("_P")
 #: Seconds between two lines of a log about one run; without an epoch for this long, a run is said to hang.
 LOG_EVERY, STALLED_AFTER = 30.0, 600.0
 
@@ -43,15 +41,11 @@ def run_line(config: RunConfig, progress: Mapping[str, Any]) -> str:
     )
 
 
-def _whoever_reads(method: Callable[_P, None]) -> Callable[_P, None]:
-    """Let a method that prints go on where the terminal is gone or the log's disk is full: no run ends over that."""
-
-    @functools.wraps(method)
-    def printing(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        with contextlib.suppress(OSError):
-            method(*args, **kwargs)
-
-    return printing
+@contextlib.contextmanager
+def _whoever_reads() -> Iterator[None]:
+    """Go on where the terminal is gone or the log's disk is full: no run ends over that."""
+    with contextlib.suppress(OSError):
+        yield
 
 
 class Board:
@@ -66,17 +60,11 @@ class Board:
     """
 
     def __init__(self, total: int, done: int, shown: bool = True) -> None:
-        self.shown, self.total, self.done = shown, total, done
-        self.terminal = shown and sys.stderr.isatty()
-        notebook = "ipykernel" in sys.modules
-        self.bar = tqdm(
-            total=total,
-            initial=done,
-            unit="run",
-            disable=not (self.terminal or shown and notebook),
-            dynamic_ncols=True,
-        )
-        self.log = shown and not self.terminal and not notebook
+        self.total, self.done = total, done
+        self.terminal, notebook = shown and sys.stderr.isatty(), "ipykernel" in sys.modules
+        bar = self.terminal or shown and notebook
+        self.bar = tqdm(total=total, initial=done, unit="run", disable=not bar, dynamic_ncols=True)
+        self.log = shown and not bar
         self.lines: list[tqdm] = []
         # run -> when its last line was printed, and its epoch then; when its epoch changed last, and the epoch
         self.printed: dict[RunConfig, tuple[float, int]] = {}
@@ -85,12 +73,12 @@ class Board:
     def __enter__(self) -> Board:
         return self
 
+    @_whoever_reads()
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            for bar in (*self.lines, self.bar):
-                bar.close()
+        for bar in (*self.lines, self.bar):
+            bar.close()
 
-    @_whoever_reads
+    @_whoever_reads()
     def show(self, running: Mapping[RunConfig, Mapping[str, Any]]) -> None:
         """Show how far each run under way is, and say once of each that hangs."""
         now = time.monotonic()
@@ -109,11 +97,10 @@ class Board:
                 self.moved[config] = (now, epoch)
             elif now - changed > max(STALLED_AFTER, 10 * progress.get("seconds_of_epoch", 0.0)):
                 self.moved[config] = (float("inf"), epoch)
-                self.say(
-                    f"{config.label()}: no epoch ended for {(now - changed) / 60:.0f} min; does it hang?"
-                )
+                minutes = (now - changed) / 60
+                self.say(f"{config.label()}: no epoch ended for {minutes:.0f} min; does it hang?")
 
-    @_whoever_reads
+    @_whoever_reads()
     def ended(self, config: RunConfig, outcome: str, seconds: float) -> None:
         """Count a run that ended."""
         self.done += 1
@@ -123,7 +110,7 @@ class Board:
         if self.log:
             self.say(f"{self.done}/{self.total} {config.label()}: {outcome}, {seconds:.1f} s")
 
-    @_whoever_reads
+    @_whoever_reads()
     def say(self, text: str) -> None:
         """Print a line above the bars."""
         tqdm.write(text, file=sys.stderr)

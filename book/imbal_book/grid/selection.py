@@ -13,12 +13,8 @@ __all__ = ["select_runs", "shard"]
 def select_runs(grid: Sequence[RunConfig], only: str) -> list[RunConfig]:
     """Return the runs of a grid whose fields have the asked values, in their order.
 
-    Parameters
-    ----------
-    grid : sequence of RunConfig
-    only : str
-        ``FIELD=VALUE``, several with commas between them; a field given twice accepts both values. Upper and lower
-        case are one. "" asks for all runs.
+    ``only`` is ``FIELD=VALUE``, several with commas between them; a field given twice accepts both values. Upper and
+    lower case are one. "" asks for all runs.
 
     Raises
     ------
@@ -45,16 +41,7 @@ def select_runs(grid: Sequence[RunConfig], only: str) -> list[RunConfig]:
 def shard(grid: Sequence[RunConfig], part: str) -> list[RunConfig]:
     """Return every N-th run of a grid from the I-th on, so that all shards have runs of every kind.
 
-    Parameters
-    ----------
-    grid : sequence of RunConfig
-    part : str
-        ``I/N``, from ``1/N`` to ``N/N``.
-
-    Raises
-    ------
-    ValueError
-        If it is not of this form, or I does not lie between 1 and N.
+    ValueError if ``part`` is not ``I/N`` with I between 1 and N.
     """
     number, slash, count = part.partition("/")
     whole = bool(slash) and all(text.isascii() and text.isdigit() for text in (number, count))

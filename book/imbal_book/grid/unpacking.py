@@ -10,10 +10,9 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,34 +50,15 @@ _FORM = {
     },
     "files": {str: {"sha256": _SHA256, "pieces": [str]}},
 }
+#: What reading a zip file raises that is none, or is damaged.
+_TORN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
-@dataclass(frozen=True)
-class BundleContents:
-    """What an unpacked bundle holds.
+class BundleContents(NamedTuple):
+    """What an unpacked bundle holds: the runs to do, and the data root to pass to whatever loads images or weights."""
 
-    Attributes
-    ----------
-    identity : str
-        Sixteen hex digits that all parts share.
-    configs : list of RunConfig
-        The runs to do.
-    root : Path
-        A data root: pass it as ``root`` to whatever loads a data set or weights.
-    """
-
-    identity: str
     configs: list[RunConfig]
     root: Path
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A file whose members were checked: their names in the order of the file, and its manifest."""
-
-    path: Path
-    names: list[str]
-    manifest: dict[str, Any]
 
 
 def open_bundle(paths: Iterable[Path | str], destination: Path | str) -> BundleContents:
@@ -99,12 +79,19 @@ def open_bundle(paths: Iterable[Path | str], destination: Path | str) -> BundleC
         the file and the field or member.
     """
     parts = _read_parts([Path(path) for path in paths])
-    manifest, name = parts[0].manifest, parts[0].path.name
-    members = {member: part.path for part in parts for member in part.names}
-    hashes = [(member, part.manifest["members"][member]) for part in parts for member in part.names]
+    first, manifest = parts[0]
+    hashes = [pair for _, part in parts for pair in part["members"].items()]
     if identity_of(manifest, hashes) != manifest["bundle"]:
-        raise BundleError(f"{name} is damaged: bundle {manifest['bundle']!r} is not the name of its content")
-    configs = [_config(name, number, config) for number, config in enumerate(manifest["configs"])]
+        raise BundleError(
+            f"{first.name} is damaged: bundle {manifest['bundle']!r} is not the name of its content"
+        )
+    configs = []
+    for number, values in enumerate(manifest["configs"]):
+        try:
+            configs.append(RunConfig.from_dict(values))
+        except (ValueError, TypeError) as error:
+            what = f"{first.name}: configs[{number}] is no run of this version"
+            raise BundleError(f"{what} ({error})") from error
     root = Path(destination) / manifest["bundle"]
     if not (root / MANIFEST).is_file():
         if root.exists():
@@ -112,56 +99,44 @@ def open_bundle(paths: Iterable[Path | str], destination: Path | str) -> BundleC
         Path(destination).mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".unpack-", dir=destination))
         try:
-            _unpack(manifest, members, temporary)
+            _unpack(manifest, {name: path for path, part in parts for name in part["members"]}, temporary)
             (temporary / MANIFEST).write_bytes(as_json({key: manifest[key] for key in ("bundle", "configs")}))
             if not root.is_dir():
                 temporary.rename(root)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return BundleContents(manifest["bundle"], configs, root)
+    return BundleContents(configs, root)
 
 
-def _config(name: str, number: int, values: Mapping[str, Any]) -> RunConfig:
-    try:
-        return RunConfig.from_dict(values)
-    except (ValueError, TypeError) as error:
-        raise BundleError(f"{name}: configs[{number}] is no run of this version ({error})") from error
-
-
-def _read_parts(paths: Sequence[Path]) -> list[_Part]:
-    """Return the parts in their order, after checking that they belong together."""
+def _read_parts(paths: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the parts, file and manifest, in their order, after checking that they belong together."""
     if not paths:
         raise BundleError("no bundle file was given")
-    parts = [_read_part(path) for path in paths]
-    first, found = parts[0], dict[int, _Part]()
-    for part in parts:
-        if _common(part.manifest) != _common(first.manifest):
+    manifests = {path: _read_part(path) for path in paths}
+    (first, manifest), found = next(iter(manifests.items())), dict[int, Path]()
+    for path, other in manifests.items():
+        if {**other, "part": 0, "members": 0} != {**manifest, "part": 0, "members": 0}:
             raise BundleError(
-                f"{part.path.name} is a part of bundle {part.manifest['bundle']}, but {first.path.name} of "
-                f"{first.manifest['bundle']}: give the parts of one bundle"
+                f"{path.name} is a part of bundle {other['bundle']}, but {first.name} of "
+                f"{manifest['bundle']}: give the parts of one bundle"
             )
-        number = part.manifest["part"]
-        twin = found.setdefault(number, part)
-        if twin.path != part.path:
+        twin = found.setdefault(other["part"], path)
+        if twin != path:
             raise BundleError(
-                f"{part.path.name} and {twin.path.name} are both part {number}: give each part once"
+                f"{path.name} and {twin.name} are both part {other['part']}: give each part once"
             )
-    count = first.manifest["parts"]
+    count = manifest["parts"]
     absent = sorted(set(range(1, count + 1)) - found.keys())
     if absent or len(found) > count:
         numbers = ", ".join(f"part {number}" for number in absent) or "none, and there are more"
         raise BundleError(
-            f"bundle {first.manifest['bundle']} has {count} parts; missing: {numbers}. Give all its files."
+            f"bundle {manifest['bundle']} has {count} parts; missing: {numbers}. Give all its files."
         )
-    return [found[number] for number in sorted(found)]
+    return [(found[number], manifests[found[number]]) for number in sorted(found)]
 
 
-def _common(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in manifest.items() if key not in ("part", "members")}
-
-
-def _read_part(path: Path) -> _Part:
-    """Return one part, whose manifest has its form and whose members have the hashes that it names."""
+def _read_part(path: Path) -> dict[str, Any]:
+    """Return a part's manifest, which has its form, and whose members are in the file and have the hashes it names."""
     if not path.is_file():
         raise BundleError(f"{path}: no such file")
     try:
@@ -177,22 +152,15 @@ def _read_part(path: Path) -> _Part:
             names = [name for name in archive.namelist() if name != MANIFEST]
             if sorted(names) != sorted(manifest["members"]):
                 raise BundleError(f"{path.name} is damaged: its members are not those of its manifest")
-            for name, sha256 in manifest["members"].items():
-                if sha256_of(archive.read(name)) != sha256:
+            for name in names:
+                if sha256_of(archive.read(name)) != manifest["members"][name]:
                     raise BundleError(f"{path.name} is damaged: {name} has changed. Copy the file again.")
     except BundleError:
         raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-    ) as error:
+    except _TORN as error:
         raise BundleError(f"{path.name} is damaged or no zip file ({error}): copy it again") from error
-    return _Part(path, names, manifest)
+    # in the order of the file, which the identity of the bundle depends on
+    return manifest | {"members": {name: manifest["members"][name] for name in names}}
 
 
 def _checked_manifest(path: Path, content: bytes) -> dict[str, Any]:
@@ -234,7 +202,9 @@ def _unpack(manifest: Mapping[str, Any], members: Mapping[str, Path], root: Path
     partial: dict[Path, dict[str, Any]] = {}
     for name, entry in manifest["images"].items():
         path = place(name)
-        partial.setdefault(path.parent, {})[path.stem] = _unpack_images(name, entry, path, read)
+        present = _unpack_images(name, entry, path, read)
+        told = {"fingerprint": entry["fingerprint"], "present": present}
+        partial.setdefault(path.parent, {})[path.stem] = told
     for folder, splits in partial.items():
         (folder / "partial.json").write_bytes(as_json(splits))
     for target, entry in manifest["files"].items():
@@ -244,11 +214,9 @@ def _unpack(manifest: Mapping[str, Any], members: Mapping[str, Path], root: Path
         place(target).write_bytes(data)
 
 
-def _unpack_images(
-    what: str, entry: Mapping[str, Any], path: Path, read: Callable[[str], bytes]
-) -> dict[str, str]:
-    """Write one split in the prepared form and return its entry in ``partial.json``."""
-    shape, counts = tuple(entry["shape"]), [mosaic["images"] for mosaic in entry["mosaics"]]
+def _unpack_images(what: str, entry: Mapping[str, Any], path: Path, read: Callable[[str], bytes]) -> str:
+    """Write one split in the prepared form, and return which images it has: "all", or the sha256 of their indices."""
+    shape, count = tuple(entry["shape"]), sum(mosaic["images"] for mosaic in entry["mosaics"])
     try:
         arrays = read_arrays(io.BytesIO(read(entry["labels"])))
         kept: dict[str, Any] = {
@@ -256,23 +224,13 @@ def _unpack_images(
         }
         indices = np.flatnonzero(np.unpackbits(arrays["present"], count=len(kept["labels"])))
         expected = (len(kept["labels"]), *shape[1:3], 3)
-        if (
-            len(shape) != 4
-            or shape != expected
-            or sum(counts) != len(indices)
-            or math.prod(shape) > MOST_BYTES
-        ):
-            raise ValueError(
-                f"shape {shape} and {sum(counts)} images, expected {expected} and {len(indices)}"
-            )
+        if len(shape) != 4 or shape != expected or count != len(indices) or math.prod(shape) > MOST_BYTES:
+            raise ValueError(f"shape {shape} and {count} images, expected {expected} and {len(indices)}")
         images = np.zeros(shape, dtype=np.uint8)
-        start = 0
+        rest = indices
         for mosaic in entry["mosaics"]:
-            stop = start + mosaic["images"]
-            images[indices[start:stop]] = decode_mosaic(
-                read(mosaic["member"]), (stop - start, *shape[1:]), entry["columns"]
-            )
-            start = stop
+            own, rest = rest[: mosaic["images"]], rest[mosaic["images"] :]
+            images[own] = decode_mosaic(read(mosaic["member"]), (len(own), *shape[1:]), entry["columns"])
     except BundleError:
         raise
     except (*UNREADABLE, MemoryError, TypeError) as error:
@@ -280,5 +238,4 @@ def _unpack_images(
     if sha256_of(images[indices].tobytes()) != entry["pixels"]:
         raise BundleError(f"{what}: the decoded images are not those that were packed")
     np.savez(path, images=images, **kept)
-    present = "all" if len(indices) == len(kept["labels"]) else entry["present"]["sha256"]
-    return {"fingerprint": entry["fingerprint"], "present": present}
+    return "all" if len(indices) == len(kept["labels"]) else entry["present"]["sha256"]

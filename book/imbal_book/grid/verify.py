@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from imbal_book.grid.agreement import TOLERANCE, alike, same_outcomes, same_to_the_bit
+from imbal_book.grid.agreement import alike, same_outcomes, same_to_the_bit
 from imbal_book.grid.batch import execute
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
@@ -37,9 +37,8 @@ class Check:
     ----------
     key, label : str
         Name of the record, and its configuration in words.
-    agrees : bool
-    exact : bool
-        Whether equality was asked for; False: outcomes within a tolerance.
+    agrees, exact : bool
+        ``exact``: whether equality was asked for; False: outcomes within a tolerance.
     detail : str
         What differed, or how much at most beside what is allowed; and why the comparison was not exact.
     """
@@ -71,32 +70,12 @@ def verify(
     study: str | None = None,
     profile: str = "laptop",
     seed: int = 0,
-    tolerance: float = TOLERANCE,
-    root: Path | str | None = None,
-    progress: bool = True,
     announce: Callable[[list[Record], tuple[float, float]], None] | None = None,
 ) -> VerifyReport:
-    """Return how a sample of records compares with a second run of each on this machine.
+    """Return how a sample of records of a study (None: any) compares with a second run of each on this machine.
 
-    Parameters
-    ----------
-    store : RecordStore
-        It is only read; the second runs go to a temporary folder.
-    sample : int, default=3
-        Number of records; all of them where there are fewer.
-    study : str, optional
-        Draw from one study; by default from all.
-    profile : str, default="laptop"
-    seed : int, default=0
-        Which sample is drawn.
-    tolerance : float, default=0.05
-        See `imbal_book.grid.agreement.same_outcomes`; where equality cannot be asked for.
-    root : path, optional
-        The data root.
-    progress : bool, default=True
-        Show a bar over the epochs of each run.
-    announce : callable, optional
-        Called with the sample and `expected_seconds` of it before the first run starts.
+    The store is only read; the second runs go to a temporary folder. ``announce`` is called with the sample and
+    `expected_seconds` of it before the first run starts.
 
     Raises
     ------
@@ -114,12 +93,10 @@ def verify(
         raise ValueError(
             f"no records of {study or 'any study'}, profile {profile!r}, in {store.root}: nothing to verify"
         )
-    report = VerifyReport(population=len(records))
     chosen = random.Random(seed).sample(records, min(sample, len(records)))
     if announce is not None:
         announce(chosen, expected_seconds(chosen, records))
-    report.checks += [_check(record, alike(record, records), tolerance, root, progress) for record in chosen]
-    return report
+    return VerifyReport(len(records), [_check(record, alike(record, records)) for record in chosen])
 
 
 def expected_seconds(chosen: Sequence[Record], records: Sequence[Record]) -> tuple[float, float]:
@@ -131,50 +108,43 @@ def expected_seconds(chosen: Sequence[Record], records: Sequence[Record]) -> tup
 
     def features(record: Record) -> object:
         config = record.run_config()
-        return config.frozen and (config.model, config.dataset, config.image_size)
+        return (config.model, config.dataset, config.image_size) if config.frozen else record.key
 
     slowest: dict[object, float] = {}
     for record in records:
         seconds = record.provenance["seconds"]
         slowest[features(record)] = max(seconds, slowest.get(features(record), 0.0))
-    recorded = [record.provenance["seconds"] for record in chosen]
-    most = [
-        slowest[features(record)] if features(record) else record.provenance["seconds"] for record in chosen
-    ]
-    return sum(recorded), sum(most)
+    recorded = sum(record.provenance["seconds"] for record in chosen)
+    return recorded, sum(slowest[features(record)] for record in chosen)
 
 
-def _check(
-    record: Record, others: Sequence[Record], tolerance: float, root: Path | str | None, progress: bool
-) -> Check:
+def _check(record: Record, others: Sequence[Record]) -> Check:
     config = record.run_config()
-    with tempfile.TemporaryDirectory() as folder, _threads(record.provenance.get("threads")):
-        again = execute(config, RecordStore(Path(folder) / "results"), root=root, progress=progress)
+    with tempfile.TemporaryDirectory() as folder, _threads(record.provenance["threads"]):
+        again = execute(config, RecordStore(Path(folder) / "results"))
     if again.key != record.key:
         detail = f"the images or the split differ: this machine's run has the key {again.key}"
         return Check(record.key, config.label(), False, True, detail)
     other = [
-        f"{name} {record.provenance.get(name)} there, {again.provenance.get(name)} here"
+        f"{name} {record.provenance[name]} there, {again.provenance.get(name)} here"
         for name in _SAME
         # a record of the first edition does not say which weights it started from
         if name in record.provenance and record.provenance[name] != again.provenance.get(name)
     ]
-    on_cpu = default_device().type == "cpu"
-    exact = on_cpu and not other
+    exact = default_device().type == "cpu" and not other
     if exact:
         agrees, detail = same_to_the_bit(record.measurements, again.measurements)
     else:
-        agrees, detail = same_outcomes(record, again, others, tolerance)
-        why = "; ".join(other) if other else "a GPU does not repeat its rounding"
-        detail += f" (not to the bit: {why})"
+        agrees, detail = same_outcomes(record, again, others)
+        detail += f" (not to the bit: {'; '.join(other) or 'a GPU does not repeat its rounding'})"
     return Check(record.key, config.label(), agrees, exact, detail)
 
 
 @contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
+def _threads(number: int) -> Iterator[None]:
     """Run with the recorded number of threads: sums are rounded in an order that depends on it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

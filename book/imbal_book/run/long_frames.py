@@ -12,16 +12,7 @@ from imbal_book.run.config import RunConfig
 from imbal_book.run.record_format import Record
 from imbal_core.training.recipe import scored_epochs
 
-__all__ = [
-    "IDENTITY",
-    "Describe",
-    "Readouts",
-    "epoch_frame",
-    "identified",
-    "label_frame",
-    "records_frame",
-    "score_frame",
-]
+__all__ = ["IDENTITY", "epoch_frame", "identified", "label_frame", "records_frame", "score_frame"]
 
 #: The columns that say which run a row is of.
 IDENTITY = ("key", "profile", "form", "model", "dataset", "imbalance", "split_seed", "train_seed")
@@ -55,14 +46,7 @@ def identified(
 
 
 def epoch_frame(records: pd.DataFrame, describe: Describe) -> pd.DataFrame:
-    """Return the history of every run: the columns of `IDENTITY`, readout (the arm), epoch (from 1), metric, value.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Of `records_frame`.
-    describe : callable
-    """
+    """Return every run's history: the columns of `IDENTITY`, readout (the arm), epoch (from 1), metric and value."""
     rows = []
     for config, (identity, arm, measured) in zip(
         records.get("config", ()), identified(records, describe), strict=True
@@ -71,27 +55,17 @@ def epoch_frame(records: pd.DataFrame, describe: Describe) -> pd.DataFrame:
         for metric, values in measured["history"].items():
             # what every epoch has counts from 1; what is scored less often has the epochs of its scores
             epochs = scored if len(values) == len(scored) else range(1, len(values) + 1)
-            rows += [
-                {**identity, "readout": arm, "epoch": epoch, "metric": metric, "value": value}
-                for epoch, value in zip(epochs, values, strict=True)
-            ]
+            pairs = zip(epochs, values, strict=True)
+            rows += [(*identity.values(), arm, epoch, metric, value) for epoch, value in pairs]
     return pd.DataFrame(rows, columns=[*IDENTITY, "readout", "epoch", "metric", "value"])
 
 
 def score_frame(
     records: pd.DataFrame, describe: Describe, readouts: Readouts, values: Values
 ) -> pd.DataFrame:
-    """Return the scores of every readout in long form: the columns of `IDENTITY`, readout, metric, value.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Of `records_frame`.
-    describe, readouts, values : callable
-        Of the study.
-    """
+    """Return the scores of every readout of a study: the columns of `IDENTITY`, readout, metric and value."""
     rows = [
-        {**identity, "readout": readout, "metric": metric, "value": float(value)}
+        (*identity.values(), readout, metric, float(value))
         for identity, arm, measured in identified(records, describe)
         for readout, scores in readouts(identity, arm, measured)
         for metric, value in values(readout, scores, measured).items()
@@ -100,17 +74,9 @@ def score_frame(
 
 
 def label_frame(records: pd.DataFrame, describe: Describe, readouts: Readouts) -> pd.DataFrame:
-    """Return the recall of every label: the columns of `IDENTITY`, readout, label, train_count, recall.
-
-    Parameters
-    ----------
-    records : DataFrame
-        Of `records_frame`.
-    describe, readouts : callable
-        Of the study.
-    """
+    """Return the recall of every label: the columns of `IDENTITY`, readout, label, train_count and recall."""
     rows = [
-        {**identity, "readout": readout, "label": label, "train_count": int(count), "recall": recall}
+        (*identity.values(), readout, label, int(count), recall)
         for identity, arm, measured in identified(records, describe)
         for readout, scores in readouts(identity, arm, measured)
         for label, (count, recall) in enumerate(zip(measured["train_counts"], scores["recall"], strict=True))

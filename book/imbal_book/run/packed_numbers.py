@@ -11,19 +11,9 @@ __all__ = ["pack_rows", "unpack_rows"]
 
 
 def pack_rows(values: ArrayLike, *, digits: int = 4) -> list[str]:
-    """Return each row as text, its numbers with so many significant digits and spaces between them.
+    """Return each row of an array (N, D) as text, its numbers with so many significant digits and spaces between them.
 
-    Parameters
-    ----------
-    values : array-like of shape (N, D)
-        NaN is kept, as ``nan``, which JSON's own numbers cannot be.
-    digits : int, default=4
-        Of numbers that are not integers; an integer is kept whole.
-
-    Raises
-    ------
-    ValueError
-        If the shape is another.
+    An integer is kept whole, and NaN as ``nan``, which JSON's own numbers cannot be. ValueError for another shape.
 
     Examples
     --------
@@ -41,13 +31,10 @@ def pack_rows(values: ArrayLike, *, digits: int = 4) -> list[str]:
 def unpack_rows(rows: Sequence[str]) -> np.ndarray:
     """Return the numbers of `pack_rows`, (N, D): int64 if all are whole and written so, else float64.
 
-    Raises
-    ------
-    ValueError
-        If the rows differ in length, or hold something else.
+    ValueError if the rows differ in length, or hold something else.
     """
     parts = [row.split() for row in rows]
-    if len({len(part) for part in parts}) > 1:
-        raise ValueError(f"rows must be of one length, got {sorted({len(part) for part in parts})}.")
+    if len(lengths := {len(part) for part in parts}) > 1:
+        raise ValueError(f"rows must be of one length, got {sorted(lengths)}.")
     whole = all(word.lstrip("-").isdecimal() for part in parts for word in part)
     return np.array(parts).astype(np.int64 if whole else np.float64)

@@ -23,13 +23,11 @@ class PreparedRun:
 
     Attributes
     ----------
-    config : RunConfig
     train : ImageDataset
         The whole training pool; ``split.train`` and ``split.valid`` index into it.
     test : ImageDataset
         The images that ``split.test`` indexes: the untouched test side, or the pool itself, `train`, for a data
         set without one.
-    split : Split
     train_counts, valid_counts : ndarray of shape (K,), int64
         Images per class in the split.
     key : str
@@ -48,34 +46,21 @@ class PreparedRun:
     root: Path
 
 
-@functools.lru_cache(maxsize=4)
-def _load(name: str, split: str, root: str, image_size: int | None) -> ImageDataset:
-    """Return a data set; kept because the runs of a grid read the same images again and again."""
-    return load_dataset(name, split, root=root, image_size=image_size)
+# kept because the runs of a grid read the same images again and again
+_load = functools.lru_cache(maxsize=4)(load_dataset)
 
 
 def prepare(config: RunConfig, *, root: Path | str | None = None) -> PreparedRun:
-    """Return the images and the split of one configuration.
+    """Return the images and the split of one configuration; the data root is as `data_root` finds it by default.
 
-    Parameters
-    ----------
-    config : RunConfig
-    root : path, optional
-        The data root; by default as :func:`imbal_core.data.root.data_root` finds it.
-
-    Raises
-    ------
-    imbal_core.data.prepared.DatasetError
-        When the images are missing or damaged.
-    ValueError
-        When a class has fewer images than the imbalance asks for, or ``split_groups`` is set and the data set
-        has no groups.
+    DatasetError when the images are missing or damaged; ValueError when a class has fewer of them than the imbalance
+    asks for, or ``split_groups`` is set and the data set has no groups.
     """
     folder = data_root(root)
     size = decoded_size(config.dataset, config.image_size)
-    train = _load(config.dataset, "train", str(folder), size)
+    train = _load(config.dataset, "train", root=folder, image_size=size)
     pooled = train.test_per_class is not None
-    test = train if pooled else _load(config.dataset, "test", str(folder), size)
+    test = train if pooled else _load(config.dataset, "test", root=folder, image_size=size)
     train_counts, valid_counts, test_counts = split_counts(
         train, config.imbalance, scale=config.imbalance_scale, valid_share=config.valid_share
     )

@@ -12,10 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from imbal_book.run.checkout import checkout_folder
-from imbal_core.training.prediction import device_label
 
 __all__ = ["git_state", "provenance", "utc_now"]
 
@@ -29,31 +26,23 @@ def git_state() -> tuple[str | None, bool | None]:
     that of the first call: what the process loaded does not change later.
     """
     checkout = checkout_folder()
-    top = _git(checkout, "rev-parse", "--show-toplevel")
+    top = _git("rev-parse", "--show-toplevel")
     # An installed package may lie inside somebody else's repository, whose commit says nothing about it.
     if top is None or Path(top) != checkout:
         return None, None
-    commit = _git(checkout, "rev-parse", "HEAD")
-    status = _git(
-        checkout, "status", "--porcelain", "--", "imbal_core", "book/imbal_book", "requirements.lock"
-    )
+    commit = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain", "--", "imbal_core", "book/imbal_book", "requirements.lock")
     return commit, None if status is None else bool(status)
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what git prints, or None if it fails for any reason."""
+def _git(*arguments: str) -> str | None:
+    """Return what git prints of the checkout, or None if it fails for any reason."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment["GIT_OPTIONAL_LOCKS"] = (
-        "0"  # asking for the state must not disturb a commit that is under way
-    )
+    environment["GIT_OPTIONAL_LOCKS"] = "0"  # asking must not disturb a commit that is under way
+    command = ["git", "-C", str(checkout_folder()), *arguments]
     try:
         answer = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-            env=environment,
+            command, capture_output=True, text=True, timeout=20, check=True, env=environment
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
@@ -61,38 +50,14 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def provenance(
-    device: torch.device | str,
-    seconds: float,
-    *,
-    precision: str = "fp32",
-    threads: int | None = None,
-    peak_memory_mb: float | None = None,
-    git: tuple[str | None, bool | None] | None = None,
+    device: str, seconds: float, *, threads: int, precision: str = "fp32", peak_memory_mb: float | None = None
 ) -> dict[str, Any]:
-    """Return where a run's numbers come from: code, versions, machine, cost and date.
+    """Return where a run's numbers come from, as plain JSON values: neither a path nor a user's or a host's name.
 
-    Parameters
-    ----------
-    device : torch.device or str
-        The device, or its name in words.
-    seconds : float
-        Wall-clock time of the run.
-    precision : str
-        Number format of the forward pass.
-    threads : int, optional
-        Default: the number that torch uses now.
-    peak_memory_mb : float, optional
-        Largest memory of the run in megabytes (10**6 bytes). Default: None, not measured.
-    git : (commit, dirty), optional
-        Default: :func:`git_state`. A machine without the checkout is told the state where its code came
-        from.
-
-    Returns
-    -------
-    dict
-        Plain JSON values; neither a path nor a user's or a host's name.
+    ``device`` is a name, see `imbal_core.training.prediction.device_label`; ``seconds`` are wall-clock time,
+    ``peak_memory_mb`` megabytes (10**6 bytes), None where it was not measured.
     """
-    commit, dirty = git_state() if git is None else git
+    commit, dirty = git_state()
     return {
         "package": _version("imbal-core"),
         "git_commit": commit,
@@ -100,8 +65,8 @@ def provenance(
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "torchvision", "numpy")},
         "system": f"{sys.platform} {platform.machine()}",
-        "device": device if isinstance(device, str) else device_label(device),
-        "threads": torch.get_num_threads() if threads is None else threads,
+        "device": device,
+        "threads": threads,
         "precision": precision,
         "seconds": round(float(seconds), 3),
         "peak_memory_mb": None if peak_memory_mb is None else round(float(peak_memory_mb), 1),

@@ -18,19 +18,14 @@ __all__ = ["SCHEMA", "Record", "RecordError", "parse_record", "plain_values", "r
 
 SCHEMA = 1
 #: What a record is made of; the measurements are the study's own.
+_ORIGIN = {"seconds": float, "date": str, "device": str, "threads": int, "git_commit": (str, None)}
 _FORM = {
     "key": re.compile(r"[0-9a-f]{16}"),
     "config": dict,
     "data": {str: str},
     "split": str,
     "measurements": dict,
-    "provenance": {
-        "seconds": float,
-        "date": str,
-        "device": str,
-        "threads": int,
-        "git_commit": (str, None),
-    },
+    "provenance": _ORIGIN,
 }
 # In the provenance, where versions of the package that know no checksum read past it.
 _CHECKSUM = "sha256"
@@ -46,20 +41,14 @@ class Record:
 
     Attributes
     ----------
-    key : str
-        16 hexadecimal digits, see :func:`run_key`.
-    config : dict
-        Every field of the :class:`~imbal_book.run.config.RunConfig`.
-    data : dict
-        ``{"train": sha256, "test": sha256}``, the fingerprints of the data sets.
-    split : str
-        sha256 of the split.
+    key, config : str, dict
+        See :func:`run_key`, and every field of the :class:`~imbal_book.run.config.RunConfig`.
+    data, split : dict, str
+        ``{"train": sha256, "test": sha256}``, the fingerprints of the data sets, and the sha256 of the split.
     measurements : dict
         What the study measured. Accuracy, recall and the like are fractions in [0, 1].
-    provenance : dict
-        See :func:`imbal_book.run.provenance.provenance`.
-    schema : int
-        Version of this layout.
+    provenance, schema : dict, int
+        See :func:`imbal_book.run.provenance.provenance`, and the version of this layout.
     """
 
     key: str
@@ -113,17 +102,9 @@ class Record:
 def run_key(config: RunConfig, data: Mapping[str, str], split: str) -> str:
     """Return the key of a run: 16 hexadecimal digits of the sha256 of configuration, data and split.
 
-    Parameters
-    ----------
-    config : RunConfig
-        Only the fields that differ from their default count, so that a new field leaves old keys alone.
-    data : mapping of str to str
-        Fingerprints of the data sets, by split name.
-    split : str
-        sha256 of the split.
+    Only the fields that differ from their default count, so that a new field leaves old keys alone.
     """
-    text = json.dumps([config.canonical(), dict(data), split], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _sha256([config.canonical(), dict(data), split])[:16]
 
 
 def parse_record(content: str | bytes) -> Record:
@@ -173,8 +154,11 @@ def parse_record(content: str | bytes) -> Record:
 def _checksum(content: Mapping[str, Any]) -> str:
     """Return the sha256 of everything that a record's file says, apart from this number itself."""
     provenance = {name: value for name, value in content["provenance"].items() if name != _CHECKSUM}
-    text = json.dumps({**content, "provenance": provenance}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256({**content, "provenance": provenance})
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _refuse_constant(name: str) -> None:

@@ -13,22 +13,25 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from imbal_book.run.checkout import checkout_folder
 from imbal_book.run.config import RunConfig
 from imbal_book.run.provenance import utc_now
 from imbal_book.run.record_archives import offered_files, read_regular
-from imbal_book.run.record_format import Record, RecordError, parse_record, plain_values
-from imbal_book.run.record_index import Index, Summary
+from imbal_book.run.record_format import SCHEMA, Record, RecordError, parse_record, plain_values
 from imbal_core._checks.files import create_atomically, write_atomically
 
 __all__ = ["AddReport", "ContradictionError", "RecordStore", "RecordWriteError", "SkippedRecordWarning"]
 
 _T = TypeVar("_T")
 _SWEPT_AFTER = 600.0  # seconds
+#: So many files read anew make the index worth writing.
+WORTH_WRITING = 200
+#: What the summaries in an index depend on beside the files; another version begins anew.
+_VERSION = [SCHEMA, *(item.name for item in fields(RunConfig))]
 
 
 class ContradictionError(RecordError):
@@ -45,21 +48,19 @@ class SkippedRecordWarning(UserWarning):
 
 @dataclass(frozen=True)
 class AddReport:
-    """What became of the files that were offered to the store.
-
-    Attributes
-    ----------
-    added : list of str
-        Keys of the records that are new.
-    same : list of str
-        Keys of the records that were there already, with equal measurements.
-    refused : list of (str, str)
-        Name and reason of every file that was not taken.
-    """
+    """What became of offered files: keys of new records and of those there already; names and reasons of the rest."""
 
     added: list[str] = field(default_factory=list)
     same: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Summary(NamedTuple):
+    """The digest and canonical text of a record's configuration, and the seconds of its run."""
+
+    digest: str
+    canonical: str
+    seconds: float
 
 
 class RecordStore:
@@ -73,7 +74,8 @@ class RecordStore:
 
     Attributes
     ----------
-    root : Path
+    root, scratch : Path
+        The folder, and the one beside it for what need not be kept: ``_build/``, which git ignores.
     skipped : list of (str, str)
         Name and reason of every file that the last read did not take.
 
@@ -82,23 +84,26 @@ class RecordStore:
     A record is written to a hidden temporary file beside its place, flushed to the disk, and then linked to
     its name. Linking fails when the name exists, so no record is ever overwritten, and a reader sees a whole
     file or none. On file systems without hard links the temporary file is renamed instead.
+
+    An index in :attr:`scratch`, which may be deleted at any time, says which of 10,000 runs are recorded.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
-        checkout = checkout_folder()
-        own = (
-            checkout
-            if (checkout / "pyproject.toml").is_file() and (checkout / "results").is_dir()
-            else Path()
-        )
+        own = checkout_folder()
+        if not (own / "pyproject.toml").is_file() or not (own / "results").is_dir():
+            own = Path()
         self.root = own / "results" if root is None else Path(root)
+        self.scratch = self.root.parent / "_build"
         self.skipped: list[tuple[str, str]] = []
-        self._index = Index(self.scratch / "index.json")
-
-    @property
-    def scratch(self) -> Path:
-        """The folder beside the store for what need not be kept: ``_build/``, which git ignores."""
-        return self.root.parent / "_build"
+        #: File name -> its state (inode, size, time) when it was read, and its summary or why it is no record.
+        self._index: dict[str, tuple[tuple[int, ...], _Summary | RecordError]] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            kept = json.loads((self.scratch / "index.json").read_text(encoding="utf-8"))
+            if kept["version"] == _VERSION:
+                self._index = {
+                    name: (tuple(state), _Summary(*told)) for name, (state, told) in kept["files"].items()
+                }
+        self._indexed = len(self._index)
 
     def path(self, record: Record) -> Path:
         """Return the file that ``record`` belongs in."""
@@ -119,8 +124,7 @@ class RecordStore:
         RecordWriteError
             If the file cannot be written. No partial and no temporary file stays behind.
         """
-        path, _ = self._place(record)
-        return path
+        return self._place(record)[0]
 
     def _place(self, record: Record) -> tuple[Path, bool]:
         """Write ``record`` and return its file and whether it is new."""
@@ -153,9 +157,10 @@ class RecordStore:
                 write_atomically(path, text)
             return True
         where = _first_difference(present.measurements, measured, "measurements")
+        old, new = (f"{one.provenance['date']} on {one.provenance['device']}" for one in (present, record))
         raise ContradictionError(
-            f"two records of key {record.key} contradict each other: {path} ({_origin(present)}) and a new "
-            f"one ({_origin(record)}); {where}. The file was kept; the new record was not written."
+            f"two records of key {record.key} contradict each other: {path} ({old}) and a new one ({new}); "
+            f"{where}. The file was kept; the new record was not written."
         )
 
     def read(self, study: str | None = None, profile: str | None = None) -> list[Record]:
@@ -191,11 +196,7 @@ class RecordStore:
             raise RecordError(f"in the wrong place, it belongs in {self.path(record).relative_to(self.root)}")
         return record
 
-    def _digest_of(self, path: Path) -> tuple[str, Path]:
-        """Return the digest of the configuration in a file, and the file."""
-        return self._summary(path).digest, path
-
-    def _summary(self, path: Path) -> Summary:
+    def _summary(self, path: Path) -> _Summary:
         """Return what is kept of a record in a file; the file is read only after a change."""
         status = path.stat()
         state = (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -204,15 +205,24 @@ class RecordStore:
         if before != state or found is None:
             try:
                 record = self._read_file(path)
+                config = record.run_config()
+                found = _Summary(config.digest(), config.canonical(), float(record.provenance["seconds"]))
             except RecordError as error:
                 found = error
-            else:
-                config = record.run_config()
-                found = Summary(config.digest(), config.canonical(), float(record.provenance["seconds"]))
             self._index[name] = state, found
         if isinstance(found, RecordError):
             raise found
         return found
+
+    def _keep_index(self) -> None:
+        """Write the index, where it is worth it; a folder that cannot be written is no error."""
+        if len(self._index) - self._indexed < WORTH_WRITING:
+            return
+        files = {name: entry for name, entry in self._index.items() if isinstance(entry[1], _Summary)}
+        with contextlib.suppress(OSError):
+            text = json.dumps({"version": _VERSION, "files": files})
+            write_atomically(self.scratch / "index.json", text.encode())
+            self._indexed = len(self._index)
 
     def _files(self, study: str | None, profile: str | None) -> Iterator[Path]:
         # Without a profile also files that lie too high are met, so that none is passed over in silence.
@@ -226,37 +236,32 @@ class RecordStore:
         """Return the configurations of ``grid`` that have no record, in the order of the grid."""
         grid = list(grid)
         recorded = {
-            digest
+            one.digest
             for study, profile in sorted({(config.study, config.profile) for config in grid})
-            for digest, _ in self._take(study, profile, self._digest_of)
+            for one in self._take(study, profile, self._summary)
         }
-        self._index.save()
+        self._keep_index()
         return [config for config in grid if config.digest() not in recorded]
 
-    def seconds(self) -> list[tuple[RunConfig, float]]:
-        """Return the configuration and the seconds of every record, from an index where that is up to date."""
+    def seconds(self) -> list[tuple[dict[str, Any], float]]:
+        """Return the configuration, fields at their default left out, and the seconds of every record."""
         summaries = self._take(None, None, self._summary)
-        self._index.save()
-        return [(RunConfig.from_dict(json.loads(one.canonical)), one.seconds) for one in summaries]
+        self._keep_index()
+        return [(json.loads(one.canonical), one.seconds) for one in summaries]
 
     def find(self, config: RunConfig) -> Record | None:
         """Return the record of ``config``, or None.
 
         A store reads each file once, and again when it has changed: so a grid of runs can ask for every run.
-
-        Raises
-        ------
-        RecordError
-            If there are several, made from different data or splits.
+        RecordError if there are several, made from different data or splits.
         """
         digest = config.digest()
-        digests = self._take(config.study, config.profile, self._digest_of)
-        found = [path for other, path in digests if other == digest]
+        summaries = self._take(config.study, config.profile, lambda path: (path, self._summary(path)))
+        found = [path for path, one in summaries if one.digest == digest]
         if len(found) > 1:
             keys = ", ".join(path.stem for path in found)
             raise RecordError(
-                f"records {keys} hold the same configuration with different data or splits; "
-                f"keep only one of them"
+                f"records {keys} hold the same configuration with different data or splits; keep only one of them"
             )
         for path in found:
             with contextlib.suppress(RecordError, OSError):  # removed or spoilt since the look
@@ -269,37 +274,25 @@ class RecordStore:
         A record without a checksum gets one. Its place in the store follows from its content, never from the name in
         the archive. Refused by name: foreign, torn and damaged files, other schemas, a key or checksum that is not that
         of the content, measurements that contradict a record of the store, links, names that lead outside the archive.
-
-        Raises
-        ------
-        RecordError
-            If ``path`` is neither a zip archive nor a folder.
+        RecordError if ``path`` is neither a zip archive nor a folder.
         """
         report = AddReport()
-        for name, offered in offered_files(Path(path)):
+        for name, read in offered_files(Path(path)):
             try:
-                if isinstance(offered, RecordError):
-                    raise offered
-                record = parse_record(offered)
+                record = parse_record(read())
                 _, new = self._place(record)
                 (report.added if new else report.same).append(record.key)
             except RecordError as error:
                 report.refused.append((name, str(error)))
         return report
 
-    def sweep(self) -> int:
-        """Return how many temporary files of killed writers were removed, here and in :attr:`scratch`.
-
-        Those of writers that may still be at work, changed in the last ten minutes, stay.
-        """
+    def sweep(self) -> None:
+        """Remove temporary files of killed writers, here and beside it; those of the last ten minutes stay."""
         folders = [self.root, *(self.scratch / name for name in ("checkpoints", "claims", "failures"))]
-        swept = 0
         for path in (path for folder in folders for path in folder.rglob(".*.tmp")):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _SWEPT_AFTER:
                     path.unlink()
-                    swept += 1
-        return swept
 
     def _failure_path(self, config: RunConfig) -> Path:
         return self.scratch / "failures" / config.study / config.profile / f"{config.digest()}.json"
@@ -322,9 +315,8 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (
-            f"cannot write a record: {error.strerror}. Nothing was left behind; make room or mend the folder"
-        )
+        remedy = "Nothing was left behind; make room or mend the folder"
+        reason = f"cannot write a record: {error.strerror}. {remedy}"
         raise RecordWriteError(error.errno, reason, str(path)) from error
 
 
@@ -350,22 +342,13 @@ def _set_aside(path: Path, reason: str) -> None:
     aside.unlink()
 
 
-def _origin(record: Record) -> str:
-    return (
-        f"{record.provenance.get('date', 'no date')} on {record.provenance.get('device', 'no device named')}"
-    )
-
-
 def _first_difference(one: Any, other: Any, where: str) -> str:
     """Return the first place at which two plain values differ, in words."""
     if isinstance(one, dict) and isinstance(other, dict):
-        for name in sorted(one.keys() | other.keys()):
-            if name not in one or name not in other:
-                return f"only one of them has {where}.{name}"
-            if one[name] != other[name]:
-                return _first_difference(one[name], other[name], f"{where}.{name}")
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            if left != right:
-                return _first_difference(left, right, f"{where}[{index}]")
-    return f"{where} is {str(one)[:60]} in the file and {str(other)[:60]} in the new one"
+        names = sorted(one.keys() | other.keys())
+        parts = [(f"{where}.{name}", one.get(name, "nothing"), other.get(name, "nothing")) for name in names]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        parts = [(f"{where}[{number}]", *pair) for number, pair in enumerate(zip(one, other, strict=True))]
+    else:
+        return f"{where} is {str(one)[:60]} in the file and {str(other)[:60]} in the new one"
+    return next(_first_difference(old, new, place) for place, old, new in parts if old != new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from imbal_core.embeddings.cache import cached_embeddings
 from imbal_core.models.build import build_model
 from imbal_core.models.networks import FULLY_CONNECTED, Network
-from imbal_core.training.fit import FitResult, Progress, ScoreEpoch, fit
+from imbal_core.training.fit import FitResult, Progress, fit
 from imbal_core.training.prediction import iter_predict
 from imbal_core.training.start import build_network, loss_of, seeded_init
 
@@ -26,7 +27,6 @@ __all__ = ["SIDES", "Labelled", "TrainedRun", "frozen_features", "train_run"]
 SIDES = ("train", "valid", "test")
 #: Inputs, images (N, H, W, 3) or features (N, D), and their labels (N,).
 Labelled = tuple[np.ndarray, np.ndarray]
-Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +35,12 @@ class TrainedRun:
 
     Attributes
     ----------
-    prepared : PreparedRun
-        Configuration, data sets, split and counts.
     network : Network
         In evaluation mode; a linear classifier where the configuration asks for frozen features.
-    result : FitResult
     sides : dict of str to (inputs, labels)
-        "train", "valid" and "test". Inputs are images, or frozen features.
+        By `SIDES`. Inputs are images, or frozen features.
     pool : ndarray
         The inputs of the whole training pool; ``sides["train"]`` is a part of it.
-    device : torch.device
     """
 
     prepared: PreparedRun
@@ -54,16 +50,12 @@ class TrainedRun:
     pool: np.ndarray
     device: torch.device
 
-    def batches(self, side: str, taps: Sequence[str] = ()) -> Iterator[dict[str, Tensor]]:
-        """Yield "logits", float32 (n, K), and the taps, float32 (n, D), batch by batch, on the CPU.
+    def predict(self, side: str, taps: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Return "logits", float32 (N, K), and the taps, float32 (N, D), of all images of one side.
 
         Logits are scaled so that their softmax is what the loss takes for probabilities.
         """
-        return _batches(self.prepared, self.network, self.sides[side][0], taps, self.device)
-
-    def predict(self, side: str, taps: Sequence[str] = ()) -> dict[str, np.ndarray]:
-        """Return "logits", float32 (N, K), and the taps, float32 (N, D), of all images of one side."""
-        parts = list(self.batches(side, taps))
+        parts = list(_batches(self.prepared, self.network, self.sides[side][0], taps, self.device))
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
     def measurements(self) -> dict[str, object]:
@@ -81,19 +73,16 @@ def train_run(
     device: torch.device,
     checkpoint: Path | None = None,
     progress: Progress = True,
-    score: Score | None = None,
+    score: Callable[[np.ndarray, np.ndarray], Mapping[str, float]] | None = None,
     score_on: Sequence[str] = ("test",),
 ) -> TrainedRun:
     """Return the network of a run after training, with its images.
 
     Parameters
     ----------
-    prepared : PreparedRun
-    device : torch.device
-    checkpoint : Path, optional
-        Where training leaves its state after each epoch.
-    progress : bool or callable, default=True
-        As `imbal_core.training.fit.fit` takes it.
+    prepared, device
+    checkpoint, progress
+        As `imbal_core.training.fit.fit` takes them.
     score : callable, optional
         From labels (N,) and logits (N, K) to numbers by name, called after each epoch for each side of
         ``score_on``; the history then holds them as ``SIDE_NAME``. They decide nothing.
@@ -101,19 +90,29 @@ def train_run(
         Out of `SIDES`. A side without images is left out.
     """
     config, split = prepared.config, prepared.split
-    num_classes = prepared.train.num_classes
     pool: np.ndarray = prepared.train.images
     test: np.ndarray = prepared.test.images
     with seeded_init(config.train_seed):
         if config.frozen:
             pool, test = frozen_features(prepared, device, progress is True)
         width = pool.shape[1] if config.frozen else None
-        network = build_network(config, num_classes, root=prepared.root, in_features=width)
-    sides: dict[str, Labelled] = {
+        network = build_network(config, prepared.train.num_classes, root=prepared.root, in_features=width)
+    sides = {
         "train": (pool[split.train], prepared.train.labels[split.train]),
         "valid": (pool[split.valid], prepared.train.labels[split.valid]),
         "test": (test[split.test], prepared.test.labels[split.test]),
     }
+
+    def score_epoch(network: nn.Module) -> dict[str, float]:
+        values = {}
+        for side in score_on:
+            inputs, labels = sides[side]
+            if score is not None and len(labels):
+                parts = [batch["logits"] for batch in _batches(prepared, network, inputs, (), device)]
+                scores = score(labels, torch.cat(parts).numpy())
+                values.update({f"{side}_{name}": float(value) for name, value in scores.items()})
+        return values
+
     result = fit(
         network,
         *sides["train"],
@@ -122,43 +121,19 @@ def train_run(
         device=device,
         checkpoint=checkpoint,
         progress=progress,
-        score_epoch=None if score is None else _scorer(prepared, sides, score, score_on, device),
+        score_epoch=None if score is None else score_epoch,
     )
     return TrainedRun(prepared, network, result, sides, pool, device)
 
 
 def _batches(
-    prepared: PreparedRun,
-    network: nn.Module,
-    inputs: np.ndarray,
-    taps: Sequence[str],
-    device: torch.device,
+    prepared: PreparedRun, network: nn.Module, inputs: np.ndarray, taps: Sequence[str], device: torch.device
 ) -> Iterator[dict[str, Tensor]]:
     config = prepared.config
     scale = loss_of(config, prepared.train_counts).logit_scale
     precision = "fp32" if config.frozen else config.precision
     for batch in iter_predict(network, inputs, taps=taps, precision=precision, device=device):
         yield batch if scale == 1 else {**batch, "logits": batch["logits"] * scale}
-
-
-def _scorer(
-    prepared: PreparedRun,
-    sides: Mapping[str, Labelled],
-    score: Score,
-    score_on: Sequence[str],
-    device: torch.device,
-) -> ScoreEpoch:
-    def score_epoch(network: nn.Module) -> dict[str, float]:
-        values = {}
-        for side in score_on:
-            inputs, labels = sides[side]
-            if len(labels):
-                parts = [batch["logits"] for batch in _batches(prepared, network, inputs, (), device)]
-                scores = score(labels, torch.cat(parts).numpy())
-                values.update({f"{side}_{name}": float(value) for name, value in scores.items()})
-        return values
-
-    return score_epoch
 
 
 def frozen_features(
@@ -179,16 +154,13 @@ def frozen_features(
         torch.nn.init.zeros_(parameter)
     if config.channels_last:
         network.to(memory_format=torch.channels_last)
-    pool, test = (
-        cached_embeddings(
-            network,
-            dataset,
-            FULLY_CONNECTED,
-            cache=prepared.root / "features",
-            precision=config.precision,
-            device=device,
-            progress=progress,
-        ).astype(np.float32)
-        for dataset in (prepared.train, prepared.test)
+    features = functools.partial(
+        cached_embeddings,
+        network,
+        tap=FULLY_CONNECTED,
+        cache=prepared.root / "features",
+        precision=config.precision,
+        device=device,
+        progress=progress,
     )
-    return pool, test
+    return features(prepared.train).astype(np.float32), features(prepared.test).astype(np.float32)

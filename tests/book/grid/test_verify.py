@@ -41,7 +41,7 @@ def a_record(seed=0, measurements=MEASUREMENTS, **origin):
         {"train": "a" * 64, "test": "b" * 64},
         "c" * 64,
         measurements,
-        provenance("cpu", 1.0) | origin,
+        provenance("cpu", 1.0, threads=torch.get_num_threads()) | origin,
     )
 
 
@@ -179,7 +179,7 @@ def test_frozen_features_may_have_to_be_computed_again():
     def frozen(seed, seconds):
         config = dataclasses.replace(CONFIG, pretrained=True, frozen=True, train_seed=seed)
         data = {"train": "a" * 64, "test": "b" * 64}
-        return Record.of_run(config, data, "c" * 64, MEASUREMENTS, provenance("cpu", seconds))
+        return Record.of_run(config, data, "c" * 64, MEASUREMENTS, provenance("cpu", seconds, threads=1))
 
     slow, quick, other = frozen(0, 660.0), frozen(1, 8.0), a_record()
     assert verification.expected_seconds([quick, other], [slow, quick, other]) == (9.0, 661.0)

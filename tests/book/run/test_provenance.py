@@ -12,7 +12,7 @@ from imbal_book.run.provenance import git_state, provenance
 
 
 def test_provenance_has_everything_and_no_path_or_name():
-    entry = provenance("some device", 1.23456, precision="bf16", peak_memory_mb=10)
+    entry = provenance("some device", 1.23456, threads=2, precision="bf16", peak_memory_mb=10)
     assert set(entry) == {
         "package", "git_commit", "git_dirty", "python", "torch", "torchvision", "numpy", "system", "device",
         "threads", "precision", "seconds", "peak_memory_mb", "date",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imbal_book.run import record_archives, record_index, records
+from imbal_book.run import record_archives, records
 from imbal_book.run.config import RunConfig
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.record_format import Record, RecordError, parse_record, run_key
@@ -177,71 +177,54 @@ def test_reading_sorts_and_filters(store):
     assert RecordStore(store.root / "nowhere").read() == []
 
 
+def edited(change):
+    """Return a function from the text of a record to the same with its values changed."""
+
+    def apply(text):
+        value = json.loads(text)
+        change(value)
+        return json.dumps(value)
+
+    return apply
+
+
+def without_origin(name):
+    return edited(lambda value: value["provenance"].pop(name)), f"provenance lacks '{name}'"
+
+
+#: What may lie at the place of a record, from its text, and the reason that is given.
+SPOILED = {
+    "torn": (lambda text: text[:100], "torn"),
+    "empty": (lambda text: "", "torn"),
+    "binary": (lambda text: "\udcff\udcfe\0", "torn"),
+    "nan": (lambda text: text.replace("0.25", "NaN"), "NaN"),
+    "foreign": (lambda text: '{"cells": [], "nbformat": 4}', "foreign"),
+    "list": (lambda text: "[1, 2]", "foreign"),
+    "old schema": (edited(lambda v: v.update(schema=0)), "schema 0, and this version reads schema 1"),
+    "new schema": (edited(lambda v: v.update(schema=2)), "schema 2"),
+    "field absent": (edited(lambda v: v.pop("split")), "lacks 'split'"),
+    "field unknown": (edited(lambda v: v.update(comment="hello")), "unknown field 'comment'"),
+    "wrong type": (edited(lambda v: v.update(measurements=[1])), "expected an object"),
+    **{name: without_origin(name) for name in PROVENANCE},
+    "seconds as text": (
+        edited(lambda v: v["provenance"].update(seconds="2.5 s")),
+        "provenance.seconds is '2.5 s', expected a finite number",
+    ),
+    "a measurement changed": (
+        edited(lambda v: v["measurements"].update(recall=[0.125, 0.75])),
+        "its checksum is not that of its content",
+    ),
+    "edited": (edited(lambda v: v["config"].update(epochs=4)), "configuration, data and split give"),
+    "unknown option": (edited(lambda v: v["config"].update(epocs=4)), "did you mean 'epochs'"),
+    "escape": (edited(lambda v: v["config"].update(profile="../../elsewhere")), "profile names a folder"),
+}
+
+
 def spoil(store, how):
-    """Put a file of a kind that is not a record at the place of a record; return its name and the reason."""
-    record = make_record(7)
-    path = store.write(record)
-    value = json.loads(path.read_text())
-    if how == "torn":
-        path.write_text(path.read_text()[:100])
-        return path, "torn"
-    if how == "empty":
-        path.write_text("")
-        return path, "torn"
-    if how == "binary":
-        path.write_bytes(b"\xff\xfe\x00")
-        return path, "torn"
-    if how == "nan":
-        path.write_text(path.read_text().replace("0.25", "NaN"))
-        return path, "NaN"
-    if how == "foreign":
-        value = {"cells": [], "nbformat": 4}
-        reason = "foreign"
-    elif how == "list":
-        value = [1, 2]
-        reason = "foreign"
-    elif how == "old schema":
-        value["schema"] = 0
-        reason = "schema 0, and this version reads schema 1"
-    elif how == "new schema":
-        value["schema"] = 2
-        reason = "schema 2"
-    elif how == "field absent":
-        del value["split"]
-        reason = "lacks 'split'"
-    elif how == "field unknown":
-        value["comment"] = "hello"
-        reason = "unknown field 'comment'"
-    elif how == "wrong type":
-        value["measurements"] = [1]
-        reason = "expected an object"
-    elif how in PROVENANCE:
-        del value["provenance"][how]
-        reason = f"provenance lacks '{how}'"
-    elif how == "seconds as text":
-        value["provenance"]["seconds"] = "2.5 s"
-        reason = "provenance.seconds is '2.5 s', expected a finite number"
-    elif how == "a measurement changed":
-        value["measurements"]["recall"][0] = 0.125
-        reason = "its checksum is not that of its content"
-    elif how == "edited":
-        value["config"]["epochs"] = 4
-        reason = "configuration, data and split give"
-    elif how == "unknown option":
-        value["config"]["epocs"] = 4
-        reason = "did you mean 'epochs'"
-    elif how == "escape":
-        value["config"]["profile"] = "../../elsewhere"
-        reason = "profile names a folder"
-    path.write_text(json.dumps(value))
+    """Put what is not a record at the place of a record; return its file and the reason."""
+    path, (change, reason) = store.write(make_record(7)), SPOILED[how]
+    path.write_bytes(change(path.read_text()).encode(errors="surrogateescape"))
     return path, reason
-
-
-SPOILED = [
-    "torn", "empty", "binary", "nan", "foreign", "list", "old schema", "new schema", "field absent",
-    "field unknown", "wrong type", "edited", "unknown option", "escape", *PROVENANCE, "seconds as text",
-    "a measurement changed",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("how", SPOILED)
@@ -346,7 +329,7 @@ def test_a_record_that_another_process_adds_is_noticed_and_read_alone(store, rea
 
 
 def test_an_index_beside_the_store_spares_reading_and_may_vanish_or_break(store, reads, monkeypatch):
-    monkeypatch.setattr(record_index, "WORTH_WRITING", 3)
+    monkeypatch.setattr(records, "WORTH_WRITING", 3)
     grid = [make_config(seed) for seed in range(9)]
     files = {seed: store.write(make_record(seed)) for seed in range(6)}
     index = store.scratch / "index.json"
@@ -358,7 +341,8 @@ def test_an_index_beside_the_store_spares_reading_and_may_vanish_or_break(store,
     del reads[:]
     assert RecordStore(store.root).missing(grid) == grid[6:]
     assert RecordStore(store.root).seconds() == [
-        (record.run_config(), 2.5) for record in sorted(map(make_record, range(6)), key=lambda r: r.key)
+        (json.loads(record.run_config().canonical()), 2.5)
+        for record in sorted(map(make_record, range(6)), key=lambda r: r.key)
     ]
     assert reads == []
     files[0].write_text("torn")
@@ -535,7 +519,12 @@ def _write_beside_others(number, root, barrier, answers):
 
 
 def test_eight_writers_at_once_lose_nothing(tmp_path):
-    root, context = tmp_path / "results", multiprocessing.get_context("spawn")
+    # of processes that fork from one which has imported what they need, where that can be
+    methods = [
+        method for method in ("forkserver", "spawn") if method in multiprocessing.get_all_start_methods()
+    ]
+    root, context = tmp_path / "results", multiprocessing.get_context(methods[0])
+    context.set_forkserver_preload(["imbal_book.run.long_frames", "imbal_book.run.records"])
     barrier, answers = context.Barrier(8), context.Queue()
     writers = [
         context.Process(target=_write_beside_others, args=(number, root, barrier, answers), daemon=True)

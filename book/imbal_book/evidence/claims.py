@@ -13,8 +13,6 @@ from imbal_book.evidence.papers import Claim
 from imbal_book.evidence.rules import Part, Rules, load_rules
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["GRADES", "VERDICT_BADGES", "Verdict", "grade_of", "judge", "printed_gain", "settle"]
-
 GRADES = ("paper's protocol", "near", "stand-in")
 #: Every label, and the colour of its badge in sphinx-design's words.
 VERDICT_BADGES = {"holds": "success", "fails": "danger", "undecided": "warning", "not attempted": "secondary"}
@@ -24,25 +22,12 @@ _COLUMNS = "profile form model dataset imbalance split_seed train_seed readout m
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say about a claim in one form.
+    """What the records say about a claim, given by its id, in one form.
 
-    Attributes
-    ----------
-    claim : str
-        Its id.
-    label : {"holds", "fails", "undecided", "not attempted"}
-    grade : str
-        One of `GRADES`; "" without records.
-    profile, form : str or None
-        Of the records.
-    reason : str
-        What the parts do not say: a gate that was not passed, why there is no part; "" otherwise.
-    size : str
-        Of a claim that holds, how its size compares with what the paper prints; "" for any other.
-    parts : DataFrame
-        One row per part and cell, see `imbal_book.evidence.judgement.COLUMNS`.
-    models : tuple of str
-        The networks of the records.
+    ``label`` is a key of `VERDICT_BADGES`, ``grade`` one of `GRADES` or "" without records; profile, form and
+    ``models``, the networks, are those of the records. ``reason`` is what the parts do not say: a gate that was not
+    passed, why there is no part. ``size`` tells of a claim that holds how its size compares with what the paper prints.
+    ``parts`` has one row per part and cell, see `imbal_book.evidence.judgement.COLUMNS`.
     """
 
     claim: str
@@ -63,15 +48,12 @@ class Verdict:
     @property
     def n(self) -> int:
         """Pairs of the cell that has the fewest of those that were run; 0 without any."""
-        return self._fewest("pairs")
+        return int(self.parts.loc[self.parts["pairs"] > 0, "pairs"].min()) if self.parts["pairs"].any() else 0
 
     @property
     def draws(self) -> int:
-        """Draws of the cell that has the fewest of those that were run."""
-        return self._fewest("draws")
-
-    def _fewest(self, column: str) -> int:
-        return int(self.parts.loc[self.parts["pairs"] > 0, column].min()) if self.parts["pairs"].any() else 0
+        """Draws of the cell that has the fewest of those that were run; 0 without any."""
+        return int(self.parts.loc[self.parts["pairs"] > 0, "draws"].min()) if self.n else 0
 
     @property
     def explanation(self) -> str:
@@ -89,15 +71,8 @@ class Verdict:
 def judge(claim: Claim, frame: pd.DataFrame, *, form: str, rules: Rules | None = None) -> Verdict:
     """Return the verdict on a claim in one form, by the rules of the book unless others are given.
 
-    Parameters
-    ----------
-    claim : Claim
-    frame : DataFrame
-        Long form, of one profile: profile, form, model, dataset, imbalance, split_seed, train_seed, readout, metric,
-        value. Other forms may stand beside the one that is judged: a part can be against them.
-    form : str
-        A key of ``claim.forms``.
-    rules : Rules, optional
+    ``frame`` is long and of one profile. Other forms may stand in it beside the one that is judged, a key of
+    ``claim.forms``: a part can be against them.
 
     Raises
     ------
@@ -145,8 +120,7 @@ def settle(claim: Claim, deviation: float | None) -> Verdict:
     if not isinstance(allowed, float):
         raise ValueError(f"claim {claim.id!r} is no identity: judge it by records")
     if deviation is None:
-        reason = "The computation that settles it was not run."
-        return Verdict(claim.id, "not attempted", reason=reason)
+        return Verdict(claim.id, "not attempted", reason="The computation that settles it was not run.")
     if not deviation >= 0:
         raise ValueError(f"deviation is {deviation}, expected a number of at least 0")
     reason = (
@@ -205,9 +179,7 @@ def _check(claim: Claim, frame: pd.DataFrame, form: str, rules: Rules) -> None:
         raise ValueError(f"the frame lacks the columns {', '.join(missing)}; expected {', '.join(_COLUMNS)}")
     profiles = sorted(frame["profile"].unique())
     if "smoke" in profiles:
-        raise ValueError(
-            "the frame holds records of profile 'smoke', which never enter a verdict: leave them out"
-        )
+        raise ValueError("the frame holds records of profile 'smoke', which never enter a verdict: drop them")
     if len(profiles) > 1:
         raise ValueError(f"the frame holds the profiles {', '.join(profiles)}: give one of them")
     if form not in claim.forms:

@@ -21,8 +21,6 @@ from imbal_book.evidence.statistics import (
     variance_components,
 )
 
-__all__ = ["COLUMNS", "gate_reason", "interval_over_draws", "judge_parts", "label_of"]
-
 #: One row per part and cell. The interval is that of Holm's procedure and decides the state: "holds", "fails", "open",
 #: "not run". In the metric's unit; of a spread the natural logarithm of a ratio. ``sd`` is the standard deviation of
 #: the paired differences, ``share`` the part of their variance that lies between draws; NaN where there is none.
@@ -91,17 +89,8 @@ def judge_parts(
     """Return the state of every part in every cell, with the columns of `COLUMNS`.
 
     The states are found by Holm's procedure: the surest cell first, each at the confidence of its rank. After the first
-    that stays open all others do, and their intervals have its confidence.
-
-    Parameters
-    ----------
-    parts : sequence of Part
-    cells : iterable of (dataset, imbalance)
-        Those that the form can have.
-    frame : DataFrame
-        Long form of one profile; other forms may stand beside the one that is judged.
-    form : str
-    rules : Rules
+    that stays open all others do, and their intervals have its confidence. ``cells`` (data set, imbalance) are those
+    that the form can have; ``frame`` is long and of one profile, other forms may stand beside the one that is judged.
     """
     found = [
         _cell(part, dataset, imbalance, frame, form)
@@ -151,22 +140,12 @@ def _cell(part: Part, dataset: str, imbalance: str, frame: pd.DataFrame, form: s
         interval = signs if part.compare == "sign" else interval_over_draws(values)
     draws = values.index.get_level_values("split_seed").nunique()
     plain = part.compare == "mean" and len(values) > 1
-    row = dict.fromkeys(COLUMNS, math.nan) | {
-        "part": part.part,
-        "metric": part.metric,
-        "compare": part.compare,
-        "dataset": dataset,
-        "imbalance": imbalance,
-        "pairs": len(values),
-        "draws": draws,
-        "mean": mean,
-        "sd": float(values.std()) if plain else math.nan,
-        "share": variance_components(values).share if plain else math.nan,
-        "side": part.side,
-        "margin": part.margin,
-        "state": "not run",
-    }
-    return _Cell(row, interval)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, math.nan)
+    row |= {name: getattr(part, name) for name in ("part", "metric", "compare", "side", "margin")}
+    row |= {"dataset": dataset, "imbalance": imbalance, "pairs": len(values), "draws": draws, "mean": mean}
+    if plain:
+        row |= {"sd": float(values.std()), "share": variance_components(values).share}
+    return _Cell(row | {"state": "not run"}, interval)
 
 
 def _ranks(
@@ -177,11 +156,8 @@ def _ranks(
     names = [part.a, part.b, str(part.of)]
     here = here[here["readout"].isin(names) & here["metric"].str.startswith(f"{part.metric} ")]
     if here.empty:
-        return (
-            pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=_SEEDS)),
-            math.nan,
-            lambda _: (-2.0, 2.0),
-        )
+        nothing = pd.Series(dtype=float, index=pd.MultiIndex.from_tuples([], names=_SEEDS))
+        return nothing, math.nan, lambda _: (-2.0, 2.0)
     wide = here.pivot(index=[*_SEEDS, "metric"], columns="readout", values="value")
     found = bootstrap(rank_contrast, wide[names], bounds=(-2.0, 2.0))
     return found.values, found.mean, found.interval
@@ -217,19 +193,11 @@ def label_of(states: Sequence[str]) -> str:
 def gate_reason(gate: Gate, frame: pd.DataFrame, printed: Callable[[str, str], float | None]) -> str:
     """Return why the baseline gate is not passed, or "" where it is or where nothing of it was published.
 
-    Parameters
-    ----------
-    gate : Gate
-    frame : DataFrame
-        Long form of one profile.
-    printed : callable
-        From data set and imbalance to the level that the paper prints for the gate's readout, a fraction or None.
+    ``frame`` is long and of one profile; ``printed`` gives for a data set and an imbalance the level that the paper
+    prints for the gate's readout, a fraction or None.
     """
-    wanted = {
-        name: value
-        for name in ("form", "readout", "metric", "dataset", "imbalance")
-        if (value := getattr(gate, name)) is not None
-    }
+    of = ("form", "readout", "metric", "dataset", "imbalance")
+    wanted = {name: getattr(gate, name) for name in of if getattr(gate, name) is not None}
     rows = frame[(frame[list(wanted)] == pd.Series(wanted)).all(axis=1)]
     means = rows.astype({"value": float}).groupby(["dataset", "imbalance"], sort=False)["value"].mean()
     for dataset, imbalance, mean in means.reset_index().itertuples(index=False):

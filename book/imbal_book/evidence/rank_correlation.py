@@ -10,8 +10,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-__all__ = ["Bootstrapped", "bootstrap", "partial_spearman", "rank_contrast"]
-
 # What is left of ranks that the others explain wholly is their rounding.
 _NOTHING = 1e-9
 #: Fewest different classes of a resample: three ranks and one that is held leave a correlation of 1 or -1.
@@ -25,17 +23,9 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike | None = None)
 
     .. math:: (r_{xy} - r_{xz} r_{yz}) / \sqrt{(1 - r_{xz}^2)(1 - r_{yz}^2)}
 
-    with Spearman's :math:`r`. Equal values share the mean of their ranks; a z that is constant holds nothing.
-
-    Parameters
-    ----------
-    x, y, given : array-like of shape (..., n)
-        One value for each class, say; finite.
-
-    Returns
-    -------
-    ndarray of shape (...)
-        In [-1, 1]; NaN where x or y is constant, or z explains one of them wholly.
+    with Spearman's :math:`r`. Equal values share the mean of their ranks; a z that is constant holds nothing. From
+    finite values (..., n), one for each class, say, to (...), in [-1, 1]; NaN where x or y is constant, or z explains
+    one of them wholly.
 
     Raises
     ------
@@ -70,13 +60,8 @@ def rank_contrast(a: ArrayLike, b: ArrayLike, of: ArrayLike) -> np.ndarray:
 class Bootstrapped:
     """A statistic of runs, and what resampled classes and draws make of its mean.
 
-    Attributes
-    ----------
-    values : Series of float, indexed by split_seed and train_seed
-        Of the runs where it is defined.
-    replicates : ndarray, sorted
-    bounds : (float, float)
-        What the statistic can be.
+    ``values`` of the runs where it is defined, by split_seed and train_seed; sorted ``replicates``; the ``bounds`` of
+    what the statistic can be.
     """
 
     values: pd.Series
@@ -117,10 +102,8 @@ def bootstrap(
         From arrays of shape (..., n), one for each column, to one of shape (...); NaN where undefined.
     columns : DataFrame
         Indexed by split_seed, train_seed and the class. A class of which a run lacks a value is left out.
-    bounds : (float, float)
-    replicates : int, default=2000
-    seed : int, default=0
-        Of the resamples: the same records have the same interval.
+    bounds, replicates, seed
+        What the statistic can be, and the resamples: the same records have the same interval.
 
     Raises
     ------

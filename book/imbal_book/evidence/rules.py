@@ -12,8 +12,6 @@ import yaml
 
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["Gate", "Part", "Rules", "RulesError", "load_rules", "parse_rules"]
-
 _COMPARE = ("mean", "sign", "spread", "rank")
 
 
@@ -25,27 +23,13 @@ class RulesError(ValueError):
 class Part:
     """One comparison of a claim: readout ``a`` minus readout ``b`` in a metric, on one side of 0 or of a margin.
 
-    Attributes
-    ----------
-    part : str
-        What it says, in words.
-    a, b, metric : str
-    side : str
-        A key of `Rules.parts`.
-    margin : float
-        In the unit of the metric, at least 0.
-    versus : str or None
-        Another imbalance, whose difference is subtracted.
-    against_form : str or None
-        What is added to the form's name; that form's difference is subtracted.
-    dataset : str or None
-        The one data set of which it speaks.
-    compare : {"mean", "sign", "spread", "rank"}
-        What is compared: differences; their signs; the logarithm of the ratio of standard deviations over draws; over
-        classes, the rank correlation of ``a`` with ``of`` at equal ``b`` and that of ``b`` with ``of`` at equal ``a``,
-        where ``metric`` begins the names of the metrics of single classes.
-    of : str or None
-        The readout with which ranks are correlated.
+    ``part`` says it in words, ``side`` is a key of `Rules.parts`, ``margin`` is at least 0, in the unit of the metric.
+    Of another imbalance (``versus``), or of the form with ``against_form`` added to its name, the difference is
+    subtracted; ``dataset`` is the one of which the part speaks.
+
+    What is compared ("mean", "sign", "spread", "rank"): differences; their signs; the logarithm of the ratio of
+    standard deviations over draws; over classes, the rank correlation of ``a`` with ``of`` at equal ``b`` and that of
+    ``b`` with ``of`` at equal ``a``, where ``metric`` begins the names of the metrics of single classes.
     """
 
     part: str

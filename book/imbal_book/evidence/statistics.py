@@ -11,18 +11,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-__all__ = [
-    "CONFIDENCE",
-    "Components",
-    "detectable_difference",
-    "deviation_interval",
-    "mean_squares",
-    "ratio_of_deviations",
-    "seeds_for_power",
-    "sign_interval",
-    "variance_components",
-]
-
 CONFIDENCE = 0.95
 
 
@@ -102,17 +90,8 @@ def seeds_for_power(
 ) -> int:
     """Return how many pairs it takes to see a mean difference: that its interval leaves out 0 with this probability.
 
-    Parameters
-    ----------
-    std : float
-        Standard deviation of the paired differences, at least 0, in the unit of ``difference``, which is above 0.
-    power, confidence : float
-        In (0, 1).
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of its range.
+    ``std`` is the standard deviation of the paired differences, at least 0, in the unit of ``difference``, which is
+    above 0. Power and confidence lie in (0, 1). A ValueError names what is out of its range.
     """
     _check_share("power", power)
     _check_share("confidence", confidence)
@@ -133,10 +112,7 @@ def detectable_difference(
 ) -> float:
     """Return the mean difference, in the unit of ``sd``, that so many pairs show: the inverse of `seeds_for_power`.
 
-    Raises
-    ------
-    ValueError
-        If there are fewer than 2 pairs, or another argument is out of its range.
+    A ValueError says that there are fewer than 2 pairs, or another argument is out of its range.
     """
     if not 0 < sd < math.inf or pairs < 2 or not 0 < power < 1:
         raise ValueError(f"sd {sd}, pairs {pairs}, power {power}: expected sd > 0, pairs >= 2, 0 < power < 1")

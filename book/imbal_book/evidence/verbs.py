@@ -14,8 +14,6 @@ from scipy import stats
 
 from imbal_book.evidence.statistics import CONFIDENCE
 
-__all__ = ["CELL", "PAIR", "minus", "summarise"]
-
 #: What says which runs may be compared, and what makes two of them a pair.
 CELL = ("profile", "form", "dataset", "imbalance")
 PAIR = ("split_seed", "train_seed")
@@ -24,19 +22,8 @@ PAIR = ("split_seed", "train_seed")
 def minus(frame: pd.DataFrame, readout: str, *, keep: Sequence[str] = ()) -> pd.DataFrame:
     """Return every other readout's value minus that of one readout of the same cell, metric and pair of seeds.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Long form.
-    readout : str
-        What is subtracted. Rows without a partner are left out, and so are its own.
-    keep : sequence of str
-        Further columns that both rows of a pair share, such as "label".
-
-    Returns
-    -------
-    DataFrame
-        The columns of ``frame``; value is the difference, in the metric's unit.
+    The columns of ``frame``, which is long; value is the difference, in the metric's unit. Rows without a partner are
+    left out, and so are those of ``readout``. ``keep`` are further columns that both rows of a pair share.
 
     Raises
     ------
@@ -61,18 +48,8 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], *, confidence: float = CON
 
     .. math:: \bar x \pm t_{n-1,\,(1+c)/2}\; s / \sqrt n
 
-    Parameters
-    ----------
-    frame : DataFrame
-        With the columns ``by`` and value.
-    by : sequence of str
-        What makes a group. Groups stand in the order in which they appear.
-    confidence : float, default=0.95
-
-    Returns
-    -------
-    DataFrame
-        Columns ``by``, mean, low, high, n, sd. The interval of one value is infinite and its deviation NaN.
+    Columns ``by``, which make a group, mean, low, high, n and sd, the groups in the order in which they appear. The
+    interval of one value is infinite and its deviation NaN.
     """
     grouped = frame.assign(value=frame["value"].astype(float)).groupby(list(by), sort=False, dropna=False)
     table = grouped["value"].agg(mean=_mean, n="count", sd="std").reset_index()

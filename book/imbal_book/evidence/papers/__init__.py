@@ -10,7 +10,6 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from imbal_book.evidence.papers.facts import (
-    STATUSES,
     Ambiguity,
     Cell,
     Claim,
@@ -23,24 +22,6 @@ from imbal_book.evidence.papers.facts import (
 )
 from imbal_core._checks.forms import check_form, form_of
 from imbal_core._checks.names import unknown_name
-
-__all__ = [
-    "STATUSES",
-    "Ambiguity",
-    "Cell",
-    "Claim",
-    "Form",
-    "HereItem",
-    "Number",
-    "Paper",
-    "PaperError",
-    "ProtocolItem",
-    "Table",
-    "build",
-    "list_papers",
-    "load_paper",
-    "parse_paper",
-]
 
 T = TypeVar("T")
 _NAMED = [{"id": (str, int)}]

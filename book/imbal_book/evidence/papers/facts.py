@@ -11,20 +11,6 @@ import pandas as pd
 
 from imbal_core._checks.names import unknown_name
 
-__all__ = [
-    "STATUSES",
-    "Ambiguity",
-    "Cell",
-    "Claim",
-    "Form",
-    "HereItem",
-    "Number",
-    "PaperError",
-    "ProtocolItem",
-    "Table",
-    "status_label",
-]
-
 _LABELS = {
     "read": "",
     "computed": " (computed)",
@@ -32,7 +18,6 @@ _LABELS = {
     "recalled": " (recalled, not verified)",
     "not found": "",
 }
-STATUSES = tuple(_LABELS)
 _MISSING = "could not be read"
 
 
@@ -46,8 +31,8 @@ def status_label(status: str) -> str:
 
 
 def _check_status(where: str, status: str) -> None:
-    if status not in STATUSES:
-        raise unknown_name(f"status of {where}", status, STATUSES, PaperError)
+    if status not in _LABELS:
+        raise unknown_name(f"status of {where}", status, _LABELS, PaperError)
 
 
 @dataclass(frozen=True)
@@ -103,9 +88,8 @@ class Table:
         _check_status(f"table {self.id!r}", self.status)
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise PaperError(
-                    f"table {self.id!r}: row {row} has {len(row)} cells, expected {len(self.columns)}"
-                )
+                wanted = f"has {len(row)} cells, expected {len(self.columns)}"
+                raise PaperError(f"table {self.id!r}: row {row} {wanted}")
             _check_status(f"row {row[0]!r} of table {self.id!r}", self._row_status(row))
 
     def _row_status(self, row: list[Any]) -> str:
@@ -121,12 +105,10 @@ class Table:
         """
         if column not in self.columns:
             raise unknown_name(f"column of table {self.id!r}", column, self.columns, PaperError)
-        for entry in self.rows:
-            if entry[0] == row:
-                return self._number(entry, column)
-        raise unknown_name(
-            f"row of table {self.id!r}", row, [str(entry[0]) for entry in self.rows], PaperError
-        )
+        rows = {entry[0]: entry for entry in reversed(self.rows)}
+        if row not in rows:
+            raise unknown_name(f"row of table {self.id!r}", row, map(str, rows), PaperError)
+        return self._number(rows[row], column)
 
     def _number(self, row: list[Any], column: str) -> Number:
         value = row[self.columns.index(column)]
@@ -207,19 +189,9 @@ class HereItem:
 class Ambiguity:
     """A point that the paper leaves open or that is done otherwise here.
 
-    Attributes
-    ----------
-    id : int
-    topic, chosen : str
-        What it is about, and what is done here.
-    ablated : str or None
-        The readouts in which the choice is varied.
-    paper, code : str
-        What the paper says, and what its authors' code does; "" where that is nothing.
-    effect : mapping or None
-        What the choice does, as readouts ``a`` minus ``b`` in a ``metric``, to be computed from the records.
-    test : str or None
-        The test that shows what is done here, as pytest names it.
+    What is ``chosen`` here; the readouts in which that is varied (``ablated``); what the ``paper`` says, and what its
+    authors' ``code`` does; the ``effect`` of the choice, readouts ``a`` minus ``b`` in a ``metric``, to be computed
+    from the records; and the ``test`` that shows what is done here, as pytest names it.
     """
 
     id: int
@@ -263,21 +235,11 @@ class Form:
 class Claim:
     """A statement of a paper, or of ours beneath it; `imbal_book.evidence.rules` holds the parts that judge it.
 
-    Attributes
-    ----------
-    id, paper, statement, quote, source, status : str
-        The claim in our words and in the paper's, where it stands, and how sure that is.
-    cells : list of Cell
-        Those of which it speaks.
-    note : str
-        What the paper's own numbers say about it, and which measure is ours.
-    forms : mapping of str to Form
-    own : mapping
-        ``networks`` and ``datasets`` of the paper itself.
-    printed : mapping of str to float
-        By network, a gain of the first part that the paper prints without naming a cell.
-    reported : mapping of (network, dataset, imbalance, readout) to float
-        The accuracies that the paper prints, as fractions.
+    The claim in our words and in the paper's (``quote``), where it stands, how sure that is, and the ``cells`` of which
+    it speaks. A ``note`` has what the paper's own numbers say about it, and which measure is ours; ``own`` the
+    ``networks`` and ``datasets`` of the paper itself; ``printed``, by network, a gain of the first part that it prints
+    without naming a cell; ``reported``, by network, data set, imbalance and readout, the accuracies that it prints, as
+    fractions.
     """
 
     id: str

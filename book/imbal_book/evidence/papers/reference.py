@@ -14,8 +14,6 @@ from imbal_book.evidence.papers import Number, PaperError, build
 from imbal_book.evidence.papers.facts import status_label
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["parse_reference", "published_values", "reference_numbers"]
-
 
 @dataclass(frozen=True)
 class _Entry:
@@ -28,30 +26,20 @@ class _Entry:
     imbalance: str = "exponential"
     repeats: bool = False
 
-    def rows(self) -> list[dict[str, Any]]:
-        return [self._row(value) for value in self.values]
 
-    def _row(self, value: list[Any]) -> dict[str, Any]:
-        where = f"{self.method}, {self.variant}, {value[0]}"
-        if len(value) != 4:
-            raise PaperError(f"{where}: {value}, expected data set, ratio, percent and status")
-        dataset, ratio, percent, status = value
-        if not isinstance(percent, str):
-            raise PaperError(f"{where}: {percent!r}, expected percent in quotes, with all printed digits")
-        number = Number(f"{where} {ratio}", float(percent) / 100, status, self.source)
-        return {
-            "method": self.method,
-            "variant": self.variant,
-            "dataset": dataset,
-            "imbalance": self.imbalance,
-            "ratio": ratio,
-            # one that was not read stands in its labelled text alone, so that no figure draws it as published
-            "value": number.reported() if status == "read" else math.nan,
-            "text": f"{percent}{status_label(status)}",
-            "status": status,
-            "repeats": self.repeats,
-            "source": self.source,
-        }
+def _row(entry: _Entry, value: list[Any]) -> dict[str, Any]:
+    where = f"{entry.method}, {entry.variant}, {value[0]}"
+    if len(value) != 4:
+        raise PaperError(f"{where}: {value}, expected data set, ratio, percent and status")
+    dataset, ratio, percent, status = value
+    if not isinstance(percent, str):
+        raise PaperError(f"{where}: {percent!r}, expected percent in quotes, with all printed digits")
+    number = Number(f"{where} {ratio}", float(percent) / 100, status, entry.source)
+    # one that was not read stands in its labelled text alone, so that no figure draws it as published
+    read = number.reported() if status == "read" else math.nan
+    own = {name: kept for name, kept in vars(entry).items() if name != "values"}
+    found = {"dataset": dataset, "ratio": ratio, "value": read, "status": status}
+    return own | found | {"text": f"{percent}{status_label(status)}"}
 
 
 def reference_numbers() -> pd.DataFrame:
@@ -78,7 +66,7 @@ def parse_reference(entries: list[dict[str, Any]]) -> pd.DataFrame:
         If an entry lacks a field or has an unknown one, or a number has no status or stands twice.
     """
     built = [build(_Entry, entry, f"reference numbers of {entry.get('method')!r}") for entry in entries]
-    table = pd.DataFrame([row for entry in built for row in entry.rows()])
+    table = pd.DataFrame([_row(entry, value) for entry in built for value in entry.values])
     twice = table.duplicated(["method", "variant", "dataset", "imbalance", "ratio", "source"])
     if twice.any():
         row = table[twice].iloc[0]
@@ -93,13 +81,7 @@ def published_values(
 ) -> list[float]:
     """Return the accuracies that were read for a method, fractions; one that two sources print counts once.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Of :func:`reference_numbers`.
-    method, dataset, imbalance : str
-        As in the table.
-    ratio : int
+    ``table`` is of :func:`reference_numbers`.
 
     Raises
     ------

@@ -6,19 +6,9 @@ from typing import NamedTuple, NoReturn
 
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["METHODS", "OTHER", "Arm", "legend_name"]
-
 
 class Arm(NamedTuple):
-    """How an arm is drawn, the same everywhere in the book.
-
-    Attributes
-    ----------
-    says : str
-        What it is, in a few words.
-    color, marker, line : str
-        In matplotlib's words.
-    """
+    """How an arm is drawn, the same everywhere in the book: what it is in a few words, the rest in matplotlib's."""
 
     says: str
     color: str

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from imbal_book.pictures.figures import METHODS, Drawing, legend_below, panels
-
-__all__ = ["CLASSES", "confidence", "curves", "margins", "reliability"]
+from imbal_book.pictures.arms import METHODS
+from imbal_book.pictures.figures import Drawing, facets, finish, panels, told
 
 #: The two classes and their colours, the large one first.
 CLASSES = {"large class": "#0072B2", "rare class": "#E69F00"}
@@ -23,10 +25,9 @@ def curves(
     :func:`imbal_book.chapters.final_batch_norm_training.curve_cells`; ``baseline``, a dotted line, is the F1 of calling
     every image rare.
     """
-    names = list(dict.fromkeys(epochs["dataset"]))
-    figure, axes = panels(
-        len(names), rows=2, width=max(6.0, 3.5 * len(names) + 0.6), height=6.0, share_y="row"
-    )
+    names = epochs["dataset"].unique()
+    width = max(6.0, 3.5 * len(names) + 0.6)
+    figure, axes = panels(len(names), rows=2, width=width, height=6.0, share_y="row")
     for name, above, below in zip(names, axes, axes[len(names) :], strict=False):
         for ax, what in ((above, "f1"), (below, "loss")):
             _curves(ax, epochs[epochs["dataset"] == name], what)
@@ -34,17 +35,15 @@ def curves(
         below.set(xlabel="epoch", ylim=(0, 1.05 * epochs["loss"].max()), ylabel="validation loss (nats)")
         if baseline is not None:
             above.axhline(baseline, color="#808080", linestyle=":", label="every image called rare")
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=2)
+    finish(figure, title, 2)
     means = epochs.groupby(["dataset", "method", "epoch"], sort=False)[["f1", "loss"]].mean().reset_index()
     place = means.groupby(["dataset", "method"], sort=False)
     lowest = means.loc[place["loss"].idxmin(), "epoch"]
     last = means.loc[place["epoch"].idxmax()].assign(lowest=lowest.to_numpy())
-    alt = f"Lines by epoch, {title or 'F1 and loss'}. " + " ".join(
-        f"{r['dataset']}, {r['method']}: after epoch {r['epoch']} F1 {r['f1']:.2f}, loss {r['loss']:.2f}; lowest mean "
-        f"loss after epoch {r['lowest']}."
-        for r in last.to_dict("records")
+    said = (
+        "{dataset}, {method}: after epoch {epoch} F1 {f1:.2f}, loss {loss:.2f}; lowest mean loss after epoch "
     )
+    alt = f"Lines by epoch, {title or 'F1 and loss'}. {told(said + '{lowest}.', last)}"
     if baseline is not None:
         alt += f" A dotted line at {baseline:.2f}: the F1 of calling every image rare."
     return Drawing(figure, alt, means, caption)
@@ -54,18 +53,8 @@ def _curves(ax: Axes, part: pd.DataFrame, what: str) -> None:
     """Draw every run thin, their mean thick, and a ring where a run's loss is lowest."""
     for method, runs in part.groupby("method", sort=False):
         _, color, marker, line = METHODS[str(method)]
-        sns.lineplot(
-            runs,
-            x="epoch",
-            y=what,
-            units="key",
-            estimator=None,
-            color=color,
-            linewidth=0.9,
-            alpha=0.4,
-            legend=False,
-            ax=ax,
-        )
+        thin: dict[str, Any] = {"estimator": None, "linewidth": 0.9, "alpha": 0.4, "legend": False}
+        sns.lineplot(runs, x="epoch", y=what, units="key", color=color, ax=ax, **thin)
         mean = runs.groupby("epoch")[what].mean()
         ax.plot(mean, line, color=color, marker=marker, markersize=4.5, linewidth=2.2, label=method)
         lowest = runs.loc[runs.groupby("key")["loss"].idxmin()]
@@ -82,10 +71,9 @@ def confidence(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dra
     ``bins`` is of :func:`imbal_book.chapters.final_batch_norm_training.confidence_bins`, kind "histogram".
     """
     rows = bins[bins["lower"] >= 0.5 - 1e-9].assign(percent=100 * bins["share"])
-    names = list(dict.fromkeys(rows["dataset"]))
-    figure, axes = panels(len(names), width=max(6.0, 3.4 * len(names) + 0.8), height=3.7)
-    for ax, name in zip(axes, names, strict=True):
-        for method, part in rows[rows["dataset"] == name].groupby("method", sort=False):
+    figure, parts = facets(rows, "dataset", each=3.4, margin=0.8, least=6.0, height=3.7)
+    for ax, name, here in parts:
+        for method, part in here.groupby("method", sort=False):
             _, color, _, line = METHODS[str(method)]
             edges = [*part["lower"], part["upper"].iloc[-1]]
             sns.histplot(
@@ -94,18 +82,11 @@ def confidence(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dra
             )  # fmt: skip
         ax.set(title=name, xlabel="confidence: the largest probability", xlim=(0.5, 1))
         ax.set_ylabel("share of test images (%)")
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=4)
-    sure = (
-        rows[rows["lower"] >= 0.9 - 1e-9]
-        .groupby(["dataset", "method"], sort=False)["share"]
-        .sum()
-        .reset_index()
-    )
-    alt = f"Histograms, {title or 'confidence'}. " + " ".join(
-        f"{r['dataset']}, {r['method']}: {r['share']:.0%} of the test images have a confidence above 0.9."
-        for r in sure.to_dict("records")
-    )
+    finish(figure, title, 4)
+    place = ["dataset", "method"]
+    sure = rows[rows["lower"] >= 0.9 - 1e-9].groupby(place, sort=False)["share"].sum().reset_index()
+    said = told("{dataset}, {method}: {share:.0%} of the test images have a confidence above 0.9.", sure)
+    alt = f"Histograms, {title or 'confidence'}. {said}"
     return Drawing(figure, alt, rows[["dataset", "method", "lower", "upper", "count", "share"]], caption)
 
 
@@ -114,28 +95,24 @@ def reliability(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dr
 
     ``bins`` is of :func:`imbal_book.chapters.final_batch_norm_training.confidence_bins`, kind "reliability".
     """
-    bins, names = bins[bins["count"] > 0], list(dict.fromkeys(bins["dataset"]))
-    figure, axes = panels(len(names), width=max(5.0, 3.4 * len(names) + 0.8), height=4.0)
-    for ax, name in zip(axes, names, strict=True):
+    bins = bins[bins["count"] > 0]
+    figure, parts = facets(bins, "dataset", each=3.4, margin=0.8, least=5.0, height=4.0)
+    for ax, name, here in parts:
         ax.plot([0.5, 1], [0.5, 1], "--", color="#8c8c8c", linewidth=1.2, label="as right as confident")
-        for method, part in bins[bins["dataset"] == name].groupby("method", sort=False):
+        for method, part in here.groupby("method", sort=False):
             _, color, marker, line = METHODS[str(method)]
-            ax.plot(part["confidence"], part["accuracy"], line, color=color, linewidth=1.6, label=method)
-            ax.scatter(
-                part["confidence"], part["accuracy"], s=12 + 260 * part["share"], marker=marker, color=color
-            )
+            points, size = (part["confidence"], part["accuracy"]), 12 + 260 * part["share"]
+            ax.plot(*points, line, color=color, linewidth=1.6, label=method)
+            ax.scatter(*points, s=size, marker=marker, color=color)
         ax.set(title=name, xlabel="mean confidence of the bin", xlim=(0.48, 1.02), ylim=(-0.03, 1.05))
         ax.text(0.98, 0.04, "below the line: too sure", ha="right", fontsize=9, color="#595959")
-    axes[0].set_ylabel("accuracy of the bin")
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=4)
+    figure.axes[0].set_ylabel("accuracy of the bin")
+    finish(figure, title, 4)
     gaps = bins.assign(gap=bins["share"] * (bins["accuracy"] - bins["confidence"]))
     gaps = gaps.groupby(["dataset", "method"], sort=False)["gap"].sum().reset_index()
-    alt = f"Reliability diagrams, {title or 'accuracy by confidence'}. " + " ".join(
-        f"{r['dataset']}, {r['method']}: on average {abs(r['gap']):.2f} {'less' if r['gap'] < 0 else 'more'} accurate "
-        "than confident."
-        for r in gaps.to_dict("records")
-    )
+    gaps = gaps.assign(gap=gaps["gap"].abs(), side=np.where(gaps["gap"] < 0, "less", "more"))
+    said = told("{dataset}, {method}: on average {gap:.2f} {side} accurate than confident.", gaps)
+    alt = f"Reliability diagrams, {title or 'accuracy by confidence'}. {said}"
     columns = ["dataset", "method", "lower", "upper", "count", "confidence", "accuracy"]
     return Drawing(figure, alt, bins[columns], caption)
 
@@ -168,24 +145,15 @@ def margins(images: pd.DataFrame, *, title: str = "", caption: str = "") -> Draw
         ax.set(title=f"{name}: {method}", ylabel="images", xlabel="")
     for ax in axes[-len(methods) :]:
         ax.set_xlabel("logit of the rare class minus the other;\nright of the black line it is called rare")
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=2)
+    finish(figure, title, 2)
     above = images.assign(above=images["margin"] > 0, beyond=images["margin"] > images["balanced"])
-    table = above.groupby(["dataset", "method", "kind"], sort=False).agg(
-        images=("margin", "size"),
-        median=("margin", "median"),
-        above=("above", "mean"),
-        beyond=("beyond", "mean"),
-    )
-    labels = {
-        "kind": "class",
-        "median": "median margin",
-        "above": "share above 0",
-        "beyond": "share above threshold",
+    groups = above.rename(columns={"kind": "class"}).groupby(["dataset", "method", "class"], sort=False)
+    columns = {
+        "images": groups.size(),
+        "median margin": groups["margin"].median(),
+        "share above 0": groups["above"].mean(),
+        "share above threshold": groups["beyond"].mean(),
     }
-    table = table.reset_index().rename(columns=labels)
-    alt = f"Histograms, {title or 'margins of test images'}. " + " ".join(
-        f"{r['dataset']}, {r['method']}: {r['share above 0']:.0%} of the images of the {r['class']} lie above 0."
-        for r in table.to_dict("records")
-    )
-    return Drawing(figure, alt, table, caption)
+    table = pd.DataFrame(columns).reset_index()
+    said = told("{dataset}, {method}: {share above 0:.0%} of the images of the {class} lie above 0.", table)
+    return Drawing(figure, f"Histograms, {title or 'margins of test images'}. {said}", table, caption)

@@ -10,10 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.special import expit
 
+from imbal_book.pictures.arms import METHODS
 from imbal_book.pictures.batch_norm_pictures import CLASSES
-from imbal_book.pictures.figures import METHODS, Drawing, panels
-
-__all__ = ["layer_sketch", "normalised_confidence", "perfect_separation", "without_rare"]
+from imbal_book.pictures.figures import Drawing, panels, told
 
 _LAYER = METHODS["final BN"][1]
 _GREY = METHODS["plain"][1]
@@ -87,11 +86,6 @@ def normalised_confidence(share: np.ndarray | float) -> tuple[np.ndarray, np.nda
     variance 1. With a share p of rare images, the rare logit becomes :math:`\sqrt{(1-p)/p}` on a rare image and
     :math:`-\sqrt{p/(1-p)}` on another one, and the other logit its negative. With scale 1 and shift 0 the
     confidence is the logistic function of twice that.
-
-    Parameters
-    ----------
-    share : float or ndarray
-        p, in (0, 1).
     """
     p = np.asarray(share, dtype=np.float64)
     return expit(2 * np.sqrt(p / (1 - p))), expit(2 * np.sqrt((1 - p) / p))
@@ -127,20 +121,11 @@ def perfect_separation(ratios: Sequence[int] = (1, 10, 30, 100, 300), *, caption
     ax.set_xlabel("rare images : others in the batch")
     ax.set_ylabel("confidence behind the layer")
     large, rare = normalised_confidence(marked)
-    table = pd.DataFrame(
-        {
-            "rare : others": [f"1:{ratio}" for ratio in ratios],
-            "confidence, large class": large,
-            "confidence, rare class": rare,
-            "cross entropy, large class (nats)": -np.log(large),
-        }
+    marks = pd.Series([f"1:{ratio}" for ratio in ratios], name="rare : others")
+    table = pd.DataFrame({"confidence, large class": large, "confidence, rare class": rare}, marks)
+    table["cross entropy, large class (nats)"] = -np.log(large)
+    said = "{mark}: {confidence, large class:.2f} for the large class, {confidence, rare class:.2f} for the rare one."
+    alt = "Two lines over the imbalance: confidence behind the layer where the logits separate perfectly. "
+    return Drawing(
+        figure, alt + told(said, table.assign(mark=marks.to_numpy())), table.reset_index(), caption
     )
-    alt = (
-        "Two lines over the imbalance: confidence behind the layer where the logits separate perfectly. "
-        + " ".join(
-            f"{row['rare : others']}: {row['confidence, large class']:.2f} for the large class, "
-            f"{row['confidence, rare class']:.2f} for the rare one."
-            for row in table.to_dict("records")
-        )
-    )
-    return Drawing(figure, alt, table, caption)

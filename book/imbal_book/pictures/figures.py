@@ -22,18 +22,6 @@ from matplotlib.ticker import MaxNLocator
 
 from imbal_book.pictures.arms import METHODS, OTHER, legend_name
 
-__all__ = [
-    "METHODS",
-    "Drawing",
-    "curve",
-    "curves",
-    "imbalance_name",
-    "intervals",
-    "legend_below",
-    "panels",
-    "recall_by_label",
-]
-
 _THEME: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -55,18 +43,9 @@ _CELL = ("panel", "row", "method", "mean", "low", "high", "n")
 class Drawing:
     """A figure with the words and the numbers that say the same.
 
-    Shown by a notebook as the picture, its caption, and the data table folded below it.
-
-    Attributes
-    ----------
-    figure : matplotlib.figure.Figure
-    alt : str
-        What a reader who does not see the picture needs, made from the data, what matters first. A page shows its first
-        60 words; the table has the rest.
-    table : DataFrame
-        The numbers that are drawn.
-    caption : str
-        What the picture shows, and where its records come from.
+    Shown by a notebook as the picture, its ``caption``, which says what it shows and where its records come from, and
+    the ``table`` of the numbers that are drawn folded below it. ``alt`` is what a reader who does not see the picture
+    needs, made from the data, what matters first; a page shows its first 60 words, for the table has the rest.
     """
 
     figure: Figure
@@ -78,9 +57,8 @@ class Drawing:
         """Return the picture as SVG, the same bytes for the same data."""
         buffer = io.BytesIO()
         with matplotlib.rc_context(_THEME):
-            if (
-                self.figure.get_layout_engine() is not None
-            ):  # a second layout would move what the first one settled
+            # a second layout would move what the first one settled
+            if self.figure.get_layout_engine() is not None:
                 self.figure.draw_without_rendering()
                 self.figure.set_layout_engine("none")
             self.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
@@ -134,12 +112,28 @@ def imbalance_name(imbalance: str) -> str:
     return f"type {imbalance}" if len(imbalance) == 1 else imbalance
 
 
-def legend_below(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
-    """Draw one legend for all panels below them, each entry once."""
+def facets(
+    frame: pd.DataFrame, by: str, *, each: float, least: float, height: float, margin: float = 0.0
+) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
+    """Return a figure with a panel for each value of a column, and (panel, value, its rows), in order of appearance."""
+    parts = [(str(name), part) for name, part in frame.groupby(by, sort=False)]
+    figure, axes = panels(len(parts), width=max(least, each * len(parts) + margin), height=height)
+    return figure, [(ax, *part) for ax, part in zip(axes, parts, strict=True)]
+
+
+def told(sentence: str, rows: pd.DataFrame) -> str:
+    """Return the sentence once for each row, the row's columns in the place of the words in braces."""
+    return " ".join(sentence.format_map(row) for row in rows.to_dict("records"))
+
+
+def finish(figure: Figure, title: str, columns: int) -> None:
+    """Write the title above all panels and one legend below them, each entry once."""
     handles: dict[str, Artist] = {}
-    for ax in axes:
+    for ax in figure.axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+    if title:
+        figure.suptitle(title)
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False
     )
@@ -200,20 +194,14 @@ def intervals(
             _dashed(ax, mark, rows, scale)
         _label_rows(ax, axis or str(name), rows)
         ax.set(title=name if axis else "", xlim=limits)
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=1 + len(names))
+    finish(figure, title, 1 + len(names))
     said = [_sentence(cell, scale, form, words) for cell in cells.to_dict("records")]
     said += [f"Dashed: {', '.join(dict.fromkeys(mark['label'] for mark in dashed))}."] * bool(dashed)
-    table = _spelled(cells).rename(columns={"paper": key["paper"]} if key and "paper" in key else {})
+    if "values" in cells:
+        texts = [", ".join(f"{value:.3f}" for value in values) for values in cells["values"]]
+        cells = cells.assign(values=texts)
+    table = cells.rename(columns={"paper": key["paper"]} if key and "paper" in key else {})
     return Drawing(figure, f"Dot plot, {title or axis}. {' '.join(said)}", table, caption)
-
-
-def _spelled(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells with their tuples of single numbers as text."""
-    if "values" not in cells:
-        return cells
-    texts = [", ".join(f"{value:.3f}" for value in values) for values in cells["values"]]
-    return cells.assign(values=texts)
 
 
 def _label_rows(ax: Axes, below: str, rows: Sequence[str]) -> None:
@@ -287,45 +275,30 @@ def curve(ax: Axes, xs: Sequence[float] | pd.Series, rows: pd.DataFrame, method:
         ax.fill_between(xs, 100 * rows["low"], 100 * rows["high"], color=arm.color, alpha=0.12, linewidth=0)
 
 
-def curves(history: pd.DataFrame, *, quantity: str, title: str = "", caption: str = "") -> Drawing:
-    """Return a quantity after every epoch, mean over seeds, one panel for each place.
+def curves(history: pd.DataFrame, *, quantity: str, caption: str = "") -> Drawing:
+    """Return a quantity in percent after every epoch, mean over seeds, one panel for each place.
 
-    Parameters
-    ----------
-    history : DataFrame
-        Columns place, method (a key of :data:`METHODS`), epoch, mean, low, high (fractions) and n.
-    quantity : str
-        What is printed beside the axis, in percent.
-    title, caption : str
+    ``history`` has the columns place, method (a key of :data:`METHODS`), epoch, mean, low, high (fractions) and n.
     """
-    places = list(dict.fromkeys(history["place"]))
-    figure, axes = panels(len(places), width=max(6.4, 4.8 * len(places)), height=4.3)
-    for ax, place in zip(axes, places, strict=True):
-        for method, rows in history[history["place"] == place].groupby("method", sort=False):
+    figure, parts = facets(history, "place", each=4.8, least=6.4, height=4.3)
+    for ax, place, part in parts:
+        for method, rows in part.groupby("method", sort=False):
             marked = max(1, len(rows) // 10)
             curve(ax, rows["epoch"], rows, str(method), markevery=marked, markersize=5, label=method)
         ax.set(title=place, xlabel="epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_ylabel(f"{quantity} (%)")
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=5)
+    figure.axes[0].set_ylabel(f"{quantity} (%)")
+    finish(figure, "", 5)
     last = history.groupby(["place", "method"], sort=False).tail(1)
-    alt = f"Lines, {title or quantity} after every epoch. " + " ".join(
-        f"{row['place']}, {row['method']}, epoch {row['epoch']}: {100 * row['mean']:.1f} %."
-        for row in last.to_dict("records")
-    )
-    return Drawing(figure, alt, history, caption)
+    said = told("{place}, {method}, epoch {epoch}: {percent:.1f} %.", last.assign(percent=100 * last["mean"]))
+    return Drawing(figure, f"Lines, {quantity} after every epoch. {said}", history, caption)
 
 
 def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
     """Return the recall of every label for every method, one panel for each imbalance type.
 
-    Parameters
-    ----------
-    recalls : DataFrame
-        Columns imbalance ("A" is called type A), label (as printed on the axis), train_count, method (a key of
-        :data:`METHODS`), mean, low and high (fractions), in the order in which labels are drawn.
-    title, caption : str
+    ``recalls`` has the columns imbalance ("A" is called type A), label (as printed on the axis), train_count, method (a
+    key of :data:`METHODS`), mean, low and high (fractions), in the order in which labels are drawn.
     """
     kinds = list(dict.fromkeys(recalls["imbalance"]))
     figure, axes = panels(
@@ -351,15 +324,12 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
         bars.grid(visible=False)
     above[0].set_ylabel("recall (%)")
     below[0].set_ylabel("training\nimages")
-    figure.suptitle(title)
-    legend_below(figure, above, columns=2)
+    finish(figure, title, 2)
     extremes = []
     for (kind, method), rows in recalls.groupby(["imbalance", "method"], sort=False):
-        low, high = rows.iloc[rows["mean"].argmin()], rows.iloc[rows["mean"].argmax()]
+        ends = (rows.iloc[rows["mean"].argmin()], rows.iloc[rows["mean"].argmax()])
+        said = " to ".join(f"{100 * end['mean']:.0f} % ({end['label']})" for end in ends)
         name = imbalance_name(str(kind))
-        extremes.append(
-            f"{name[0].upper()}{name[1:]}, {method}: from {100 * low['mean']:.0f} % ({low['label']}) to "
-            f"{100 * high['mean']:.0f} % ({high['label']})."
-        )
+        extremes.append(f"{name[0].upper()}{name[1:]}, {method}: from {said}.")
     shown = recalls[["imbalance", "label", "train_count", "method", "mean", "low", "high", "n"]]
     return Drawing(figure, f"Recall of each label, {title}. " + " ".join(extremes), shown, caption)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from imbal_book.pictures.arms import METHODS, legend_name
-from imbal_book.pictures.figures import Drawing, curve, legend_below, panels
-
-__all__ = ["diversity_and_recall", "embeddings", "gaps", "overlaps", "share_curves"]
+from imbal_book.pictures.figures import Drawing, curve, facets, finish, panels, told
 
 #: A unit is called silent if no class's mean |CE| in it reaches this share of the largest of all units.
 _SILENT = 0.005
@@ -24,33 +23,22 @@ def embeddings(
 ) -> Drawing:
     """Return mean FE, weights and mean CE of every class as three pictures, a row per class, a column per unit.
 
-    Parameters
-    ----------
-    features, weights : ndarray of shape (C, D)
-        Mean FE of each class, and the classifier's weights; CE are their products. Units are ordered by the class
-        to whose CE they add most, so that each class's own units stand together; units that hardly answer to any
-        class stand last.
-    names : sequence of C str
-    title, caption : str
+    ``features`` and ``weights`` (C, D) are the mean FE of each class and the classifier's weights; CE are their
+    products. Units are ordered by the class to whose CE they add most, so that each class's own units stand together;
+    units that hardly answer to any class stand last.
     """
     products = features * weights
     strongest = np.abs(products).max(axis=0)
     owner = np.where(strongest < _SILENT * strongest.max(), len(names), products.argmax(axis=0))
     order = np.lexsort((-products.max(axis=0), owner))
     figure, axes = panels(1, rows=3, width=9.5, height=1.6 + 0.66 * len(names), share_y=False)
-    for ax, (name, values) in zip(
-        axes, {"FE": features, "weights": weights, "CE = FE × weights": products}.items(), strict=True
-    ):
-        signed = name != "FE"
+    shown = {"FE": features, "weights": weights, "CE = FE × weights": products}
+    for ax, (name, values) in zip(axes, shown.items(), strict=True):
         top = np.abs(values).max()
-        image = ax.imshow(
-            values[:, order],
-            aspect="auto",
-            interpolation="nearest",
-            cmap="RdBu_r" if signed else "Greys",
-            vmin=-top if signed else 0,
-            vmax=top,
+        look: dict[str, Any] = (
+            {"cmap": "Greys", "vmin": 0} if name == "FE" else {"cmap": "RdBu_r", "vmin": -top}
         )
+        image = ax.imshow(values[:, order], aspect="auto", interpolation="nearest", vmax=top, **look)
         ax.set_yticks(range(len(names)), names, fontsize=8)
         ax.set_title(name, loc="left", fontsize=10)
         ax.grid(visible=False)
@@ -58,29 +46,18 @@ def embeddings(
     axes[-1].set_xlabel("unit, by the class that it speaks for most; the silent ones last")
     figure.suptitle(title)
     shares = np.sort(np.abs(products), axis=1)[:, ::-1]
-    table = pd.DataFrame(
-        {
-            "class": list(names),
-            "logit less bias": products.sum(axis=1),
-            "largest CE": products.max(axis=1),
-            "share of the 10 largest |CE|": shares[:, :10].sum(axis=1) / shares.sum(axis=1),
-        }
-    )
-    alt = f"Heat maps, {title or 'embeddings of every class'}. " + " ".join(
-        f"{row['class']}: the ten largest carry {100 * row['share of the 10 largest |CE|']:.0f} % of all |CE|."
-        for row in table.to_dict("records")
-    )
-    return Drawing(figure, alt, table, caption)
+    share = shares[:, :10].sum(axis=1) / shares.sum(axis=1)
+    table = pd.DataFrame({"class": list(names), "logit less bias": products.sum(axis=1)})
+    table = table.assign(**{"largest CE": products.max(axis=1), "share of the 10 largest |CE|": share})
+    said = told("{class}: the ten largest carry {most:.0f} % of all |CE|.", table.assign(most=100 * share))
+    return Drawing(figure, f"Heat maps, {title or 'embeddings of every class'}. {said}", table, caption)
 
 
 def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
     """Return the share of the logit in the top K against K, a panel for each class.
 
-    Parameters
-    ----------
-    shares : DataFrame
-        Columns panel (the class), method (a key of `pictures.arms.METHODS`), k, mean, low, high (fractions) and n.
-    title, caption : str
+    ``shares`` has the columns panel (the class), method (a key of `pictures.arms.METHODS`), k, mean, low, high
+    (fractions) and n.
     """
     names = list(dict.fromkeys(shares["panel"]))
     columns = min(5, len(names))
@@ -102,31 +79,23 @@ def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") ->
         ax.set_xlabel("K")
     for ax in axes[::columns]:
         ax.set_ylabel("share (%)")
-    figure.suptitle(title)
-    legend_below(figure, axes[: len(names)], columns=4)
+    finish(figure, title, 4)
     at = shares[shares["k"] == 10]
-    alt = f"Curves, {title or 'share of the logit in the top K'}. " + " ".join(
-        f"{row['panel']}, {row['method']}: {100 * row['mean']:.0f} % at K = 10."
-        for row in at.to_dict("records")
-    )
+    said = told("{panel}, {method}: {percent:.0f} % at K = 10.", at.assign(percent=100 * at["mean"]))
+    alt = f"Curves, {title or 'share of the logit in the top K'}. {said}"
     return Drawing(figure, alt, _known(shares), caption)
 
 
 def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
     """Return the magnitude gap from train to test against class size, a panel for each place.
 
-    Parameters
-    ----------
-    points : DataFrame
-        Columns panel, method (a key of `pictures.arms.METHODS`), train_count, mean, low, high (fractions) and n.
-    title, caption : str
+    ``points`` has the columns panel, method (a key of `pictures.arms.METHODS`), train_count, mean, low, high
+    (fractions) and n.
     """
-    names = list(dict.fromkeys(points["panel"]))
-    figure, axes = panels(len(names), width=max(5.6, 3.9 * len(names)), height=4.2)
-    for ax, name in zip(axes, names, strict=True):
+    figure, parts = facets(points, "panel", each=3.9, least=5.6, height=4.2)
+    for ax, name, here in parts:
         ax.axhline(0, color="#4d4d4d", linewidth=1)
-        for method, part in points[points["panel"] == name].groupby("method", sort=False):
-            part = part.sort_values("train_count")
+        for method, part in here.sort_values("train_count", kind="stable").groupby("method", sort=False):
             curve(ax, part["train_count"], part, str(method), markersize=4.5, label=legend_name(str(method)))
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -137,9 +106,8 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
         ax.margins(y=0.12)
         for words, height, side in (("weaker in the test", 0.99, "top"), ("stronger", 0.01, "bottom")):
             ax.text(0.02, height, words, transform=ax.transAxes, va=side, fontsize=8, color="#595959")
-    axes[0].set_ylabel("magnitude lost from\ntrain to test (%)")
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=3)
+    figure.axes[0].set_ylabel("magnitude lost from\ntrain to test (%)")
+    finish(figure, title, 3)
     by_size = points.sort_values("train_count", kind="stable").groupby(["panel", "method"], sort=False)
     alt = f"Lines, {title or 'magnitude gap against class size'}. " + " ".join(
         f"{name}, {method}: {100 * part.iloc[0]['mean']:.0f} % for the rarest class, "
@@ -160,12 +128,7 @@ def overlaps(
 ) -> Drawing:
     """Return the overlap of the top-K units of every class with those of every class, a heat map for each arm.
 
-    Parameters
-    ----------
-    matrices : mapping of str to ndarray of shape (C, C)
-        By panel; fractions, NaN where undefined. The diagonal is left empty.
-    names : sequence of C str
-    title, caption : str
+    ``matrices`` (C, C) by panel are fractions, NaN where undefined. The diagonal is left empty.
     """
     figure, axes = panels(len(matrices), width=3.9 * len(matrices) + 1.1, height=4.3)
     upper = np.triu(np.ones((len(names), len(names)), dtype=bool), 1)
@@ -183,30 +146,21 @@ def overlaps(
     figure.colorbar(axes[0].collections[0], ax=axes, label="shared units (%)", shrink=0.8)
     figure.suptitle(title)
     table = pd.concat(pairs, ignore_index=True)[["panel", "class", "other class", "overlap"]].dropna()
-    most = table.loc[table.groupby("panel", sort=False)["overlap"].idxmax()].to_dict("records")
-    means = table.groupby("panel")["overlap"].mean()
-    parts = [
-        f"{row['panel']}: {100 * means[row['panel']]:.0f} % on average, most, {100 * row['overlap']:.0f} %, "
-        f"between {row['class']} and {row['other class']}."
-        for row in most
-    ]
-    alt = f"Heat maps, {title or 'overlap of the top-K units of classes'}. {' '.join(parts)}"
+    groups = table.groupby("panel", sort=False)["overlap"]
+    most = table.assign(mean=100 * groups.transform("mean"), most=100 * table["overlap"]).loc[groups.idxmax()]
+    said = "{panel}: {mean:.0f} % on average, most, {most:.0f} %, between {class} and {other class}."
+    alt = f"Heat maps, {title or 'overlap of the top-K units of classes'}. {told(said, most)}"
     return Drawing(figure, alt, table, caption)
 
 
 def diversity_and_recall(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing:
     """Return recall against the diversity of each class, a panel for each place, a mark's size its class size.
 
-    Parameters
-    ----------
-    points : DataFrame
-        Columns panel, name (the class), train_count, rare (bool), diversity and recall (means over seeds).
-    title, caption : str
+    ``points`` has the columns panel, name (the class), train_count, rare (bool), diversity and recall (means over
+    seeds).
     """
-    names = list(dict.fromkeys(points["panel"]))
-    figure, axes = panels(len(names), width=max(5.6, 3.9 * len(names)), height=4.1)
-    for ax, name in zip(axes, names, strict=True):
-        part = points[points["panel"] == name]
+    figure, parts = facets(points, "panel", each=3.9, least=5.6, height=4.1)
+    for ax, name, part in parts:
         sizes = 20 + 160 * part["train_count"] / points["train_count"].max()
         for rare, rows in part.groupby("rare"):
             ax.scatter(
@@ -225,12 +179,8 @@ def diversity_and_recall(points: pd.DataFrame, *, title: str = "", caption: str 
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_ylim(0, 106)
         ax.margins(x=0.1)
-    axes[0].set_ylabel("recall (%)")
-    figure.suptitle(title)
-    legend_below(figure, axes, columns=2)
-    alt = f"Scatter plot, {title or 'recall against diversity'}. " + " ".join(
-        f"{row['panel']}, {row['name']} ({row['train_count']:,} images): effective rank {row['diversity']:.1f}, "
-        f"recall {100 * row['recall']:.0f} %."
-        for row in points.to_dict("records")
-    )
-    return Drawing(figure, alt, points, caption)
+    figure.axes[0].set_ylabel("recall (%)")
+    finish(figure, title, 2)
+    said = "{panel}, {name} ({train_count:,} images): effective rank {diversity:.1f}, recall {percent:.0f} %."
+    said = told(said, points.assign(percent=100 * points["recall"]))
+    return Drawing(figure, f"Scatter plot, {title or 'recall against diversity'}. {said}", points, caption)

@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
 from imbal_book.pictures.figures import Drawing, panels
 from imbal_core.data.image_folders import visible_files
 from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
-
-__all__ = ["has_leaves", "leaf_grid"]
 
 _SIDE = 72  # of a thumbnail, pixels
 
@@ -47,12 +44,13 @@ def leaf_grid(
     )
     rows = []
     for ax, (plant, kind, file) in zip(axes, _chosen(root, plants, per_class), strict=True):
-        ax.imshow(_thumbnail(file), interpolation="none")
+        with Image.open(file) as image:
+            small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        ax.imshow(small, interpolation="none")
         name = kind.replace("_", " ").removesuffix("Two-spotted spider mite").strip().lower()
         color = "#00704F" if kind == "healthy" else "#B04A00"
         ax.set_title(textwrap.fill(name, 15), fontsize=9, color=color)
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         rows.append((plant, name, file.name))
     for index, plant in enumerate(plants):
@@ -82,8 +80,3 @@ def _chosen(root: Path, plants: Sequence[str], per_class: int) -> list[tuple[str
 def _spread(number: int, count: int) -> list[int]:
     """Return ``count`` places evenly spread over ``number``."""
     return [(2 * i + 1) * number // (2 * count) for i in range(count)]
-
-
-def _thumbnail(file: Path) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))

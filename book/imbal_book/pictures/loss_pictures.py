@@ -17,11 +17,10 @@ from matplotlib.patches import Polygon
 from scipy.special import softmax
 from torch import Tensor
 
-from imbal_book.pictures.figures import METHODS, Drawing, legend_below, panels
+from imbal_book.pictures.arms import METHODS
+from imbal_book.pictures.figures import Drawing, finish, panels, told
 from imbal_core.losses import complement
 from imbal_core.losses import functional as functions
-
-__all__ = ["OBJECTIVES", "bound", "bound_of", "levelling", "logit_gradient", "simplex", "unrolled", "values"]
 
 _Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,15 +40,7 @@ _CORNERS = np.array([[0.5, np.sqrt(0.75)], [0.0, 0.0], [1.0, 0.0]])
 
 
 def values(objective: str, probabilities: np.ndarray) -> np.ndarray:
-    """Return the loss of each prediction, float64 (N,).
-
-    Parameters
-    ----------
-    objective : str
-        A key of :data:`OBJECTIVES`.
-    probabilities : ndarray of shape (N, K)
-        Positive, the true class first.
-    """
+    """Return the loss of each prediction, float64 (N,), of positive probabilities (N, K), the true class first."""
     return _evaluate(objective, np.log(probabilities))[0]
 
 
@@ -95,11 +86,9 @@ def simplex(*, steps: int = 400, caption: str = "") -> Drawing:
     places = [f"{when}, {which}" for when in ("start", "end") for which in ("p true", "wrong 1", "wrong 2")]
     table = pd.DataFrame(rows, columns=["objective", *places])
     begin = starts[-1, 1] / starts[-1, 1:].sum()
-    ends = ", ".join(
-        f"{row['objective']} {row['end, wrong 1'] / (1 - row['end, p true']):.0%} "
-        f"(true class {row['end, p true']:.0%})"
-        for row in table.groupby("objective", sort=False).tail(1).to_dict("records")
-    )
+    last = table.groupby("objective", sort=False).tail(1)
+    last = last.assign(share=last["end, wrong 1"] / (1 - last["end, p true"]))
+    ends = told("{objective} {share:.0%} (true class {end, p true:.0%}),", last).removesuffix(",")
     alt = (
         f"{len(OBJECTIVES)} triangles of all predictions for three classes, the true class at the top, with level "
         f"lines of a loss and {len(starts)} ways downhill. The lines of CE and Focal are horizontal; those of COT fan "
@@ -177,7 +166,7 @@ def levelling(true: Sequence[float] = (0.1, 0.5, 0.95), *, caption: str = "") ->
         (0.1, "below 0: they move apart"),
     ):
         axes[0].text(0.04, place, side, transform=axes[0].transAxes, va="top", fontsize=9, color=_DARK)
-    legend_below(figure, axes, columns=5)
+    finish(figure, "", 5)
     columns = ["p true", "objective", "share of the likelier wrong class", "levelling pull"]
     alt = "Lines: the pull that levels two wrong classes."
     for p_true in true:
@@ -196,14 +185,7 @@ def unrolled(
 ) -> Drawing:
     """Return one image's wrong classes after steps of gradient descent on its logits, a row for each objective.
 
-    Parameters
-    ----------
-    objectives : sequence of str
-        Keys of :data:`OBJECTIVES`.
-    steps : sequence of int
-        After how many steps of length 1 the prediction is drawn, rising.
-    classes : int, default=10
-    caption : str
+    ``steps`` of length 1, rising, are those after which the prediction is drawn.
     """
     figure, axes = panels(
         len(steps), rows=len(objectives), width=2.9 * len(steps), height=1.9 * len(objectives)
@@ -226,17 +208,14 @@ def unrolled(
         ax.set_ylabel(f"{objective}\nshare (%)")
     for ax in axes[-len(steps) :]:
         ax.set_xlabel("the wrong classes")
-    columns = [
-        "objective", "steps", "p true", "wrong-class entropy (nats)", "share of the likeliest wrong class",
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns)
-    last = table.groupby("objective", sort=False).tail(1).to_dict("records")
-    alt = f"Bars: how {classes - 1} wrong classes share what the true class leaves. " + " ".join(
-        f"{row['objective']}, after {row['steps']:,} steps: true class {row['p true']:.1%}, likeliest wrong class "
-        f"{row['share of the likeliest wrong class']:.0%} of the rest."
-        for row in last
+    table = pd.DataFrame(rows, columns=["objective", "steps", "p true", "entropy", "likeliest"])
+    said = (
+        "{objective}, after {steps:,} steps: true class {p true:.1%}, likeliest wrong class {likeliest:.0%}"
     )
-    return Drawing(figure, alt, table, caption)
+    said = told(f"{said} of the rest.", table.groupby("objective", sort=False).tail(1))
+    alt = f"Bars: how {classes - 1} wrong classes share what the true class leaves. {said}"
+    names = {"entropy": "wrong-class entropy (nats)", "likeliest": "share of the likeliest wrong class"}
+    return Drawing(figure, alt, table.rename(columns=names), caption)
 
 
 def bound_of(classes: int) -> float:
@@ -270,8 +249,6 @@ def bound(classes: Sequence[int] = (2, 5, 10, 19, 100, 200, 1000), *, caption: s
     ax.minorticks_off()
     ax.set_xlim(right=2.2 * max(classes))
     table = pd.DataFrame(rows, columns=["classes", "bound (nats)", "share of ln K", "largest seen"])
-    alt = "Line: the most by which the paper's loss can differ from cross entropy. " + " ".join(
-        f"{row['classes']:,} classes: {row['bound (nats)']:.4f} nats, {row['share of ln K']:.1%} of ln K."
-        for row in table.to_dict("records")
-    )
+    said = told("{classes:,} classes: {bound (nats):.4f} nats, {share of ln K:.1%} of ln K.", table)
+    alt = f"Line: the most by which the paper's loss can differ from cross entropy. {said}"
     return Drawing(figure, alt, table, caption)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from sklearn.linear_model import LogisticRegression
 
-from imbal_book.pictures.figures import METHODS, Drawing, legend_below, panels
-
-__all__ = ["boundary_and_centers", "center_geometry", "redraws"]
+from imbal_book.pictures.arms import METHODS
+from imbal_book.pictures.figures import Drawing, finish, panels, told
 
 _PAIR = ("#E69F00", "#56B4E9")
 #: A way to separate two clouds -> what the legend calls its line, and the arm whose colour it has.
@@ -47,32 +47,21 @@ def _share_left(points: np.ndarray, xs: np.ndarray, heights: np.ndarray) -> floa
     return float(np.mean(points[:, 0] < xs[0] + slope * (points[:, 1] - heights[0])))
 
 
-def _draw(name: str, ax: Axes, xs: np.ndarray, heights: np.ndarray, **look: object) -> None:
+def _draw(name: str, ax: Axes, xs: np.ndarray, heights: np.ndarray, **look: Any) -> None:
     label, arm = _LINES[name]
-    ax.plot(xs, heights, color=METHODS[arm].color, **{"label": label, **look})  # type: ignore[arg-type]
+    ax.plot(xs, heights, color=METHODS[arm].color, **{"label": label, **look})
 
 
 def _scatter(ax: Axes, groups: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    look: dict[str, Any] = {"s": 9, "alpha": 0.55, "linewidths": 0, "rasterized": True}
     for points, name, color in zip(groups, names, _PAIR, strict=True):
-        ax.scatter(
-            points[:, 0],
-            points[:, 1],
-            s=9,
-            color=color,
-            alpha=0.55,
-            linewidths=0,
-            label=f"{name}: features",
-            rasterized=True,
-        )
+        ax.scatter(*points.T, color=color, label=f"{name}: features", **look)
 
 
 def _stars(ax: Axes, groups: Sequence[np.ndarray], names: Sequence[str], *, size: float) -> None:
+    look: dict[str, Any] = {"marker": "*", "s": size, "edgecolors": "black", "zorder": 4}
     for points, name, color in zip(groups, names, _PAIR, strict=True):
-        x, y = points.mean(0)
-        ax.scatter(
-            x, y, marker="*", s=size, color=color, edgecolors="black", zorder=4,
-            label=f"{name}: center",
-        )  # fmt: skip
+        ax.scatter(*points.mean(0), color=color, label=f"{name}: center", **look)
 
 
 def _plain_axes(axes: Sequence[Axes], groups: Sequence[np.ndarray]) -> np.ndarray:
@@ -110,7 +99,7 @@ def center_geometry(points: Sequence[np.ndarray], names: Sequence[str], *, capti
         )  # fmt: skip
     _stars(ax, (first, second), names, size=330)
     ax.scatter(query[0], query[1], marker="X", s=110, color="black", zorder=5, label="query image")
-    legend_below(figure, [ax], columns=3)
+    finish(figure, "", 3)
     table = pd.DataFrame({"class": list(names), "center_x": centers[:, 0], "center_y": centers[:, 1]})
     table["distance_to_query"] = distances
     alt = (
@@ -121,27 +110,14 @@ def center_geometry(points: Sequence[np.ndarray], names: Sequence[str], *, capti
 
 
 def boundary_and_centers(
-    points: Sequence[np.ndarray],
-    names: Sequence[str],
-    sizes: Sequence[int],
-    *,
-    seed: int = 0,
-    caption: str = "",
+    points: Sequence[np.ndarray], names: Sequence[str], sizes: Sequence[int], *, caption: str = ""
 ) -> Drawing:
     """Return what happens to boundary and centers as one class shrinks, one panel for each size.
 
-    Parameters
-    ----------
-    points : sequence of two ndarrays of shape (n, 2)
-        Features of two classes; the first one is thinned out.
-    names : sequence of two str
-    sizes : sequence of int
-        How many images of the first class are left.
-    seed : int, default=0
-        Of the draws.
-    caption : str
+    ``points`` (n, 2) are the features of two classes, of which the first one is thinned out: ``sizes`` says how many
+    images of it are left.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     figure, axes = panels(len(sizes), width=3.0 * len(sizes), height=3.9)
     first, second = (np.asarray(group) for group in points)
     heights = _plain_axes(axes, (first, second))
@@ -159,7 +135,7 @@ def boundary_and_centers(
         rows.append(row)
         _stars(ax, (few, second), names, size=260)
         ax.set_title(f"{len(few)} {names[0]} : {len(second)} {names[1]}")
-    legend_below(figure, axes, columns=2)
+    finish(figure, "", 2)
     table = pd.DataFrame(rows)
     start, end = table.iloc[0], table.iloc[-1]
     alt = (
@@ -172,19 +148,13 @@ def boundary_and_centers(
 
 
 def redraws(
-    points: Sequence[np.ndarray],
-    names: Sequence[str],
-    size: int,
-    *,
-    draws: int = 40,
-    seed: int = 0,
-    caption: str = "",
+    points: Sequence[np.ndarray], names: Sequence[str], size: int, *, draws: int = 40, caption: str = ""
 ) -> Drawing:
     """Return how much the boundary and the center move when ``size`` images of the first class are drawn again.
 
     See `boundary_and_centers` for the parameters.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     figure, axes = panels(2, width=8.6, height=4.4)
     first, second = (np.asarray(group) for group in points)
     heights = _plain_axes(axes, (first, second))
@@ -196,20 +166,17 @@ def redraws(
     for draw in range(draws):
         few = rng.choice(first, size, replace=False)
         centers.append(few.mean(0))
-        look: dict[str, object] = {"label": None} if draw else {}  # the legend names each kind once
+        look = {"label": None} if draw else {}  # the legend names each kind once
         for ax, (name, xs) in zip(axes, _lines(few, second, heights).items(), strict=True):
             _draw(name, ax, xs, heights, linewidth=0.8, alpha=0.5, **look)
             found[name].append(_share_left(first, xs, heights))
-    axes[1].scatter(
-        [x for x, _ in centers], [y for _, y in centers], marker="*", s=60, color="#D55E00", edgecolors="none",
-        zorder=4, label=f"center of {size} {names[0]}",
-    )  # fmt: skip
-    legend_below(figure, axes, columns=3)
+    star: dict[str, Any] = {"marker": "*", "s": 60, "color": "#D55E00", "edgecolors": "none", "zorder": 4}
+    axes[1].scatter(*np.transpose(centers), label=f"center of {size} {names[0]}", **star)
+    finish(figure, "", 3)
     shares = pd.DataFrame(found)
     table = pd.DataFrame({f"{names[0]} found, mean": shares.mean(), "standard deviation": shares.std()})
     table = table.rename_axis("method").reset_index()
-    alt = f"Boundaries for {draws} draws of {size} {names[0]} images. " + " ".join(
-        f"{name}: {mean:.0%} of all {names[0]} images on the right side on average, standard deviation {sd:.1%}."
-        for name, mean, sd in table.itertuples(index=False)
-    )
+    said = " images on the right side on average, standard deviation {standard deviation:.1%}."
+    said = told(f"{{method}}: {{{names[0]} found, mean:.0%}} of all {names[0]}{said}", table)
+    alt = f"Boundaries for {draws} draws of {size} {names[0]} images. {said}"
     return Drawing(figure, alt, table, caption)

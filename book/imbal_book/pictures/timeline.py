@@ -5,9 +5,8 @@ from __future__ import annotations
 import matplotlib.dates as dates
 import pandas as pd
 
-from imbal_book.pictures.figures import METHODS, Drawing, panels
-
-__all__ = ["sign_timeline"]
+from imbal_book.pictures.arms import METHODS
+from imbal_book.pictures.figures import Drawing, panels, told
 
 #: Sign of the factor of the entropy -> (height, what it does to the entropy, the arm with that sign).
 _LANES = {
@@ -20,14 +19,8 @@ _LANES = {
 def sign_timeline(history: pd.DataFrame, versions: pd.DataFrame, *, caption: str = "") -> Drawing:
     """Return when the released code moved the entropy of the wrong classes up, and when down.
 
-    Parameters
-    ----------
-    history : DataFrame
-        Columns commit, date and until (ISO dates; "HEAD" where a state lasts), factor (of the entropy in the loss
-        that results), effect (in words).
-    versions : DataFrame
-        Columns version and date, of the paper.
-    caption : str
+    ``history`` has the columns commit, date and until (ISO dates; "HEAD" where a state lasts), factor (of the entropy
+    in the loss that results) and effect (in words); ``versions`` of the paper have version and date.
     """
     figure, (ax,) = panels(1, width=10.6, height=3.4)
     states = history.assign(
@@ -59,11 +52,7 @@ def sign_timeline(history: pd.DataFrame, versions: pd.DataFrame, *, caption: str
     ax.xaxis.set_major_locator(dates.MonthLocator(bymonth=(1, 4, 7, 10)))
     ax.xaxis.set_major_formatter(dates.DateFormatter("%b %Y"))
     ax.grid(axis="y", visible=False)
-    alt = "Time line of the released code. " + " ".join(
-        f"From {row['date']} to {row['until']} (commit {row['commit']}): {row['effect']}."
-        for row in history.to_dict("records")
-    )
-    alt += " Versions of the paper: " + ", ".join(
-        f"{row['version']} on {row['date']}" for row in versions.to_dict("records")
-    )
-    return Drawing(figure, f"{alt}.", history, caption)
+    said = told("From {date} to {until} (commit {commit}): {effect}.", history)
+    papers = told("{version} on {date},", versions).removesuffix(",")
+    alt = f"Time line of the released code. {said} Versions of the paper: {papers}."
+    return Drawing(figure, alt, history, caption)

@@ -80,9 +80,9 @@ def test_thinning_moves_the_softmax_boundary_and_the_words_say_by_how_much(cloud
 
 
 def test_redraws_report_mean_and_spread_of_the_centers_boundary(clouds):
-    drawing = redraws(clouds, NAMES, 5, draws=6, seed=4)
+    drawing = redraws(clouds, NAMES, 5, draws=6)
     first, second = clouds
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(0)
     shares = []
     for _ in range(6):
         center = first[rng.choice(60, 5, replace=False)].mean(0)
@@ -96,8 +96,8 @@ def test_redraws_report_mean_and_spread_of_the_centers_boundary(clouds):
         assert f"{entry['standard deviation']:.1%}" in drawing.alt
 
 
-def test_the_same_seed_draws_the_same_picture_and_another_seed_another(clouds):
-    pictures = [redraws(clouds, NAMES, 5, draws=3, seed=seed).svg() for seed in (0, 0, 1)]
+def test_the_same_features_draw_the_same_picture(clouds):
+    pictures = [redraws(clouds, NAMES, 5, draws=draws).svg() for draws in (3, 3, 4)]
     assert pictures[0] == pictures[1] != pictures[2]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from imbal_book.evidence.papers import load_paper
-from imbal_book.pictures.figures import METHODS
+from imbal_book.pictures.arms import METHODS
 from imbal_book.pictures.timeline import sign_timeline
 
 HISTORY = pd.DataFrame(

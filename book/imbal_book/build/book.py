@@ -14,14 +14,14 @@ import yaml
 
 from imbal_book.build import notebooks
 from imbal_book.build.deviations import register
-from imbal_book.build.ledger import claim_rows, ledger_table, score, seeds_table
-from imbal_book.build.pages import chapter_card, status_table
+from imbal_book.build.ledger import chapter_card, claim_rows, ledger_table, score, seeds_table
+from imbal_book.build.parameters import read_notebook
 from imbal_book.build.reference import command_reference, library_reference
 from imbal_book.run.checkout import checkout_folder
 from imbal_book.run.records import RecordStore
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["BookError", "build_book", "find_notebook", "list_notebooks", "stage_book"]
+__all__ = ["BookError", "build_book", "find_notebook", "list_notebooks", "stage_book", "status_table"]
 
 
 class BookError(RuntimeError):
@@ -31,10 +31,7 @@ class BookError(RuntimeError):
 def list_notebooks(repo: Path | None = None) -> dict[str, Path]:
     """Return the notebooks of the book's table of contents, name to source file, in reading order.
 
-    Raises
-    ------
-    BookError
-        If `repo` (default: the checkout that holds this package) is no checkout of the repository.
+    BookError if `repo` (default: the checkout that holds this package) is no checkout of the repository.
     """
     root = (repo or checkout_folder()).resolve()
     if not (root / "_config.yml").is_file():
@@ -58,12 +55,7 @@ def find_notebook(name: str, repo: Path | None = None) -> Path:
 def stage_book(repo: Path, copies: Mapping[str, Path]) -> Path:
     """Return the folder that Jupyter Book builds from: pages, executed notebooks, settings, generated parts.
 
-    Parameters
-    ----------
-    repo : Path
-        The checkout.
-    copies : mapping of str to Path
-        Chapter name to its executed copy, in ``_build/book/notebooks``.
+    ``copies`` maps the name of a chapter to its executed copy, in ``_build/book/notebooks``.
     """
     stage = repo / "_build" / "book"
     shutil.rmtree(stage / "book", ignore_errors=True)
@@ -93,6 +85,35 @@ def stage_book(repo: Path, copies: Mapping[str, Path]) -> Path:
     return stage
 
 
+def status_table(executed: Mapping[str, Path]) -> str:
+    """Return the status page's table as MyST, from the metadata in the executed copies by chapter.
+
+    Seconds, times and parameters are papermill's, device and versions come from
+    :func:`imbal_book.build.notebooks.run_notebook`.
+    """
+    words = {True: "yes", False: "no", None: ""}
+    columns = ["Chapter", "Profile", "Live", "Trained", "Seconds", "Device", "Versions", "Executed (UTC)"]
+    rows = [columns, ["---", "---", "---", "---", "---:", "---", "---", "---"]]
+    for name, path in executed.items():
+        metadata = read_notebook(path).metadata
+        run, machine = metadata["papermill"], metadata["imbal"]
+        versions = {"python": metadata["language_info"]["version"], **machine["versions"]}
+        rows.append(
+            [
+                f"[](../notebooks/{name}.ipynb)",
+                *(
+                    str(words.get(value, value))
+                    for value in map(run["parameters"].get, ("PROFILE", "LIVE", "TRAIN"))
+                ),
+                f"{run['duration']:.1f}",
+                machine["device"],
+                ", ".join(f"{package} {version}" for package, version in versions.items()),
+                run["start_time"][:16].replace("T", " "),
+            ]
+        )
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def build_book(
     repo: Path | None = None,
     *,
@@ -107,12 +128,8 @@ def build_book(
     ----------
     repo : Path, optional
         The checkout; default: the one that holds this package.
-    live : bool, default=True
-        Train each chapter's *The method in code* on the embedded digits.
-    profile : str, default="best"
-        Which records the pages show.
-    train : bool, default=False
-        Train what that profile lacks, each record saved as soon as it exists.
+    live, profile, train
+        The parameters that all notebooks have.
     jobs : int, optional
         How many notebooks run at once, each with its share of the cores; default: one per core, and one alone
         where `train` is set, since a training takes them all.
@@ -131,11 +148,7 @@ def build_book(
     if jobs is None:
         jobs = 1 if train else os.cpu_count() or 1
     notebooks.run_notebooks(copies, parameters, jobs, repo=root, reuse=not train)
-    return _build_pages(root, stage_book(root, {copy.stem: copy for copy in copies.values()}))
-
-
-def _build_pages(root: Path, stage: Path) -> Path:
-    """Return the index page that Jupyter Book makes; raise BookError where it reports an error or a warning."""
+    stage = stage_book(root, {copy.stem: copy for copy in copies.values()})
     index = root / "_build" / "html" / "index.html"
     shutil.rmtree(index.parent, ignore_errors=True)
     # A fresh environment each time: a cached page repeats no warning, so that a second build would pass.

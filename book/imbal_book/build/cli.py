@@ -36,16 +36,16 @@ def _stoppable() -> Iterator[None]:
     def stop(number: int, _: object) -> None:
         raise KeyboardInterrupt(number)
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name, None))}
     # what nohup has this process ignore stays ignored
-    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    before = [signal.signal(number, stop) for number in numbers]
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -78,7 +78,6 @@ app.add_typer(compare_app)
 app.add_typer(data_app, name="data")
 app.add_typer(records_app, name="records")
 
-_Study = Annotated[str, Argument(help="A study, such as category_centers.")]
 _AnyStudy = Annotated[str | None, Argument(help="A study; without one, all of them.")]
 _Profile = Annotated[str, Option(help="The scale: smoke (minutes), laptop (hours) or paper (a GPU).")]
 _Only = Annotated[
@@ -141,9 +140,10 @@ def plan(
     imbal plan category_centers --profile laptop
     """
     from imbal_book.grid import planning
-    from imbal_book.grid import probe as probing
     from imbal_book.studies import STUDIES
 
+    if probe:
+        from imbal_book.grid import probe as probing
     store = _store(results)
     for name in [study] if study else STUDIES:
         it = planning.plan(_grid(name, profile, only), store, probing.probe if probe else None)
@@ -184,37 +184,31 @@ def run(
     imbal run category_centers --profile paper --shard 2/8
     imbal run --bundle grid-1of2.zip --bundle grid-2of2.zip --minutes 8 --jobs auto
     """
-    from imbal_book.grid import batch
+    from imbal_book.grid import batch, selection
 
     if jobs != "auto" and (not jobs.isdecimal() or int(jobs) < 1):
         raise ValueError(f"--jobs {jobs!r}: expected a positive number or auto")
     root = None
     if bundle:
-        from imbal_book.grid.selection import select_runs
         from imbal_book.grid.unpacking import open_bundle
 
         contents = open_bundle(bundle, Path("_build") / "bundles")
         root, results = contents.root, results or Path("results")
         asked = f"study={study},profile={profile}" if study else ""
-        grid = select_runs(contents.configs, f"{asked},{only}")
+        grid = selection.select_runs(contents.configs, f"{asked},{only}")
     elif study is None:
         raise ValueError("which study? Give its name (`imbal plan` lists them), or --bundle FILE")
     else:
         grid = _grid(study, profile, only)
     if part:
-        from imbal_book.grid.selection import shard
-
-        grid = shard(grid, part)
+        grid = selection.shard(grid, part)
     at_once: Any = jobs if jobs == "auto" else int(jobs)
     store = _store(results)
     try:
         report = batch.run_grid(grid, store, jobs=at_once, minutes=minutes, root=root)
     except KeyboardInterrupt:
-        kept = len(grid) - len(store.missing(grid))
-        echo(
-            f"stopped: {kept} of {len(grid)} runs are recorded; a run that was under way keeps the epochs",
-            err=True,
-        )
+        kept = f"{len(grid) - len(store.missing(grid))} of {len(grid)} runs are recorded"
+        echo(f"stopped: {kept}; a run that was under way keeps the epochs", err=True)
         echo("that it finished. The same command goes on from there.", err=True)
         raise
     left = f", {report.left} left for the next start" if report.left else ""
@@ -228,7 +222,7 @@ def run(
 
 @app.command()
 def pack(
-    study: _Study,
+    study: Annotated[str, Argument(help="A study, such as category_centers.")],
     out: Annotated[Path, Option(help="The file to write, such as grid.zip.", metavar="FILE")],
     profile: _Profile = "smoke",
     max_mb: Annotated[float, Option(help="Largest size of a part, in megabytes.")] = 60,
@@ -356,13 +350,11 @@ def verify(
             seconds = record.provenance["seconds"]
             echo(f"{record.key}  {record.run_config().label()} (took {seconds:.0f} s)", err=True)
         recorded, most = (f"{seconds / 60:.1f} min" for seconds in expected)
-        unless = (
-            f", up to {most} where features of a frozen network are not at hand" if most != recorded else ""
-        )
-        echo(f"about {recorded} on a machine like theirs{unless}", err=True)
+        frozen = f", up to {most} where features of a frozen network are not at hand"
+        echo(f"about {recorded} on a machine like theirs{frozen if most != recorded else ''}", err=True)
 
-    options: dict[str, Any] = {"study": study, "profile": profile, "seed": seed}
-    report = verification.verify(_store(results), sample, announce=announce, **options)
+    store = _store(results)
+    report = verification.verify(store, sample, study=study, profile=profile, seed=seed, announce=announce)
     for check in report.checks:
         echo(f"{'agrees  ' if check.agrees else 'DIFFERS '} {check.key}  {check.label}: {check.detail}")
     agreeing = sum(check.agrees for check in report.checks)

@@ -21,14 +21,9 @@ _KEPT = ("torch", "torchvision", "numpy")
 
 
 def install_missing(repo: Path | None = None) -> list[str]:
-    """Return the requirements that were installed because no version of them was there.
+    """Return the requirements of the checkout that were installed because no version of them was there.
 
     Nothing that is installed changes: PyTorch, torchvision and NumPy are pinned to what they are.
-
-    Parameters
-    ----------
-    repo : Path, optional
-        The checkout; default: the one that holds this package.
     """
     text = ((repo or checkout_folder()) / "pyproject.toml").read_text(encoding="utf-8")
     project = tomllib.loads(text)["project"]

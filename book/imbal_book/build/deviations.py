@@ -21,12 +21,7 @@ __all__ = ["effect_text", "register"]
 def effect_text(frame: pd.DataFrame, effect: Mapping[str, str]) -> str:
     """Return what a choice does: the span over cells of the mean paired difference of two readouts, in points.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        The study's long form.
-    effect : mapping
-        Readouts ``a`` and ``b``, and the ``metric``, a fraction.
+    ``frame`` is the study's long form, and ``effect`` names readouts ``a`` and ``b``, and the ``metric``, a fraction.
     """
     wanted = frame[(frame["metric"] == effect["metric"]) & frame["readout"].isin([effect["a"], effect["b"]])]
     gains = minus(wanted, effect["b"], keep=["model"]) if len(wanted) else wanted
@@ -45,12 +40,7 @@ def effect_text(frame: pd.DataFrame, effect: Mapping[str, str]) -> str:
 def register(records: Iterable[Record], chapters: Sequence[str] = ()) -> str:
     """Return the register as HTML, a table per paper with a row for each of its open points.
 
-    Parameters
-    ----------
-    records : iterable of Record
-        From which the effects are computed; smoke records do not count.
-    chapters : sequence of str, optional
-        The order of the papers, by their studies.
+    Effects are computed from ``records``, of which smoke records do not count; papers follow the order of ``chapters``.
     """
     real = [record for record in records if record.config["profile"] != "smoke"]
     papers = [load_paper(name) for name in list_papers()]
@@ -70,9 +60,9 @@ def _section(paper: Paper, records: list[Record]) -> str:
 
 
 def _row(point: Ambiguity, frame: pd.DataFrame | None) -> dict[str, str]:
-    effect = f"varied: {point.ablated}" if point.ablated else "not measured"
-    if point.effect:
-        effect = effect_text(frame, point.effect) if frame is not None else "not measured"
+    effect = f"varied: {point.ablated}" if point.ablated and not point.effect else "not measured"
+    if point.effect and frame is not None:
+        effect = effect_text(frame, point.effect)
     path, _, name = (point.test or "").partition("::")
     words = name.removeprefix("test_").replace("_", " ")
     return {

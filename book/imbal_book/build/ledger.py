@@ -7,7 +7,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,10 @@ from imbal_core._checks.names import unknown_name
 
 __all__ = [
     "METRICS",
-    "badge",
     "came_out",
     "card_table",
+    "chapter_card",
     "claim_rows",
-    "evidence",
     "glued",
     "ledger_table",
     "score",
@@ -50,27 +49,15 @@ METRICS = {
 }
 _POINTS = (0.01, 0.02, 0.05)
 #: The verdict on a claim whose chapter was not executed.
-_NOTHING: dict[str, Any] = {
-    "label": "not attempted",
-    "word": "not attempted",
-    "grade": "",
-    "explanation": "",
-    "form": None,
-    "n": 0,
-    "draws": 0,
-    "parts": [],
-    "models": [],
-}
+_NOTHING: dict[str, Any] = {"label": "not attempted", "word": "not attempted", "grade": "", "explanation": ""}
+_NOTHING |= {"form": None, "n": 0, "parts": []}
 
 
 def glued(executed: Path) -> dict[str, Any]:
     """Return what an executed chapter says to other pages; nothing from smoke records: digits decide no claim.
 
-    Returns
-    -------
-    dict
-        verdicts, as `imbal_book.chapters.readings.glue_verdicts` keeps them; judged_on, the forms and profiles behind
-        them; answer, the first paragraph below *At a glance* with its numbers, "" where it has none or one is missing.
+    These are verdicts, as `imbal_book.chapters.readings.glue_verdicts` keeps them; judged_on, the forms and profiles
+    behind them; answer, the first paragraph below *At a glance* with its numbers, "" where one is missing.
     """
     notebook = read_notebook(executed)
     if notebook.metadata.get("papermill", {}).get("parameters", {}).get("PROFILE") == "smoke":
@@ -83,38 +70,29 @@ def glued(executed: Path) -> dict[str, Any]:
     for verdict in verdicts:
         if verdict["label"] not in VERDICT_BADGES:
             raise unknown_name(f"verdict in {executed.name}", verdict["label"], VERDICT_BADGES)
-    judged_on = ast.literal_eval(found.get("judged_on", "''"))
-    return {"verdicts": verdicts, "judged_on": judged_on, "answer": _answer(notebook, found)}
-
-
-def _answer(notebook: Any, found: Mapping[str, str]) -> str:
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     opening = next((text for text in texts if text.startswith("## At a glance")), "")
-    paragraph = "".join(opening.partition("\n\n")[2:]).partition("\n\n")[0]
-    numbers = set(_GLUE.findall(paragraph))
-    if not numbers or numbers - found.keys():
-        return ""
-    return _GLUE.sub(lambda role: str(ast.literal_eval(found[role[1]])), paragraph.replace("\n", " "))
+    answer = "".join(opening.partition("\n\n")[2:]).partition("\n\n")[0].replace("\n", " ")
+    numbers = set(_GLUE.findall(answer))
+    complete = numbers and numbers <= found.keys()
+    return {
+        "verdicts": verdicts,
+        "judged_on": ast.literal_eval(found.get("judged_on", "''")),
+        "answer": _GLUE.sub(lambda role: str(ast.literal_eval(found[role[1]])), answer) if complete else "",
+    }
 
 
 def claim_rows(executed: Mapping[str, Path], records: Iterable[Record]) -> list[dict[str, Any]]:
     """Return one entry per claim of every paper: the claim, its paper, its verdict, and the command that runs it again.
 
-    Parameters
-    ----------
-    executed : mapping of str to Path
-        Chapter to its executed copy; the claims of a chapter without one are not attempted.
-    records : iterable of Record
-        Those whose seconds say what the command costs.
+    ``executed`` maps a chapter to its executed copy; the claims of a chapter without one are not attempted. The seconds
+    of ``records`` say what the command costs.
     """
     papers = [load_paper(name) for name in list_papers()]
+    names = ["study", "profile", "model", "dataset"]
     seconds = pd.DataFrame(
-        [
-            {name: record.config[name] for name in ("study", "profile", "model", "dataset")}
-            | {"seconds": record.provenance["seconds"]}
-            for record in records
-        ],
-        columns=["study", "profile", "model", "dataset", "seconds"],
+        [(*map(record.config.get, names), record.provenance["seconds"]) for record in records],
+        columns=[*names, "seconds"],
     )
     order = [*executed, *(paper.study for paper in papers)]
     rows = []
@@ -124,16 +102,8 @@ def claim_rows(executed: Mapping[str, Path], records: Iterable[Record]) -> list[
         for claim in paper.claims.values():
             verdict = verdicts.get(claim.id, _NOTHING)
             command, cost = _again(paper, verdict, seconds)
-            rows.append(
-                {
-                    "claim": claim,
-                    "paper": paper,
-                    "chapter": copy is not None,
-                    "command": command,
-                    "cost": cost,
-                }
-                | {"verdict": verdict}
-            )
+            row = {"claim": claim, "paper": paper, "verdict": verdict, "chapter": copy is not None}
+            rows.append(row | {"command": command, "cost": cost})
     return rows
 
 
@@ -142,34 +112,26 @@ def _again(paper: Paper, verdict: Mapping[str, Any], seconds: pd.DataFrame) -> t
     if not verdict["n"]:
         command = f"imbal notebook {paper.study}" if verdict["label"] != "not attempted" else ""
         return command, "no training" if command else ""
-    chosen = {
-        "model": verdict["models"],
-        "dataset": list(dict.fromkeys(part["dataset"] for part in verdict["parts"] if part["pairs"])),
-    }
+    datasets = dict.fromkeys(part["dataset"] for part in verdict["parts"] if part["pairs"])
+    chosen = {"model": verdict["models"], "dataset": datasets}
     only = ",".join(f"{name}={value}" for name, values in chosen.items() for value in values)
     runs = seconds[(seconds["study"] == paper.study) & (seconds["profile"] == verdict["profile"])]
     for name, values in chosen.items():
-        runs = runs[runs[name].isin(values)]
+        runs = runs[runs[name].isin(list(values))]
     cost = f"{len(runs):,} runs, {runs['seconds'].sum() / 60:,.0f} device-minutes"
     return f"imbal run {paper.study} --profile {verdict['profile']} --only {only}", cost
 
 
-def _citation(paper: Paper) -> str:
-    others = " et al." if len(paper.authors) > 1 else ""
-    return f"{paper.authors[0].split()[-1]}{others} {paper.year}"
-
-
-def evidence(verdict: Mapping[str, Any]) -> str:
+def _evidence(verdict: Mapping[str, Any]) -> str:
     """Return the grade of a verdict's records, or what else it rests on."""
     return verdict["grade"] or ("no records" if verdict["label"] == "not attempted" else "a computation")
 
 
-def badge(verdict: Mapping[str, Any], link: str = "") -> str:
+def _badge(verdict: Mapping[str, Any], link: str = "") -> str:
     """Return a verdict's word as a badge, which leads to its table of parts where there is one."""
-    look = f'class="verdict verdict-{VERDICT_BADGES[verdict["label"]]}"'
-    return (
-        f'<a {look} href="{link}">{verdict["word"]}</a>' if link else f"<span {look}>{verdict['word']}</span>"
-    )
+    tag, target = ("a", f' href="{link}"') if link else ("span", "")
+    colour = VERDICT_BADGES[verdict["label"]]
+    return f'<{tag} class="verdict verdict-{colour}"{target}>{verdict["word"]}</{tag}>'
 
 
 def came_out(verdict: Mapping[str, Any]) -> list[str]:
@@ -182,23 +144,60 @@ def came_out(verdict: Mapping[str, Any]) -> list[str]:
     run = run.assign(rank=run["state"].map(_DECIDES.index), near=run[["low", "high"]].abs().min(axis=1))
     ordered = run.sort_values(["rank", "near"], kind="stable").groupby("part", sort=False)
     deciding = ordered.head(1).assign(more=ordered["part"].transform("size") - 1).sort_index()
-    several = len(deciding) > 1
-    return [
-        f"{cell['part']}: {_found(cell)}" if several else _found(cell) for cell in deciding.to_dict("records")
-    ]
+    lines = []
+    for cell in deciding.to_dict("records"):
+        pairs, draws, more = int(cell["pairs"]), int(cell["draws"]), int(cell["more"])
+        design = f"{pairs} pairs of {draws} draws"
+        if pairs % draws == 0:
+            trainings = pairs // draws
+            design = f"{draws} draw{'s' * (draws != 1)} × {trainings} training{'s' * (trainings != 1)}"
+        part = f"{cell['part']}: " if len(deciding) > 1 else ""
+        rest = f", and {more} more cell{'s' * (more != 1)}" if more else ""
+        lines.append(f"{part}{estimate(cell)} on {cell['dataset']}, {cell['imbalance']} ({design}){rest}")
+    return lines
 
 
-def _found(cell: Mapping[Hashable, Any]) -> str:
-    pairs, draws = int(cell["pairs"]), int(cell["draws"])
-    design = f"{pairs} pairs of {draws} draws"
-    if pairs % draws == 0:
-        design = f"{_many(draws, 'draw')} × {_many(pairs // draws, 'training')}"
-    more = f", and {_many(cell['more'], 'more cell')}" if cell["more"] else ""
-    return f"{estimate(cell)} on {cell['dataset']}, {cell['imbalance']} ({design}){more}"
+def chapter_card(chapter: str, executed: Path | None, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the foot of a chapter's card as MyST: its answer, its claims with their verdicts, and a link.
+
+    ``executed`` is its executed copy, None where the chapter is not written; ``rows`` are the claims of its paper, see
+    `claim_rows`, none of a chapter that is about no paper.
+    """
+    if executed is None:
+        return "{bdg-light}`chapter in preparation`\n"
+    kept = glued(executed)
+    link = f"[Read the chapter](../notebooks/{chapter}.ipynb)\n"
+    if not rows and kept.get("answer"):  # a chapter of no paper has an answer and no verdict
+        return f"{kept['answer']}\n\n{link}"
+    if not kept.get("verdicts"):
+        return f"This build judges no claim.\n\n{link}"
+    page = f"../notebooks/{chapter}.html"
+    items = "".join(
+        f"<li>{_badge(row['verdict'], page + '#parts-' + row['claim'].id.lower())} "
+        f"{html.escape(row['claim'].statement)} <small>{_counted(row['verdict'])}</small></li>"
+        for row in rows
+    )
+    counts = Counter(row["verdict"]["label"] for row in rows)
+    summary = ", ".join(f"{counts[label]} {label}" for label in VERDICT_BADGES if counts[label])
+    judged = f"\n\nJudged on: {kept['judged_on']}." if kept.get("judged_on") else ""
+    claims = f'<details class="card-claims"><summary>{len(rows)} claims: {summary}</summary><ul>{items}</ul></details>'
+    return f"{_answer(kept['answer'], rows)}\n\n{claims}{judged}\n\n{link}"
 
 
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
+def _counted(verdict: Mapping[str, Any]) -> str:
+    return f"{_evidence(verdict)}, n = {verdict['n']}" if verdict["n"] else _evidence(verdict)
+
+
+def _answer(said: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a chapter's own answer, or else its first claim that was attempted; then label, grade, n and why."""
+    for row in rows:
+        if lines := came_out(row["verdict"]):
+            verdict, claim = row["verdict"], row["claim"]
+            link = f"../notebooks/{row['paper'].study}.html#parts-{claim.id.lower()}"
+            text = said or f"{html.escape(claim.statement)} Here, {html.escape(lines[0])}."
+            why = html.escape(f"{_counted(verdict)}. {verdict['explanation']}")
+            return f'{text}\n\n<p class="answer">{_badge(verdict, link)} <small>{why}</small></p>'
+    return "No claim was attempted yet."
 
 
 def _reported(claim: Claim, form: str | None) -> str:
@@ -224,24 +223,15 @@ def _reported(claim: Claim, form: str | None) -> str:
 def card_table(rows: Sequence[Mapping[str, str]], marks: Sequence[str] = (), name: str = "") -> str:
     """Return a table of HTML cells whose rows a narrow screen shows as cards, each cell below its column's name.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Column to HTML, the same columns in each.
-    marks : sequence of str, optional
-        Attributes of each row, such as those by which a script filters.
-    name : str, optional
-        The table's id.
+    ``rows`` map columns to HTML, ``marks`` are attributes of each row, such as those by which a script filters, and
+    ``name`` is the table's id.
     """
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in rows[0])
-    lines = [
-        f"<tr {mark}>"
-        + "".join(f'<td data-head="{html.escape(key)}">{row[key]}</td>' for key in row)
-        + "</tr>"
-        for row, mark in zip(rows, marks or [""] * len(rows), strict=True)
-    ]
-    start = f'<table class="ledger"{f" id={name}" if name else ""}><thead><tr>{head}</tr></thead><tbody>'
-    return "\n".join([start, *lines, "</tbody></table>"]) + "\n"
+    lines = [f'<table class="ledger"{f" id={name}" if name else ""}><thead><tr>{head}</tr></thead><tbody>']
+    for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
+        cells = "".join(f'<td data-head="{html.escape(key)}">{cell}</td>' for key, cell in row.items())
+        lines.append(f"<tr {mark}>{cells}</tr>")
+    return "\n".join([*lines, "</tbody></table>"]) + "\n"
 
 
 def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -251,7 +241,9 @@ def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
         claim, verdict, paper = row["claim"], row["verdict"], row["paper"]
         page = f"../notebooks/{paper.study}.html"
         link = f"{page}#parts-{claim.id.lower()}" if row["chapter"] else ""
-        by, grade = "ours" if claim.ours else _citation(paper), evidence(verdict)
+        others = " et al." if len(paper.authors) > 1 else ""
+        by = "ours" if claim.ours else f"{paper.authors[0].split()[-1]}{others} {paper.year}"
+        grade = _evidence(verdict)
         quote = f"<details><summary>in its words</summary>“{html.escape(claim.quote)}”</details>"
         found = "".join(f"<li>{html.escape(line)}</li>" for line in came_out(verdict))
         links = f'<a href="{link}">parts</a>, <a href="{page}">figures</a>' if link else ""
@@ -260,7 +252,7 @@ def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
             {
                 "Claim": f"<b>{claim.id}</b> {html.escape(claim.statement)}<br><small>{by}; "
                 f"{html.escape(claim.source)}; {claim.status}</small>{quote if claim.quote else ''}",
-                "Verdict": f"{badge(verdict, link)}<br><small>{grade}</small>",
+                "Verdict": f"{_badge(verdict, link)}<br><small>{grade}</small>",
                 "Reported": html.escape(_reported(claim, verdict["form"])),
                 "What came out here": f"{f'<ul>{found}</ul>' if found else ''}"
                 f"<small>{html.escape(verdict['explanation'])} {links}</small>",
@@ -308,27 +300,25 @@ def seeds_table(rows: Sequence[Mapping[str, Any]]) -> str:
     parts = parts[parts["metric"].isin(list(METRICS)) & (parts["sd"] > 0)]
     # two claims may rest on the same differences
     parts = parts.drop_duplicates(["chapter", "network", "metric", "dataset", "imbalance", "sd"])
-    groups = parts.groupby(["chapter", "network", "metric", "dataset"], sort=False)
-    found = [
-        _variation(str(chapter), str(network), str(metric), str(dataset), cells)
-        for (chapter, network, metric, dataset), cells in groups
-    ]
+    found = []
+    keys: Any  # of a group, which pandas types as one
+    for keys, cells in parts.groupby(["chapter", "network", "metric", "dataset"], sort=False):
+        chapter, network, metric, dataset = keys
+        free, crossed = cells["pairs"] - 1, cells.dropna(subset="share")
+        sd = float(np.sqrt((free * cells["sd"] ** 2).sum() / free.sum()))
+        pairs = int(cells["pairs"].median())
+        share = np.average(crossed["share"], weights=crossed["sd"] ** 2) if len(crossed) else None
+        found.append(
+            {
+                "Network": f'<a href="../notebooks/{chapter}.html">{html.escape(str(network))}</a>',
+                "Metric": METRICS[metric],
+                "Data": dataset,
+                "Cells": str(len(cells)),
+                "Pairs of a cell": str(pairs),
+                "SD, points": f"{100 * sd:.1f}",
+                "Between draws": "unknown" if share is None else f"{100 * share:.0f} %",
+                "Seen with 80 %, points": f"{100 * detectable_difference(sd, pairs):.1f}",
+                **{f"Pairs for {100 * points:g}": f"{seeds_for_power(sd, points):,}" for points in _POINTS},
+            }
+        )
     return card_table(found) if found else "No paired differences are recorded yet.\n"
-
-
-def _variation(chapter: str, network: str, metric: str, dataset: str, cells: pd.DataFrame) -> dict[str, str]:
-    free, crossed = cells["pairs"] - 1, cells.dropna(subset="share")
-    sd = float(np.sqrt((free * cells["sd"] ** 2).sum() / free.sum()))
-    pairs = int(cells["pairs"].median())
-    share = np.average(crossed["share"], weights=crossed["sd"] ** 2) if len(crossed) else None
-    return {
-        "Network": f'<a href="../notebooks/{chapter}.html">{html.escape(network)}</a>',
-        "Metric": METRICS[metric],
-        "Data": dataset,
-        "Cells": str(len(cells)),
-        "Pairs of a cell": str(pairs),
-        "SD, points": f"{100 * sd:.1f}",
-        "Between draws": "unknown" if share is None else f"{100 * share:.0f} %",
-        "Seen with 80 %, points": f"{100 * detectable_difference(sd, pairs):.1f}",
-        **{f"Pairs for {100 * points:g}": f"{seeds_for_power(sd, points):,}" for points in _POINTS},
-    }

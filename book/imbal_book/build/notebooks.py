@@ -75,6 +75,7 @@ def run_notebook(
     repo: Path | None = None,
     reuse: bool = False,
     progress: bool = True,
+    device: str = "",
 ) -> Path:
     """Return the executed copy of a notebook, made by papermill in the folder of its source.
 
@@ -85,12 +86,12 @@ def run_notebook(
         when every cell has run; a failed one is left beside it as ``<name>.failed.ipynb``.
     parameters : mapping of str to object, optional
         Values for the ``parameters`` cell, see :func:`imbal_book.build.parameters.check_parameters`.
-    repo : Path, optional
-        The checkout whose records and lock count when a copy is reused.
-    reuse : bool, default=False
-        Keep a copy that the same cells, parameters, package and records have made before.
+    repo, reuse : Path, optional, and bool, default=False
+        Keep a copy that the same cells, parameters, package, and records and lock of this checkout have made before.
     progress : bool, default=True
         Show papermill's bar over the cells.
+    device : str, optional
+        What the copy names; by default this machine's, as torch, which takes seconds to import, tells it.
 
     Raises
     ------
@@ -98,8 +99,6 @@ def run_notebook(
         If a cell fails or the kernel dies: names the notebook and the cell, ends with the traceback's tail.
     """
     import nbformat
-
-    from imbal_core.training.prediction import default_device, device_label
 
     values = check_parameters(source, parameters or {})
     digest = _inputs_digest(source, values, repo)
@@ -117,7 +116,7 @@ def run_notebook(
     _tidy(executed, declared_parameters(source))
     executed.metadata["imbal"] = {
         "inputs": digest,
-        "device": device_label(default_device()),
+        "device": device or _device(),
         "versions": {name: importlib.metadata.version(name) for name in ("numpy", "torch", "papermill")},
     }
     nbformat.write(executed, failed)
@@ -126,42 +125,37 @@ def run_notebook(
     return destination
 
 
-def _without_live(notebook: Any) -> Any:
-    """Return the notebook with its cells tagged ``live`` marked as none to execute."""
-    for cell in notebook.cells:
-        if "live" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = [*cell.metadata["tags"], "skip-execution"]
-    return notebook
+def _device() -> str:
+    from imbal_core.training.prediction import default_device, device_label
 
-
-def _own_kernel() -> type:
-    """Return what starts the interpreter that runs this, whatever kernels of the name python3 are installed."""
-    from ipykernel.kernelspec import get_kernel_dict
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-
-    class OwnKernel(AsyncKernelManager):
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(**get_kernel_dict())
-
-    return OwnKernel
+    return device_label(default_device())
 
 
 def _execute(source: Path, copy: Path, values: dict[str, Any], progress: bool) -> None:
     """Let papermill run a notebook; raise NotebookError where a cell fails or the kernel dies."""
     import papermill
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import DeadKernelError
+
+    class OwnKernel(AsyncKernelManager):
+        """Starts the interpreter that runs this, whatever kernels of the name python3 are installed."""
+
+        kernel_spec = KernelSpec(**get_kernel_dict())
 
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else the kernel warns about frozen modules
     notebook = read_notebook(source)
+    for cell in notebook.cells:
+        if "live" in (tags := cell.metadata.get("tags", [])) and not values.get("LIVE", True):
+            cell.metadata["tags"] = [*tags, "skip-execution"]
     try:
         papermill.execute_notebook(
-            notebook if values.get("LIVE", True) else _without_live(notebook),
+            notebook,
             str(copy),
             parameters=values,
             kernel_name="python3",
-            kernel_manager_class=_own_kernel(),
+            kernel_manager_class=OwnKernel,
             language="python",
             start_timeout=600,  # seconds; a busy machine starts a kernel slowly
             cwd=str(source.parent),
@@ -181,20 +175,15 @@ def _execute(source: Path, copy: Path, values: dict[str, Any], progress: bool) -
 def run_notebooks(
     copies: Mapping[Path, Path], parameters: Mapping[str, Any], jobs: int, **options: Any
 ) -> None:
-    """Execute notebooks, several at once where `jobs` says so; the first that fails ends the rest.
+    """Execute notebooks, source to executed copy, `jobs` at once, each with its share of the cores.
 
-    Parameters
-    ----------
-    copies : mapping of Path to Path
-        Source notebook to the executed copy.
-    parameters, **options
-        See :func:`run_notebook`; papermill's bars are shown where one notebook runs at a time.
-    jobs : int
-        Notebooks at once, each with its share of the cores.
+    The first that fails ends the rest; parameters and options are those of :func:`run_notebook`. Papermill's bars are
+    shown where one notebook runs at a time.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be a positive number, got {jobs}.")
     jobs = max(1, min(jobs, len(copies)))
-    run = delayed(functools.partial(run_notebook, parameters=parameters, progress=jobs == 1, **options))
+    options |= {"parameters": parameters, "progress": jobs == 1, "device": _device() if copies else ""}
+    run = delayed(functools.partial(run_notebook, **options))
     # Processes, since papermill changes the folder of the whole process while a notebook runs.
     Parallel(n_jobs=jobs)(run(*pair) for pair in copies.items())

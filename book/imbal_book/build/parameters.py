@@ -37,12 +37,8 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     """Return the parameters that a notebook declares with their defaults, in their order.
 
     The cell tagged ``parameters`` holds plain literals, one assignment a line:
-    ``TRAIN = False  # True: train what the profile lacks``.
-
-    Raises
-    ------
-    NotebookError
-        If no cell has the tag, or the cell holds anything but assignments of literals.
+    ``TRAIN = False  # True: train what the profile lacks``. NotebookError where no cell has the tag, or it holds
+    anything else.
     """
     cells = read_notebook(notebook).cells
     tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
@@ -88,20 +84,12 @@ def parse_parameters(items: Iterable[str]) -> dict[str, Any]:
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return every parameter of a notebook with its value: the given ones, else the defaults.
 
-    Parameters
-    ----------
-    notebook : Path
-        The source notebook.
-    parameters : mapping of str to object
-        Values to change, by name. A value has the type of the default it replaces (an int may stand for a
-        float); ``PROFILE`` is one of the profiles or ``"best"``.
-
     Raises
     ------
     ValueError
         For a name that the notebook does not have (papermill would ignore it), or an unknown profile.
     TypeError
-        For a value of another type than the default's.
+        For a value of another type than the default's; an int may stand for a float.
     """
     from imbal_book.studies import PROFILES
 
@@ -113,10 +101,8 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
         allowed = (int, float) if isinstance(default, float) else type(default)
         same = isinstance(value, allowed) and isinstance(value, bool) == isinstance(default, bool)
         if default is not None and not same:
-            raise TypeError(
-                f"parameter {name} of {notebook.stem}: got {value!r} ({type(value).__name__}), "
-                f"expected {type(default).__name__} such as {default!r}"
-            )
+            got, expected = type(value).__name__, f"expected {type(default).__name__} such as {default!r}"
+            raise TypeError(f"parameter {name} of {notebook.stem}: got {value!r} ({got}), {expected}")
         if name == "PROFILE" and value not in ("best", *PROFILES):
             raise unknown_name("profile", value, ("best", *PROFILES))
     return {**declared, **parameters}

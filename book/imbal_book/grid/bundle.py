@@ -77,11 +77,13 @@ def pack(
     for path, (dataset, present) in _needed_images(missing, root).items():
         images[path] = _pack_images(path.removesuffix(".npz"), dataset, present, most, members)
     for path, data in _needed_weights(missing, root).items():
-        pieces = {f"{path}.{n:05d}": data[n * most :][:most] for n in range(-(-len(data) // most))}
+        starts = range(0, len(data), most)
+        pieces = {f"{path}.{n:05d}": data[start : start + most] for n, start in enumerate(starts)}
         files[path] = {"sha256": sha256_of(data), "pieces": list(pieces)}
         members |= pieces
-    values = (FORMAT, SCHEMA, [config.to_dict() for config in missing], images, files)
-    return _write_parts(Path(out), dict(zip(_COMMON, values, strict=True)), members, limit)
+    told = [config.to_dict() for config in missing]
+    common = {"format": FORMAT, "schema": SCHEMA, "configs": told, "images": images, "files": files}
+    return _write_parts(Path(out), common, members, limit)
 
 
 def _needed_images(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -14,7 +15,7 @@ from executed_copies import glued_verdict
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import imbal_core
-from imbal_book.build import notebooks
+from imbal_book.build import book, notebooks
 from imbal_book.build.book import BookError, build_book, find_notebook, list_notebooks, stage_book
 from imbal_book.evidence.papers import list_papers, load_paper
 from imbal_book.studies import STUDIES
@@ -256,7 +257,8 @@ def commands(small, monkeypatch) -> list[list[str]]:
         index.touch()
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(subprocess, "run", build)
+    # not subprocess.run itself, by which Python asks for the name of the processor
+    monkeypatch.setattr(book, "subprocess", SimpleNamespace(run=build))
     return found
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from executed_copies import executed, glued_verdict
 
-from imbal_book.build.ledger import claim_rows
-from imbal_book.build.pages import chapter_card, status_table
+from imbal_book.build.book import status_table
+from imbal_book.build.ledger import chapter_card, claim_rows
 from imbal_book.evidence.claims import VERDICT_BADGES
 from imbal_book.evidence.judgement import COLUMNS
 from imbal_book.evidence.papers import load_paper

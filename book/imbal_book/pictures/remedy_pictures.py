@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 
 from imbal_book.pictures.arms import METHODS
 from imbal_book.pictures.figures import Drawing, panels
@@ -97,7 +96,7 @@ def _name_points(ax: Axes, names: Sequence[str], xs: np.ndarray, ys: np.ndarray)
     """Write each name where it covers neither a dot nor another name, as near to its dot as that allows."""
     pixels = ax.transData.transform(np.column_stack([xs, ys]))
     scale = ax.figure.dpi / 72
-    height, halo = 12 * scale, [withStroke(linewidth=2.5, foreground="white")]
+    height, ground = 12 * scale, {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75}
     taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in pixels]
     frame = ax.get_window_extent()
     # the dots at the edge first: those in the middle have more room around them
@@ -124,7 +123,7 @@ def _name_points(ax: Axes, names: Sequence[str], xs: np.ndarray, ys: np.ndarray)
         arm = METHODS[names[i]]
         ax.annotate(
             names[i], (xs[i], ys[i]), ((x - pixels[i, 0]) / scale, (y - pixels[i, 1]) / scale),
-            textcoords="offset points", ha=side, va="center", fontsize=9, color=arm.color, path_effects=halo,
+            textcoords="offset points", ha=side, va="center", fontsize=9, color=arm.color, bbox=ground,
             arrowprops={"arrowstyle": "-", "color": arm.color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
 

@@ -23,18 +23,6 @@ from imbal_book.studies import PROFILES, build_grid
 from imbal_core._checks.names import unknown_name
 from imbal_core.training.prediction import default_device
 
-__all__ = [
-    "Chapter",
-    "Html",
-    "estimate",
-    "judged_on",
-    "number",
-    "open_chapter",
-    "rules_table",
-    "table",
-    "verdict_table",
-]
-
 
 class Html(str):
     """Text that a notebook shows as HTML."""
@@ -45,16 +33,9 @@ class Html(str):
 
 @dataclass(frozen=True)
 class Chapter:
-    """The records that a chapter shows.
+    """The records that a chapter shows, of the profiles given, the largest scale first.
 
-    Attributes
-    ----------
-    study : str
-    profiles : tuple of str
-        Which profiles are shown, the largest scale first.
-    records : list of Record
-    planned : dict of str to int
-        Profile -> runs in its grid, recorded or not.
+    ``planned`` holds by profile how many runs its grid has, recorded or not.
     """
 
     study: str
@@ -69,9 +50,8 @@ class Chapter:
     def head(self) -> Html:
         """Return the chapter's first lines: profile, seeds, hardware, time and date."""
         if not self.records:
-            return Html(
-                f"<p class='chapter-head'><b>Profile</b> {', '.join(self.profiles)}: not attempted.</p>"
-            )
+            names = ", ".join(self.profiles)
+            return Html(f"<p class='chapter-head'><b>Profile</b> {names}: not attempted.</p>")
         origin = pd.DataFrame([record.provenance for record in self.records])
         seeds = pd.Series([(r.config["split_seed"], r.config["train_seed"]) for r in self.records])
         done = Counter(record.config["profile"] for record in self.records)
@@ -79,21 +59,17 @@ class Chapter:
             f"{name} {done[name]:,} of {total:,}" if done[name] else f"{name} not attempted"
             for name, total in self.planned.items()
         ]
+        hardware = (origin["device"] + ", " + origin["threads"].map("{} threads".format)).unique()
         parts = {
-            "Profile": ", ".join(dict.fromkeys(record.config["profile"] for record in self.records)),
+            "Profile": ", ".join(done),
             "Runs": ", ".join(runs),
             "Seeds": f"up to {seeds.nunique()} pairs of split and training seed",
-            "Hardware": ", ".join(
-                f"{device}, {threads} threads"
-                for device, threads in origin[["device", "threads"]].drop_duplicates().itertuples(index=False)
-            ),
+            "Hardware": ", ".join(hardware),
             "Device time": f"{origin['seconds'].sum() / 3600:.1f} hours",
             "Recorded": _span(origin["date"].str[:10]),
         }
-        items = "".join(
-            f"<div><dt>{name}</dt><dd>{html.escape(text)}</dd></div>" for name, text in parts.items()
-        )
-        return Html(f'<dl class="chapter-head">{items}</dl>')
+        items = [f"<div><dt>{name}</dt><dd>{html.escape(text)}</dd></div>" for name, text in parts.items()]
+        return Html(f'<dl class="chapter-head">{"".join(items)}</dl>')
 
     def not_run(self) -> Html:
         """Return what stands in place of a figure or table that has no records: the command that trains the runs."""
@@ -103,13 +79,7 @@ class Chapter:
         )
 
     def source(self, keys: Iterable[str] | None = None) -> str:
-        """Return where numbers come from, as one sentence: runs, profile, commit and date.
-
-        Parameters
-        ----------
-        keys : iterable of str, optional
-            Only these records; by default all.
-        """
+        """Return where numbers, of the records with these keys or of all, come from: runs, profile, commit and date."""
         wanted = None if keys is None else set(keys)
         chosen = [record for record in self.records if wanted is None or record.key in wanted]
         if not chosen:
@@ -133,12 +103,12 @@ def open_chapter(
 
     Parameters
     ----------
-    study : str
     profile : {"best", "smoke", "laptop", "paper"}, default="best"
         "best": all records of profiles ``paper`` and ``laptop``; the chapter prefers the former.
     train : bool, default=False
         Train the missing runs first; with "best" those of ``paper`` on a GPU, else those of ``laptop``.
-    store : RecordStore, optional
+    study, store
+        Whose records are shown, and where they are.
 
     Raises
     ------
@@ -171,32 +141,26 @@ def number(
     return f"{scale * mean:{plus}.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
 
-#: Metrics that are fractions, whose differences are printed in percentage points.
-_FRACTIONS = ("accuracy", "agreement", "confidence", "gain_few", "p_true", "top_k_share")
+def numbers(cells: pd.DataFrame, **options: Any) -> list[str]:
+    """Return :func:`number` of the mean, low and high of every row."""
+    return [number(*ends, **options) for ends in cells[["mean", "low", "high"]].to_numpy()]
 
 
-def _in_points(metric: str) -> bool:
-    return metric in _FRACTIONS or metric.startswith(("f1_", "recall_"))
-
-
-def _margin(part: Mapping[Hashable, Any]) -> str:
-    scale = 100 if _in_points(part["metric"]) else 1
-    return f" {scale * part['margin']:g}" if part["margin"] else ""
+#: How the names of metrics begin that are fractions, whose differences are printed in percentage points.
+_FRACTIONS = ("accuracy", "agreement", "confidence", "f1_", "gain_few", "p_true", "recall_", "top_k_share")
 
 
 def estimate(part: Mapping[Hashable, Any]) -> str:
     """Return the mean and interval of a row of a verdict's parts in words, in the unit of what is compared."""
-    mean, low, high, metric = part["mean"], part["low"], part["high"], part["metric"]
+    ends = [part[name] for name in ("mean", "low", "high")]
     if part["compare"] == "spread":
-        mean, low, high = np.exp([mean, low, high])
+        mean, low, high = np.exp(ends)
         return f"{mean:.2f} ({low:.2f} to {high:.2f}) times the standard deviation"
-    if part["compare"] == "sign":
-        return f"{number(mean, low, high, scale=1, digits=2, sign=True)} in the mean sign of the difference"
-    if part["compare"] == "rank":
-        return f"{number(mean, low, high, scale=1, digits=2, sign=True)} in rank correlation"
-    if _in_points(metric):
-        return f"{number(mean, low, high, sign=True)} points"
-    return f"{number(mean, low, high, scale=1, digits=2, sign=True)} in {metric.replace('_', ' ')}"
+    if part["compare"] == "mean" and part["metric"].startswith(_FRACTIONS):
+        return f"{number(*ends, sign=True)} points"
+    unit = {"sign": "the mean sign of the difference", "rank": "rank correlation"}
+    what = unit.get(part["compare"], part["metric"].replace("_", " "))
+    return f"{number(*ends, scale=1, digits=2, sign=True)} in {what}"
 
 
 def table(frame: pd.DataFrame) -> Html:
@@ -266,15 +230,14 @@ def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> H
 
 def _parts(parts: pd.DataFrame) -> str:
     """Return the parts of a verdict as a folded table, margins in the unit of the difference."""
+    margin = parts["margin"].where(~parts["metric"].str.startswith(_FRACTIONS), 100 * parts["margin"])
     shown = pd.DataFrame(
         {
             "part": parts["part"],
             "cell": parts["dataset"] + ", " + parts["imbalance"],
             "difference": [estimate(part) if part["pairs"] else "" for part in parts.to_dict("records")],
             "n": parts["pairs"],
-            "has to be": [
-                part["side"].replace("_", " ") + _margin(part) for part in parts.to_dict("records")
-            ],
+            "has to be": parts["side"].str.replace("_", " ") + margin.map(" {:g}".format).replace(" 0", ""),
             "state": parts["state"],
         }
     )

@@ -6,27 +6,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from imbal_book.chapters import number
+from imbal_book.chapters import numbers, readings
 from imbal_book.chapters.readings import DATA
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.verbs import minus, summarise
-
-__all__ = [
-    "ablations",
-    "available",
-    "best_remedy",
-    "comparison",
-    "comparison_table",
-    "gains",
-    "in_order",
-]
 
 #: From the nearest to the paper's protocol to the farthest.
 FORMS = ("fine-tuned, fair head", "fine-tuned", "from scratch", "frozen")
 #: Shown and not judged: the features never saw the task, which is another method than the paper's.
 EXTENSION = FORMS[-1]
 _METHODS = ("D", "C", "F", "OD", "OC", "OF", "LA")
-_RANK = {name: place for place, name in enumerate((*FORMS, *DATA, *_METHODS))}
+_ORDERS = {"form": FORMS, "dataset": tuple(DATA), "readout": _METHODS, "method": _METHODS}
 _CELL = ["form", "dataset", "imbalance", "readout"]
 #: The two open choices that are tested, by the end of the readout's name.
 _CHOICES = {
@@ -37,11 +27,7 @@ _CHOICES = {
 
 def in_order(frame: pd.DataFrame, by: Sequence[str] = _CELL) -> pd.DataFrame:
     """Return the rows in the order of the page; the letters of the types stand in their own."""
-    return frame.sort_values(
-        list(by),
-        kind="stable",
-        key=lambda column: column if column.name == "imbalance" else column.map(_RANK),
-    )
+    return readings.in_order(frame, **{name: _ORDERS.get(name, ()) for name in by})
 
 
 def _accuracies(frame: pd.DataFrame) -> pd.DataFrame:
@@ -52,10 +38,10 @@ def _printed(paper: Paper) -> pd.DataFrame:
     """Return the accuracies that the paper prints as a long frame; it has no frozen features."""
     reported = next(iter(paper.claims.values())).reported
     rows = [
-        (form, *cell, value)
-        for form in paper.forms
+        (name, *cell, value)
+        for name, form in paper.forms.items()
         for (network, *cell), value in reported.items()
-        if network == paper.forms[form].network and cell[0] in paper.forms[form].datasets
+        if network == form.network and cell[0] in form.datasets
     ]
     return pd.DataFrame(rows, columns=[*_CELL, "value"])
 
@@ -63,11 +49,8 @@ def _printed(paper: Paper) -> pd.DataFrame:
 def available(frame: pd.DataFrame) -> pd.DataFrame:
     """Return what has records, the nearest to the paper first: columns form, dataset and title (both in words)."""
     found = in_order(frame[["form", "dataset"]].drop_duplicates(), ["form", "dataset"])
-    titles = [
-        f"{DATA.get(name, name)}, {form}{' (extension)' if form == EXTENSION else ''}"
-        for form, name in found.to_numpy()
-    ]
-    return found.assign(title=titles)
+    called = found["form"].replace(EXTENSION, f"{EXTENSION} (extension)")
+    return found.assign(title=found["dataset"].replace(DATA) + ", " + called)
 
 
 def comparison(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
@@ -83,11 +66,10 @@ def comparison(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
 
 
 def comparison_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of :func:`comparison`, of one form and data set, as text: paper and here by type.
+    """Return the cells of :func:`comparison`, of one form and data set, as text: paper and here by type, and seeds.
 
-    Ours as mean, half the width of the 95 % interval where there are several seeds, and in the last column the
-    number of seeds. "not attempted" where there is no record; the paper's columns are left out where it prints
-    nothing.
+    Ours as mean and, of several seeds, half the width of the 95 % interval, or "not attempted". The paper's columns are
+    left out where it prints nothing.
     """
     half = (cells["high"] - cells["mean"]).map(" ± {:.3f}".format).where(cells["n"] > 1, "")
     here, paper = (cells[name].map("{:.3f}".format, na_action="ignore") for name in ("mean", "paper"))
@@ -114,10 +96,6 @@ def gains(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
     return cells.assign(panel=cells["title"], row="type " + cells["imbalance"], method=cells["readout"])
 
 
-def _points(rows: pd.DataFrame, digits: int = 1) -> list[str]:
-    return [number(*ends, digits=digits, sign=True) for ends in rows[["mean", "low", "high"]].to_numpy()]
-
-
 def best_remedy(frame: pd.DataFrame) -> pd.DataFrame:
     """Return how the centers compare with the same network's adjusted logits, paired over seeds.
 
@@ -126,12 +104,13 @@ def best_remedy(frame: pd.DataFrame) -> pd.DataFrame:
     """
     place = _CELL[:3]
     to_softmax, to_adjusted = (summarise(minus(_accuracies(frame), other), _CELL) for other in ("D", "LA"))
-    adjusted = to_softmax[to_softmax["readout"] == "LA"].assign(adjusted=_points)
-    centers = to_adjusted[to_adjusted["readout"].isin(["C", "F"])].assign(center=_points)
+    adjusted = to_softmax[to_softmax["readout"] == "LA"]
+    centers = to_adjusted[to_adjusted["readout"].isin(["C", "F"])]
     best = centers.loc[centers.groupby(place, sort=False)["mean"].idxmax()]
-    both = best.merge(adjusted[[*place, "adjusted"]], on=place).replace({"dataset": DATA})
+    best = best.merge(adjusted.assign(adjusted=numbers(adjusted, sign=True))[[*place, "adjusted"]], on=place)
+    best = best.assign(center=numbers(best, sign=True)).replace({"dataset": DATA})
     names = ["form", "data", "type", "LA - D", "best center", "center - LA", "n"]
-    return both[[*place, "adjusted", "readout", "center", "n"]].set_axis(names, axis=1)
+    return best[[*place, "adjusted", "readout", "center", "n"]].set_axis(names, axis=1)
 
 
 def ablations(frame: pd.DataFrame) -> pd.DataFrame:
@@ -148,7 +127,9 @@ def ablations(frame: pd.DataFrame) -> pd.DataFrame:
     # types of one seed share nothing but the seed; the seed is the unit that is drawn
     by_seed = changed.groupby([*row, "readout", "split_seed"], sort=False)["value"].mean().reset_index()
     found = summarise(by_seed, [*row, "readout"])
-    found = found.assign(text=_points(found, digits=2), choice=found["readout"].str[3:].map(_CHOICES))
+    found = found.assign(
+        text=numbers(found, digits=2, sign=True), choice=found["readout"].str[3:].map(_CHOICES)
+    )
     table = found.pivot(index=row, columns="choice", values="text").rename_axis(columns=None)
     table = table.assign(seeds=found.groupby(row)["n"].first()).reset_index()
     return in_order(table, row).replace({"dataset": DATA}).rename(columns={"dataset": "data"})

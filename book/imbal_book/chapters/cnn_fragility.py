@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import number
-from imbal_book.chapters.readings import DATA, headline
+from imbal_book.chapters import number, numbers
+from imbal_book.chapters.readings import DATA, headline, in_order, texts, wide
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.rank_correlation import bootstrap, partial_spearman
@@ -19,27 +19,6 @@ from imbal_book.studies.cnn_fragility import ARMS, EXPERIMENT_ARMS, NETWORKS
 from imbal_book.studies.fragility_scores import PLAIN
 from imbal_book.studies.latent_readings import class_overlaps, share_curve
 from imbal_core.data.sources import INATURALIST_CLASSES, PLACES_CLASSES
-
-__all__ = [
-    "CLASS_NAMES",
-    "MEASURES",
-    "Place",
-    "arm_table",
-    "beside_table",
-    "change_table",
-    "class_names",
-    "condensed",
-    "correlation_table",
-    "diversity_points",
-    "experiment_table",
-    "gap_points",
-    "mean_embeddings",
-    "mean_overlaps",
-    "of_arms",
-    "places",
-    "share_points",
-    "sibling_table",
-]
 
 #: Data set -> its classes in print, the largest first in an exponential imbalance.
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
@@ -98,19 +77,14 @@ class Place(NamedTuple):
 
 def at(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
     """Return the rows of one place."""
-    return frame[
-        (frame["form"] == place.form)
-        & (frame["dataset"] == place.dataset)
-        & (frame["imbalance"] == place.imbalance)
-    ]
+    return frame[(frame[[*Place._fields]] == [*place]).all(axis=1)]
 
 
 def places(frame: pd.DataFrame, kind: str = "exponential") -> list[Place]:
     """Return where records are with that kind of imbalance, the network nearest to the paper's first."""
-    forms, datasets = [*reversed(NETWORKS.values())], list(CLASS_NAMES)
     found = frame.loc[frame["imbalance"].str.startswith(kind), [*Place._fields]].drop_duplicates()
-    chosen = [Place(*row) for row in found.itertuples(index=False)]
-    return sorted(chosen, key=lambda place: (datasets.index(place.dataset), forms.index(place.form)))
+    found = in_order(found, dataset=CLASS_NAMES, form=[*reversed(NETWORKS.values())])
+    return [Place(*row) for row in found.itertuples(index=False)]
 
 
 def class_names(place: Place, classes: int) -> tuple[str, ...]:
@@ -128,9 +102,7 @@ def condensed(found: Sequence[Verdict]) -> list[Verdict]:
 
 def of_arms(rows: pd.DataFrame, place: Place, arms: Iterable[str] = PAIRED) -> pd.DataFrame:
     """Return the rows of some arms of a place, those of one arm together, in the order of the arms."""
-    here = at(rows, place)
-    here = here[here["readout"].isin([*arms])]
-    return here.sort_values("readout", key=lambda names: names.map([*arms].index), kind="stable")
+    return in_order(at(rows[rows["readout"].isin([*arms])], place), readout=arms)
 
 
 def mean_embeddings(runs: pd.DataFrame, place: Place, arm: str = PLAIN) -> tuple[np.ndarray, np.ndarray]:
@@ -158,13 +130,7 @@ def share_points(runs: pd.DataFrame, place: Place) -> pd.DataFrame:
 def gap_points(labels: pd.DataFrame, where: Sequence[Place], *, suffix: str = "") -> pd.DataFrame:
     """Return the magnitude gap of every class by kind of test image, for `imbal_book.pictures.fragility_pictures.gaps`.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        Of `imbal_book.studies.cnn_fragility.label_frame`.
-    where : sequence of Place
-    suffix : {"", "_fe"}, default=""
-        Of CE, or of FE.
+    ``labels`` is of the study's ``label_frame``; ``suffix`` is "" for CE, "_fe" for FE.
     """
     columns = {f"magnitude_gap{end}{suffix}": kind for kind, end in _KINDS.items()}
     parts = [
@@ -201,39 +167,28 @@ def diversity_points(labels: pd.DataFrame, place: Place) -> pd.DataFrame:
 def correlation_table(labels: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
     """Return how recall goes with each measure over classes, as it is and with class size held fixed.
 
-    Returns
-    -------
-    DataFrame
-        A row per place and measure: Spearman's correlation and the partial one, mean over runs with the 95 % interval
-        of resampled classes and draws (`imbal_book.evidence.rank_correlation.bootstrap`), and the number of classes
-        that have the measure in every run.
+    A row per place and measure: Spearman's correlation and the partial one, mean over runs with the 95 % interval of
+    resampled classes and draws (`imbal_book.evidence.rank_correlation.bootstrap`), and the number of classes that have
+    the measure in every run.
     """
     rows = []
     for place in where:
         part = of_arms(labels, place, [PLAIN]).set_index([*PAIR, "label"])
         for measure, name in MEASURES.items():
             columns = part[[measure, "recall", "train_count"]]
-            texts = []
+            said = []
             for given in (["recall"], ["recall", "train_count"]):
                 found = bootstrap(partial_spearman, columns[[measure, *given]])
                 text = number(found.mean, *found.interval(0.95), scale=1, digits=2, sign=True)
-                texts.append(text if len(found.values) else "undefined")
+                said.append(text if len(found.values) else "undefined")
             classes = columns[measure].unstack().notna().all().sum()
-            rows.append((place.title(), name, *texts, classes))
+            rows.append((place.title(), name, *said, classes))
     names = ["place", "measure", "correlation with recall", "the same, class size held", "classes"]
     return pd.DataFrame(rows, columns=names)
 
 
-def _texts(rows: pd.DataFrame, words: _Words, by: Sequence[str] = (), *, sign: bool = False) -> pd.DataFrame:
-    """Return the mean and interval of each readout and metric as text: columns ``by``, readout, column, text and n."""
-    cells = summarise(rows[rows["metric"].isin(words)], [*by, "readout", "metric"])
-    said = cells["metric"].map(words)
-    ends = cells[["mean", "low", "high"]].to_numpy()
-    texts = [
-        number(*end, scale=scale, digits=digits, sign=sign)
-        for end, (_, scale, digits) in zip(ends, said, strict=True)
-    ]
-    return cells.assign(text=texts, column=said.str[0])
+def _names(words: _Words) -> list[str]:
+    return [name for name, *_ in words.values()]
 
 
 def _by_arm(cells: pd.DataFrame, arms: Sequence[str], columns: Iterable[str]) -> pd.DataFrame:
@@ -246,7 +201,7 @@ def _by_arm(cells: pd.DataFrame, arms: Sequence[str], columns: Iterable[str]) ->
 
 def arm_table(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
     """Return accuracy and latent measures of every arm in one place, means with 95 % intervals."""
-    return _by_arm(_texts(at(frame, place), _ARM_COLUMNS), ARMS, [word for word, *_ in _ARM_COLUMNS.values()])
+    return _by_arm(texts(at(frame, place), _ARM_COLUMNS, ["readout"]), ARMS, _names(_ARM_COLUMNS))
 
 
 def experiment_table(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
@@ -254,10 +209,9 @@ def experiment_table(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
     words = dict(list(_ARM_COLUMNS.items())[:4])
     gain = {"recall_few": ("minority recall minus Few (points)", 100, 1)}
     part = at(frame, place)
-    cells = pd.concat([_texts(part, words), _texts(minus(part, "Few"), gain, sign=True)])
-    columns = [word for word, *_ in (*words.values(), *gain.values())]
-    table = _by_arm(cells, EXPERIMENT_ARMS, columns)
-    table.loc[table["arm"] == "Few", gain["recall_few"][0]] = ""
+    level, change = texts(part, words, ["readout"]), texts(minus(part, "Few"), gain, ["readout"], sign=True)
+    table = _by_arm(pd.concat([level, change]), EXPERIMENT_ARMS, [*_names(words), *_names(gain)])
+    table.loc[table["arm"] == "Few", _names(gain)] = ""
     return table
 
 
@@ -266,11 +220,11 @@ def change_table(frame: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
     names = {"imbalanced training": "balanced and imbalanced", "another seed": "balanced, two seeds"}
     parts = [at(frame, place).assign(place=place.title()) for place in where] or [frame[:0].assign(place="")]
     part = pd.concat(parts)
-    part = part[part["readout"].isin(names)]
-    gains = _texts(minus(part, "another seed"), _CHANGES, ["place"], sign=True).assign(readout="difference")
-    cells = pd.concat([_texts(part, _CHANGES, ["place"]), gains]).rename(columns={"column": "quantity"})
-    table = cells.pivot(index=["place", "quantity"], columns="readout", values="text")
-    order = pd.MultiIndex.from_product([cells["place"].unique(), [word for word, *_ in _CHANGES.values()]])
+    part, by = part[part["readout"].isin(names)], ["place", "readout"]
+    gains = texts(minus(part, "another seed"), _CHANGES, by, sign=True).assign(readout="difference")
+    cells = pd.concat([texts(part, _CHANGES, by), gains])
+    table = wide(cells, ["place", "column"], "readout", "text")
+    order = pd.MultiIndex.from_product([cells["place"].unique(), _names(_CHANGES)])
     table = table.reindex(index=order, columns=[*names, "difference"]).rename(columns=names)
     return table.rename_axis(index=["place", "quantity"], columns=None).reset_index()
 
@@ -280,13 +234,8 @@ def beside_table(
 ) -> pd.DataFrame:
     """Return means, or paired differences, as text: a row for each quantity and a column for each place.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Of `imbal_book.studies.cnn_fragility.frame`.
-    where : sequence of Place
-    quantities : mapping of str to (readout, the one that is subtracted or "", metric, factor)
-        By what it is called. A negative factor makes of what is lost a change.
+    ``quantities``, by what they are called, are (readout, the one that is subtracted or "", metric, factor). A negative
+    factor makes of what is lost a change.
     """
     table = pd.DataFrame({"": list(quantities)})
     for place in where:
@@ -296,9 +245,7 @@ def beside_table(
             rows = minus(rows, b) if b else rows
             rows = rows[rows["readout"] == a]
             found = summarise(rows.assign(value=factor * rows["value"]), ["readout"])
-            sign = factor < 0 or bool(b)
-            texts = [number(*ends, scale=1, sign=sign) for ends in found[["mean", "low", "high"]].to_numpy()]
-            cells += texts or ["not attempted"]
+            cells += numbers(found, scale=1, sign=factor < 0 or bool(b)) or ["not attempted"]
         table[place.title()] = cells
     return table
 
@@ -306,15 +253,8 @@ def beside_table(
 def sibling_table(paper: Paper, labels: pd.DataFrame, where: Sequence[Place]) -> pd.DataFrame:
     """Return the accuracy of every class of CIFAR-10 in the authors' sibling repository, and ours beside it.
 
-    Parameters
-    ----------
-    paper : Paper
-        Its table "accuracy": ResNet-32, cross entropy, the epoch that was best on test images.
-    labels : DataFrame
-        Of `imbal_book.studies.cnn_fragility.label_frame`.
-    where : sequence of Place
-        A column for each that has CIFAR-10's ten classes: recall in percent, and training images, of the arm
-        "CE imbalanced".
+    Theirs is the paper's table "accuracy": ResNet-32, cross entropy, the epoch that was best on test images. Ours, for
+    each place that has CIFAR-10's ten classes: recall in percent, and training images, of the arm "CE imbalanced".
     """
     printed = paper.tables["accuracy"].frame()
     table = pd.DataFrame(
@@ -329,7 +269,5 @@ def sibling_table(paper: Paper, labels: pd.DataFrame, where: Sequence[Place]) ->
         if place.dataset == "cifar10" and part["label"].nunique() == len(printed):
             found = summarise(part.rename(columns={"recall": "value"}), ["label", "train_count"])
             table[f"{place.form}: images"] = found["train_count"].map("{:,}".format)
-            table[f"{place.form}: recall (%)"] = [
-                number(*ends) for ends in found[["mean", "low", "high"]].to_numpy()
-            ]
+            table[f"{place.form}: recall (%)"] = numbers(found)
     return table

@@ -16,8 +16,6 @@ from imbal_book.run.config import RunConfig
 from imbal_book.studies.cnn_fragility import cell, scale
 from imbal_book.studies.fragility_scores import GAINS, PLAIN
 
-__all__ = ["answers", "number_and_diversity", "power"]
-
 #: Word -> readout, the one that is subtracted, metric, factor; see `chapters.cnn_fragility.beside_table`.
 _QUANTITIES = {
     "share": (PLAIN, "", "top_k_share", 100.0),
@@ -46,14 +44,8 @@ def answers(
 ) -> dict[str, str]:
     """Return the words of the page's first sentences, by name; "not run" where there is no record.
 
-    Parameters
-    ----------
-    paper : Paper
-        Its table "accuracy" has the class sizes of the authors' code.
-    frame, labels : DataFrame
-        Of `imbal_book.studies.cnn_fragility.frame` and `label_frame`.
-    configs : iterable of RunConfig
-        Of the records that the page shows.
+    ``frame`` and ``labels`` are the study's, ``configs`` those of the records that the page shows; the paper's table
+    "accuracy" has the class sizes of the authors' code.
     """
     first, step = places(frame)[:1], places(frame, "step")[:1]
     drawn = ("Few", "Repeated", "Distinct")
@@ -97,8 +89,7 @@ def number_and_diversity(frame: pd.DataFrame, labels: pd.DataFrame, place: Place
         row=[f"{images[arm]:,} images{often[arm]}" for arm in cells["readout"]],
         method=cells["readout"],
         panel="recall of the rare classes (%)",
-        low=cells["low"].clip(0),
-        high=cells["high"].clip(upper=1),
+        **cells[["low", "high"]].clip(0, 1),
     )
 
 

@@ -19,8 +19,6 @@ from imbal_core.losses.complement import complement_cross_entropy
 from imbal_core.losses.functional import cross_entropy
 from imbal_core.losses.modules import build_loss
 
-__all__ = ["confident_images", "released_expression", "sign_check", "step_costs", "two_class_deviation"]
-
 _Loss = Callable[[Tensor, Tensor], Tensor]
 _RELEASED = "released expression, from its formula"
 _YARDSTICK = "PyTorch's cross entropy"
@@ -52,16 +50,8 @@ def _ours_released(logits: Tensor, targets: Tensor) -> Tensor:
 def sign_check(paper: Paper) -> pd.DataFrame:
     """Return the loss of two predictions, as the paper's file holds it and as our functions give it now, float64.
 
-    Parameters
-    ----------
-    paper : Paper
-        Its table "sign check": a row per loss, a column per prediction, the true class first.
-
-    Returns
-    -------
-    DataFrame
-        A row per loss; for each prediction the columns "in the file" and "now". The last row is the released
-        expression, written from its formula, which the file does not hold.
+    A row per loss; for each prediction, the true class first, the columns "in the file" (the paper's table "sign
+    check") and "now". The last row is the released expression, written from its formula, which the file does not hold.
     """
     losses: dict[str, _Loss] = {
         "CE": cross_entropy,
@@ -82,16 +72,8 @@ def sign_check(paper: Paper) -> pd.DataFrame:
 def confident_images(leads: Sequence[float] = (5, 10, 15, 20, 50), *, classes: int = 10) -> pd.DataFrame:
     """Return what the released expression and ours make of an image that is classified with confidence, float32.
 
-    Parameters
-    ----------
-    leads : sequence of float
-        By how much the true class's logit leads the others, which are equal.
-    classes : int, default=10
-
-    Returns
-    -------
-    DataFrame
-        Columns lead, 1 - p (exact), and value and largest gradient of both.
+    ``leads`` are by how much the true class's logit leads the others, which are equal. Columns lead, 1 - p (exact), and
+    value and largest gradient of both.
     """
     target = torch.zeros(1, dtype=torch.int64)
     rows = []
@@ -130,35 +112,19 @@ def step_costs(
 ) -> pd.DataFrame:
     """Return what forward and backward of every arm's loss cost on this machine, beside two yardsticks.
 
-    On the same float32 logits, on one thread, whose own time is taken; the best turn counts.
-
-    Parameters
-    ----------
-    sizes : sequence of (int, int)
-        Images and classes.
-    turns : int, default=10
-        Of each loss at each size.
-
-    Returns
-    -------
-    DataFrame
-        Columns loss, updates per batch (each needs its own pass through the network, which is not in these
-        numbers) and, for each size, microseconds and the ratio to PyTorch's cross entropy.
+    On the same float32 logits, on one thread, whose own time is taken; the best of ``turns`` counts. Columns loss,
+    updates per batch (each needs its own pass through the network, which is not in these numbers) and, for each of the
+    ``sizes`` (images, classes), microseconds and the ratio to PyTorch's cross entropy.
     """
     columns: dict[str, pd.Series] = {}
     for rows, classes in sizes:
         counts = np.maximum(1, 5000 * 0.01 ** np.linspace(0, 1, classes)).astype(int)
-        arms: dict[str, list[_Loss]] = {
-            name: list(build_loss(loss, class_counts=counts, **options).updates)
-            for name, (loss, options) in ARMS.items()
-        }
-        functions: dict[str, list[_Loss]] = {
-            _YARDSTICK: [F.cross_entropy],
-            **arms,
-            _RELEASED: [released_expression],
-        }
-        best = pd.Series([_best(each, rows, classes, turns) for each in functions.values()], list(functions))
-        columns["updates per batch"] = pd.Series([len(each) for each in functions.values()], list(functions))
+        functions: dict[str, list[_Loss]] = {_YARDSTICK: [F.cross_entropy]}
+        for name, (loss, options) in ARMS.items():
+            functions[name] = list(build_loss(loss, class_counts=counts, **options).updates)
+        functions[_RELEASED] = [released_expression]
+        best = pd.Series({name: _best(own, rows, classes, turns) for name, own in functions.items()})
+        columns["updates per batch"] = pd.Series({name: len(own) for name, own in functions.items()})
         columns[f"{rows:,} × {classes:,}: µs"] = (1e6 * best).map("{:,.0f}".format)
         columns[f"{rows:,} × {classes:,}: × PyTorch's CE"] = (best / best[_YARDSTICK]).map("{:.1f}".format)
     return pd.DataFrame(columns).rename_axis("loss").reset_index()

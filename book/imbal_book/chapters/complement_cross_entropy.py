@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import Chapter, number
-from imbal_book.chapters.readings import DATA
+from imbal_book.chapters import Chapter, numbers, readings
+from imbal_book.chapters.readings import DATA, texts, wide
 from imbal_book.evidence.judgement import gate_reason
 from imbal_book.evidence.papers.reference import published_values, reference_numbers
 from imbal_book.evidence.rules import load_rules
@@ -16,35 +16,18 @@ from imbal_book.evidence.verbs import PAIR, minus, summarise
 from imbal_book.studies.complement_cross_entropy import ARMS, LITERATURE, NETWORKS, POST_HOC, TAU, has_tau
 from imbal_book.studies.complement_cross_entropy import arm as arm_of
 
-__all__ = [
-    "FIRST",
-    "arm_table",
-    "baseline",
-    "beside_published",
-    "differences",
-    "first_network",
-    "gains",
-    "in_order",
-    "levels",
-    "mechanism_table",
-    "published_table",
-    "recorded_times",
-    "selection_table",
-]
-
 #: What the chapter's first picture compares.
 FIRST = ("CE", "CCE (paper)", "CCE (released)")
-#: Metric -> (what it is called, factor, unit, digits).
+#: Metric -> (what it is called, factor, digits, unit).
 _METRICS = {
-    "accuracy": ("accuracy", 100, "%", 1),
-    "recall_few": ("minority recall", 100, "%", 1),
-    "recall_many": ("majority recall", 100, "%", 1),
-    "p_true": ("p of the true class", 100, "%", 1),
-    "p_true_few": ("p of the true class, minority", 100, "%", 1),
-    "wrong_class_entropy": ("wrong-class entropy", 1, "nats", 2),
+    "accuracy": ("accuracy", 100, 1, "%"),
+    "recall_few": ("minority recall", 100, 1, "%"),
+    "recall_many": ("majority recall", 100, 1, "%"),
+    "p_true": ("p of the true class", 100, 1, "%"),
+    "p_true_few": ("p of the true class, minority", 100, 1, "%"),
+    "wrong_class_entropy": ("wrong-class entropy", 1, 2, "nats"),
 }
-#: From the paper's network to the farthest from it; the arms and remedies as the study has them.
-_RANK = {name: place for place, name in enumerate((*reversed(NETWORKS.values()), *ARMS, *POST_HOC))}
+_IMBALANCES = [f"{kind} {ratio}" for kind in ("exponential", "step") for ratio in (100, 50, 10)]
 _NO_IMAGES = "no images for validation"
 #: Why a readout that others published can have no number here.
 _NEVER = {"": "no such arm"} | ({} if has_tau(LITERATURE) else {TAU: _NO_IMAGES})
@@ -67,19 +50,9 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
     The network nearest to the paper stands first, CIFAR-10 before CIFAR-100, the strongest imbalance before the weaker.
     """
-    kind = frame["imbalance"].str.extract(r"(?P<kind>\w+) (?P<ratio>\d+)")
-    keys = pd.DataFrame(
-        {
-            "form": frame["form"].map(_RANK),
-            "data": frame["dataset"].str.len(),
-            "kind": kind["kind"],
-            "ratio": -kind["ratio"].astype(int),
-            "readout": frame["readout"].map(_RANK),
-        }
-    ).reset_index(drop=True)
-    where = frame[["dataset", "imbalance", "form"]].replace({"dataset": DATA})
-    placed = frame.assign(place=where.agg(", ".join, axis=1) if len(where) else "")
-    return placed.iloc[keys.sort_values([*map(str, keys)], kind="stable").index.to_numpy()]
+    place = frame["dataset"].replace(DATA) + ", " + frame["imbalance"] + ", " + frame["form"]
+    orders = {"form": [*reversed(NETWORKS.values())], "dataset": DATA, "imbalance": _IMBALANCES}
+    return readings.in_order(frame.assign(place=place), **orders, readout=[*ARMS, *POST_HOC])
 
 
 def first_network(frame: pd.DataFrame) -> pd.DataFrame:
@@ -89,7 +62,7 @@ def first_network(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _panel(rows: pd.DataFrame, metric: str, *, gain: bool = False) -> pd.DataFrame:
     """Return one panel of an interval plot, in the unit of the metric: a row for each place, a dot for each readout."""
-    name, scale, unit, _ = _METRICS[metric]
+    name, scale, _, unit = _METRICS[metric]
     cells = summarise(rows[rows["metric"] == metric], ["place", "readout"])
     cells[["mean", "low", "high"]] *= scale
     title = f"{name} minus CE ({'points' if unit == '%' else unit})" if gain else f"{name} ({unit})"
@@ -122,32 +95,17 @@ def gains(
 
 def _texts(rows: pd.DataFrame, *, sign: bool = False) -> pd.DataFrame:
     """Return means with their intervals as text: a row for each place and readout, a column for each metric."""
-    cells = summarise(rows[rows["metric"].isin(_METRICS)], ["place", "readout", "metric"])
-    text = []
-    for cell in cells.to_dict("records"):
-        _, scale, _, digits = _METRICS[cell["metric"]]
-        ends = (cell[end] for end in ("mean", "low", "high"))
-        text.append(number(*ends, scale=scale, digits=digits, sign=sign))
-    wide = cells.assign(text=text).pivot(index=["place", "readout"], columns="metric", values="text")
-    order = pd.MultiIndex.from_frame(cells[["place", "readout"]].drop_duplicates())
-    return wide.reindex(index=order, columns=list(_METRICS)).astype(object)
+    by = ["place", "readout"]
+    table = wide(texts(rows, _METRICS, by, sign=sign), by, "metric", "text")
+    return table.reindex(columns=[*_METRICS]).astype(object)
 
 
 def arm_table(cell: pd.DataFrame, impossible: Collection[str] = ()) -> pd.DataFrame:
     """Return accuracy and recall of every arm and readout in one place, with the paired difference to CE.
 
-    Parameters
-    ----------
-    cell : DataFrame
-        Of :func:`in_order`, of one place.
-    impossible : collection of str
-        Readouts that no run of this place can have, for it has no images for validation.
-
-    Returns
-    -------
-    DataFrame
-        A row per arm of the grid, then per readout of the CE networks: percent with 95 % intervals, differences
-        in percentage points, and the number of seeds; "not attempted" where there is no record.
+    A row per arm of the grid, then per readout of the CE networks: percent with 95 % intervals, differences in
+    percentage points, and the number of seeds; "not attempted" where there is no record. ``impossible`` readouts are
+    those that no run of this place can have, for it has no images for validation.
     """
     level, gain = (texts.droplevel("place") for texts in (_texts(cell), _texts(minus(cell, "CE"), sign=True)))
     columns = {
@@ -175,7 +133,7 @@ def selection_table(frame: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "last epoch (%)": mean["accuracy"].map("{:.1f}".format),
         "best test epoch (%)": mean["best_test_accuracy"].map("{:.1f}".format),
-        "gap (points)": [number(*ends, sign=True) for ends in gap[["mean", "low", "high"]].to_numpy()],
+        "gap (points)": numbers(gap, sign=True),
         "n": gap["n"],
     }
     return pd.DataFrame(columns).reset_index()
@@ -191,7 +149,7 @@ def mechanism_table(frame: pd.DataFrame) -> pd.DataFrame:
     level, gain = _texts(chosen), _texts(minus(chosen, "CE"), sign=True)
     columns = {}
     for metric in ("p_true", "p_true_few", "wrong_class_entropy"):
-        name, _, unit, _ = _METRICS[metric]
+        name, _, _, unit = _METRICS[metric]
         columns[f"{name} ({unit})"] = level[metric].str.split(" ").str[0]
         columns[f"{name}, minus CE"] = gain[metric].reindex(level.index, fill_value="")
     table = pd.DataFrame(columns).reset_index().rename(columns={"readout": "arm"})
@@ -214,11 +172,10 @@ def recorded_times(opened: Chapter) -> pd.DataFrame:
     names, base = ["arm", "recorded run, × CCE (paper)", "pairs"], "CCE (paper)"
     if base not in {row["readout"] for row in rows}:
         return pd.DataFrame(columns=names)
-    wide = pd.DataFrame(rows).pivot_table(
-        index=["model", "dataset", "imbalance", *PAIR], columns="readout", values="seconds"
-    )
-    shown = [name for name in ARMS if name in wide and name != "CE"]
-    ratios = wide[shown].div(wide[base], axis=0)
+    place = ["model", "dataset", "imbalance", *PAIR]
+    times = pd.DataFrame(rows).pivot_table(index=place, columns="readout", values="seconds")
+    shown = [name for name in ARMS if name in times and name != "CE"]
+    ratios = times[shown].div(times[base], axis=0)
     found = pd.DataFrame({"text": ratios.median().map("{:.2f}".format), "pairs": ratios.count()})
     return found.reset_index().set_axis(names, axis=1)
 
@@ -226,18 +183,10 @@ def recorded_times(opened: Chapter) -> pd.DataFrame:
 def beside_published(frame: pd.DataFrame, cells: Sequence[tuple[str, int]]) -> pd.DataFrame:
     """Return the published accuracies of ResNet-32, and where ours of profile paper falls among them.
 
-    Parameters
-    ----------
-    frame : DataFrame
-    cells : sequence of (dataset, ratio)
-        Of the exponential imbalance.
-
-    Returns
-    -------
-    DataFrame
-        A row per place and method with published numbers, for `pictures.figures.intervals`: values are the published
-        ones, mean with low and high is our last epoch, paper the mean of our best test epoch; also lies, where the last
-        epoch stands: "inside", "below", "above", "not run", or why there can be none.
+    ``cells`` are data sets with ratios of the exponential imbalance. A row per place and method with published numbers,
+    for `pictures.figures.intervals`: values are the published ones, mean with low and high is our last epoch, paper the
+    mean of our best test epoch; also lies, where the last epoch stands: "inside", "below", "above", "not run", or why
+    there can be none.
     """
     reference, rows = reference_numbers(), []
     for dataset, ratio in cells:
@@ -267,10 +216,8 @@ def _side(mean: float, low: float, high: float) -> str:
 def published_table(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of :func:`beside_published` as text, in percent."""
     ends = [f"{100 * min(values):.1f} to {100 * max(values):.1f}" for values in cells["values"]]
-    here = [
-        number(mean, low, high) if np.isfinite(mean) else lies
-        for mean, low, high, lies in cells[["mean", "low", "high", "lies"]].to_numpy()
-    ]
+    here = pd.Series(numbers(cells), cells.index).where(cells["mean"].notna(), cells["lies"])
+    best = (100 * cells["paper"]).map("{:.1f}".format, na_action="ignore").fillna("")
     return pd.DataFrame(
         {
             "place": cells["panel"],
@@ -279,9 +226,7 @@ def published_table(cells: pd.DataFrame) -> pd.DataFrame:
             "results": cells["values"].map(len),
             "here, last epoch (%)": here,
             "it lies": cells["lies"],
-            "here, best test epoch (%)": (100 * cells["paper"])
-            .map("{:.1f}".format, na_action="ignore")
-            .fillna(""),
+            "here, best test epoch (%)": best,
             "n": cells["n"],
         }
     )
@@ -290,13 +235,8 @@ def published_table(cells: pd.DataFrame) -> pd.DataFrame:
 def baseline(frame: pd.DataFrame) -> dict[str, str]:
     """Return how cross entropy at the paper's scale stands beside the published level, in words for the page.
 
-    The gate of ``rules.yml`` has the place, the published level and how far from it the mean of the last epoch may be.
-
-    Returns
-    -------
-    dict
-        network, epochs, place, published, allowed (points); here, the mean of the last epoch with its interval; lies,
-        where it stands; gate, what follows for the claims.
+    network, epochs, place, published and allowed (points), of the gate in ``rules.yml``; here, the mean of the last
+    epoch with its interval; lies, where it stands; gate, what follows for the claims.
     """
     (gate,) = (gate for gate in load_rules().gates if gate.study == "complement_cross_entropy")
     where = {name: getattr(gate, name) for name in ("form", "dataset", "imbalance", "readout", "metric")}
@@ -309,23 +249,18 @@ def baseline(frame: pd.DataFrame) -> dict[str, str]:
         "published": f"{100 * low:.1f} to {100 * high:.1f} %",
         "allowed": f"{100 * gate.distance:g}",
     }
-    if rows.empty:
-        none = {
-            "here": "not run",
-            "lies": "no such run is recorded",
-            "gate": "no claim is judged at that scale",
-        }
-        return words | none
-    (found,) = summarise(rows, ["readout"]).to_dict("records")
-    here = number(*(found[end] for end in ("mean", "low", "high")))
-    closed = gate_reason(gate, rows, lambda dataset, imbalance: None)
-    return words | {
-        "here": f"{here} %, n = {found['n']}",
-        "lies": f"{_side(found['mean'], low, high)} the published span",
-        "gate": "every claim about that network stays undecided"
-        if closed
-        else "claims about that network are judged",
-    }
+    said = ("not run", "no such run is recorded", "no claim is judged at that scale")
+    if len(rows):
+        found = summarise(rows, ["readout"])
+        here, lies = f"{numbers(found)[0]} %, n = {found['n'][0]}", _side(found["mean"][0], low, high)
+        closed = gate_reason(gate, rows, lambda dataset, imbalance: None)
+        judged = (
+            "every claim about that network stays undecided"
+            if closed
+            else "claims about that network are judged"
+        )
+        said = (here, f"{lies} the published span", judged)
+    return words | dict(zip(("here", "lies", "gate"), said, strict=True))
 
 
 def differences(frame: pd.DataFrame) -> pd.DataFrame:
@@ -337,6 +272,6 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
         for found in (minus(frame, b),)
     ]
     metrics = ["accuracy", "recall_few", "wrong_class_entropy"]
-    names = [f"{_METRICS[name][0]} ({_METRICS[name][2].replace('%', 'points')})" for name in metrics]
+    names = [f"{_METRICS[name][0]} ({_METRICS[name][3].replace('%', 'points')})" for name in metrics]
     table = _texts(pd.concat(rows), sign=True)[metrics].set_axis(names, axis=1).fillna("not attempted")
     return table.reset_index(names=["place", "difference"])

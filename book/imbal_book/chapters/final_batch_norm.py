@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import pandas as pd
 
-from imbal_book.chapters import Chapter, Html, number
+from imbal_book.chapters import Chapter, Html, numbers, readings
+from imbal_book.chapters.readings import wide
 from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.verbs import PAIR, minus, summarise
 from imbal_book.run.config import RunConfig
 from imbal_book.studies import build_grid
 from imbal_book.studies import final_batch_norm as study
-
-__all__ = [
-    "ARMS",
-    "BY",
-    "COMMAND",
-    "F1",
-    "LITE",
-    "MISSING",
-    "SIDES",
-    "STARTS",
-    "answers",
-    "arm_cells",
-    "available",
-    "column",
-    "f1_table",
-    "gains",
-    "in_order",
-    "levels",
-    "pick",
-    "plant_name",
-    "points",
-    "recorded_table",
-    "reported",
-    "runs",
-    "select",
-    "shown",
-    "table_of",
-    "two_starts",
-    "wide",
-]
 
 LITE = study.NETWORKS["timm:tf_efficientnet_lite0"]
 #: How the weights of EfficientNet-Lite0's head start -> its form.
@@ -98,17 +69,15 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
 
     ``records`` is of :meth:`imbal_book.chapters.Chapter.frame`.
     """
-    words = pd.DataFrame(list(records["config"].map(study.describe)), columns=["arm", "form", "imbalance"])
-    described = words.astype(object).set_index(records.index)
-    return in_order(records.assign(**described), arm=(*study.ARMS, *study.MECHANISM_ARMS))
+    told = [study.describe(config) for config in records["config"]]
+    words = pd.DataFrame(told, records.index, ["arm", "form", "imbalance"], dtype=object)
+    return in_order(records.assign(**words), arm=study.EVERY_ARM)
 
 
-def in_order(rows: pd.DataFrame, **order: Sequence[str]) -> pd.DataFrame:
+def in_order(rows: pd.DataFrame, **order: Iterable[str]) -> pd.DataFrame:
     """Return rows in the order of the page: nearest form, plant, each given column in its own order, then seeds."""
-    places = {"form": FORMS, "dataset": _DATASETS, **order}
-    ranks = {name: {value: i for i, value in enumerate(values)} for name, values in places.items()}
-    by = [*places, *(seed for seed in PAIR if seed in rows)]
-    return rows.sort_values(by, key=lambda c: c.map(ranks[c.name]) if c.name in ranks else c, kind="stable")
+    orders = {"form": FORMS, "dataset": _DATASETS, **order, **{seed: () for seed in PAIR if seed in rows}}
+    return readings.in_order(rows, **orders)
 
 
 def available(frame: pd.DataFrame) -> list[str]:
@@ -137,8 +106,7 @@ def levels(frame: pd.DataFrame, readouts: Iterable[str], metrics: Iterable[str] 
     rows, by = pick(frame, readouts, metrics), [*BY, "metric", "readout"]
     values = rows.groupby(by, sort=False)["value"].agg(tuple).rename("values").reset_index()
     cells = summarise(rows, by).merge(values, on=by)
-    text = cells["mean"].map("{:.3f}".format)
-    return cells.assign(low=cells["low"].clip(0), high=cells["high"].clip(upper=1), text=text)
+    return cells.assign(**cells[["low", "high"]].clip(0, 1), text=cells["mean"].map("{:.3f}".format))
 
 
 def gains(frame: pd.DataFrame, *triples: tuple[str, str, str]) -> pd.DataFrame:
@@ -149,17 +117,7 @@ def gains(frame: pd.DataFrame, *triples: tuple[str, str, str]) -> pd.DataFrame:
     """
     parts = [minus(pick(frame, (b, a), (metric,)), b).assign(a=a, b=b) for a, b, metric in triples]
     cells = in_order(summarise(pd.concat(parts), [*BY, "a", "b", "metric"]))
-    return cells.assign(text=points(cells))
-
-
-def points(cells: pd.DataFrame) -> list[str]:
-    """Return differences of fractions as text, in percentage points with their intervals."""
-    return [number(*ends, sign=True) for ends in cells[["mean", "low", "high"]].to_numpy().tolist()]
-
-
-def wide(cells: pd.DataFrame, rows: list[str], column: str, value: str) -> pd.DataFrame:
-    """Return the values of one column as a table, rows and columns in the order of the cells."""
-    return cells.set_index([*rows, column])[value].unstack(sort=False)
+    return cells.assign(text=numbers(cells, sign=True))
 
 
 def table_of(columns: Mapping[str, pd.Series], *names: str) -> pd.DataFrame:
@@ -168,7 +126,7 @@ def table_of(columns: Mapping[str, pd.Series], *names: str) -> pd.DataFrame:
     ``names`` are those of the index. What a column lacks is left empty.
     """
     index = next(iter(columns.values())).index
-    parts = {name: own.astype(object).reindex(index) for name, own in columns.items()}
+    parts = {name: own.astype(object) for name, own in columns.items()}
     table = pd.DataFrame(parts, index=index).fillna("").rename_axis(list(names)).reset_index()
     return table.assign(**{names[0]: table[names[0]].map(plant_name)})
 
@@ -220,7 +178,7 @@ def two_starts(frame: pd.DataFrame, epochs: pd.DataFrame, network: str = LITE) -
     fair = summarise(minus(plain.assign(readout=plain["form"], form=""), own), [by]).set_index(by)
     head = {
         plant: f"{text[:-1]}; n = {n})"
-        for plant, text, n in zip(fair.index, points(fair), fair["n"], strict=True)
+        for plant, text, n in zip(fair.index, numbers(fair, sign=True), fair["n"], strict=True)
     }
     for start, form in zip(STARTS, (network, own), strict=True):
         part, first = select(frame, form), select(epochs, form)

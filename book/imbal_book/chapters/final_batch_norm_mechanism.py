@@ -7,37 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters.final_batch_norm import (
-    ARMS,
-    F1,
-    FORMS,
-    gains,
-    levels,
-    pick,
-    plant_name,
-    points,
-    table_of,
-    wide,
-)
+from imbal_book.chapters import numbers
+from imbal_book.chapters.final_batch_norm import ARMS, F1, FORMS, gains, levels, pick, plant_name, table_of
+from imbal_book.chapters.readings import wide
 from imbal_book.evidence.verbs import minus, summarise
 from imbal_book.run.config import RunConfig
 from imbal_book.studies.final_batch_norm import BASE_BATCH_SIZE, BASE_IMBALANCE, OWN_START, describe
-
-__all__ = [
-    "QUESTIONS",
-    "READOUTS",
-    "head_of",
-    "layer_table",
-    "leakage_table",
-    "questions",
-    "readout_cells",
-    "running_share",
-    "running_share_table",
-    "shift_table",
-    "sweep",
-    "sweep_cells",
-    "sweep_table",
-]
 
 _REMOVED = "final BN, removed at inference"
 #: What stands beside the plain network and the layer, in the order of the figure.
@@ -177,15 +152,9 @@ def sweep_table(rows: pd.DataFrame, by: str) -> pd.DataFrame:
     change = summarise(change.assign(imbalance=change["readout"]), place).set_index(place)
     columns = {
         "gain of the layer": gain["text"],
-        f"minus the gain at {base}": pd.Series(points(change), change.index),
+        f"minus the gain at {base}": pd.Series(numbers(change, sign=True), change.index),
     }
     return table_of({**columns, "seeds": gain["n"]}, "plant", "network", by)
-
-
-def running_share(config: RunConfig, images: int) -> tuple[int, float]:
-    """Return a run's steps at so many images an epoch, and the share of the start left in the running statistics."""
-    steps = config.epochs * -(-images // config.batch_size)
-    return steps, (1 - config.final_batch_norm_momentum) ** steps
 
 
 def running_share_table(configs: Iterable[RunConfig]) -> pd.DataFrame:
@@ -193,16 +162,19 @@ def running_share_table(configs: Iterable[RunConfig]) -> pd.DataFrame:
 
     ``configs`` is a grid of the study; those of the paper's own imbalance are taken.
     """
-    rows = []
-    for config in configs:
-        if config.final_batch_norm and describe(config)["imbalance"] == BASE_IMBALANCE:
-            steps, share = running_share(config, sum(map(int, BASE_IMBALANCE.split(":"))))
-            left = f"{share:.0%}" if share >= 0.005 else "under 1%"
-            momentum = config.final_batch_norm_momentum
-            rows.append((config.profile, config.batch_size, momentum, config.epochs, steps, left))
-    names = ["profile", "batch size", "momentum", "epochs", "steps", "share of the start that is left"]
-    table = pd.DataFrame(rows, columns=names).drop_duplicates().sort_values(names[:4], ignore_index=True)
-    return table.assign(momentum=table["momentum"].map("{:g}".format))
+    rows = [
+        (c.profile, c.batch_size, c.final_batch_norm_momentum, c.epochs)
+        for c in configs
+        if c.final_batch_norm and describe(c)["imbalance"] == BASE_IMBALANCE
+    ]
+    names = ["profile", "batch size", "momentum", "epochs"]
+    table = pd.DataFrame(rows, columns=names).drop_duplicates().sort_values(names, ignore_index=True)
+    images = sum(map(int, BASE_IMBALANCE.split(":")))
+    steps = table["epochs"] * np.ceil(images / table["batch size"]).astype(int)
+    share = (1 - table["momentum"]) ** steps
+    left = share.map("{:.0%}".format).where(share >= 0.005, "under 1%")
+    momentum = table["momentum"].map("{:g}".format)
+    return table.assign(momentum=momentum, steps=steps).assign(**{"share of the start that is left": left})
 
 
 def layer_table(runs: pd.DataFrame) -> pd.DataFrame:

@@ -17,22 +17,11 @@ from imbal_book.chapters.final_batch_norm import (
     pick,
     plant_name,
     table_of,
-    wide,
 )
+from imbal_book.chapters.readings import wide
 from imbal_book.evidence.statistics import sign_interval
 from imbal_book.evidence.verbs import PAIR
 from imbal_book.studies.final_batch_norm import always_rare
-
-__all__ = [
-    "LEVELS",
-    "baseline",
-    "confidence_bins",
-    "confidence_table",
-    "curve_cells",
-    "epochs_table",
-    "loss_table",
-    "margins",
-]
 
 #: Values of F1 whose first epoch is counted.
 LEVELS = (0.7, 0.8, 0.9)
@@ -46,8 +35,8 @@ def curve_cells(epochs: pd.DataFrame) -> pd.DataFrame:
     """
     names = {"test_f1_minority": "f1", "valid_loss": "loss"}
     rows, place = pick(epochs, ARMS, names), ["dataset", "readout", "key", "epoch"]
-    wide = rows.pivot(index=place, columns="metric", values="value").rename(columns=names).astype(float)
-    found = rows[place].drop_duplicates().join(wide.reindex(columns=["f1", "loss"]), on=place).dropna()
+    table = wide(rows, place, "metric", "value").rename(columns=names).astype(float)
+    found = table.reindex(columns=["f1", "loss"]).rename_axis(columns=None).dropna().reset_index()
     return found.assign(dataset=found["dataset"].map(plant_name)).rename(columns={"readout": "method"})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,6 @@ from imbal_book.studies import cnn_fragility, final_batch_norm
 from imbal_core._checks.names import unknown_name
 from imbal_core.data.plantvillage import TEST_PER_CLASS
 from imbal_core.losses.modules import loss_defaults
-
-__all__ = ["counts_table", "protocol_table", "recalled_table"]
 
 
 def _distinct(texts: Iterable[object], between: str = " or ") -> str:
@@ -93,28 +91,22 @@ _CONSTANTS = {"asl": loss_defaults("asl"), "focal": loss_defaults("focal"), "tes
 _FIELDS = [field.name for field in dataclasses.fields(RunConfig)]
 
 
-class _WordsOfAll(dict[str, Any]):
-    """The words about all runs of a column, each made once, when a row asks for it."""
+class _Words(dict[str, Any]):
+    """The words about the runs of a column, made when a row asks: those about all of them once, others for each."""
 
     def __init__(self, runs: Sequence[RunConfig], recorded: int) -> None:
-        super().__init__(recorded=recorded)
+        super().__init__(_CONSTANTS, recorded=recorded)
         self.runs = runs
 
-    def __missing__(self, name: str) -> Any:
-        self[name] = found = _WORDS_OF_ALL[name](self.runs)
-        return found
-
-
-class _Words(dict[str, Any]):
-    """The words about a run and those beside it."""
-
-    def __init__(self, config: RunConfig, of_all: _WordsOfAll) -> None:
-        super().__init__(_CONSTANTS)
-        self.config, self.of_all = config, of_all
+    def fill(self, text: str) -> Iterator[str]:
+        """Yield the text with its words for each of the runs."""
+        for config in self.runs:
+            self.config = config
+            yield text.format_map(self)
 
     def __missing__(self, name: str) -> Any:
-        if name in self.of_all or name in _WORDS_OF_ALL:
-            return self.of_all[name]
+        if name in _WORDS_OF_ALL:
+            return self.setdefault(name, _WORDS_OF_ALL[name](self.runs))
         if name in _WORDS:
             return _WORDS[name](self.config)
         if name in _FIELDS:
@@ -130,16 +122,9 @@ def protocol_table(
 ) -> pd.DataFrame:
     """Return the protocol: what the paper says with how sure that is, what is done here, and why.
 
-    Parameters
-    ----------
-    paper : Paper
-        Its `here` gives the rows.
-    configs : iterable of RunConfig
-        The runs that are described, planned or recorded. Several values of one thing stand side by side.
-    column : callable
-        The name of a run's column, such as its network. The paper's forms come first, in their order.
-    recorded : iterable of RunConfig, optional
-        For a row that says how many of the runs are recorded.
+    The paper's `here` gives the rows, the runs planned or recorded (``configs``) what is done, several values of one
+    thing side by side. ``column`` names a run's column, such as its network; the paper's forms come first. ``recorded``
+    serves a row that says how many of the runs are recorded.
 
     Raises
     ------
@@ -150,16 +135,15 @@ def protocol_table(
     for config in configs:
         runs.setdefault(column(config), []).append(config)
     done = [column(config) for config in recorded]
-    of_all = {name: _WordsOfAll(chosen, done.count(name)) for name, chosen in runs.items()}
+    words = {name: _Words(chosen, done.count(name)) for name, chosen in runs.items() if chosen}
     rows = []
     for row in paper.here:
         entries = [paper.protocol[name] for name in row.paper]
         names = [f"{entry.item}: " if len(entries) > 1 else "" for entry in entries]
         said = "; ".join(name + entry.text() for name, entry in zip(names, entries, strict=True))
         here = {
-            f"here, {name}": _distinct(filter(None, texts)) or "not attempted"
-            for name, chosen in runs.items()
-            if chosen and (texts := [row.done.format_map(_Words(config, of_all[name])) for config in chosen])
+            f"here, {name}": _distinct(filter(None, of_runs.fill(row.done))) or "not attempted"
+            for name, of_runs in words.items()
         }
         rows.append({"item": row.item, "paper": said or "not given", **here, "why": row.why})
     return pd.DataFrame(rows)
@@ -168,33 +152,22 @@ def protocol_table(
 def counts_table(paper: Paper, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str) -> pd.DataFrame:
     """Return the paper's class counts, training + validation images, and where those that are drawn here differ.
 
-    Parameters
-    ----------
-    paper : Paper
-    drawn : mapping of str to (train_counts, valid_counts)
-        By type, as :func:`imbal_core.data.class_counts.zhang_counts` returns them.
-    name : {"I", "II"}
-        The paper's table. A row stands for a label or a range of labels.
+    ``drawn`` has by type what :func:`imbal_core.data.class_counts.zhang_counts` returns; ``name`` is that of the
+    paper's table, "I" or "II", of which a row stands for a label or a range of labels.
     """
-    printed = paper.tables[name]
-    place = {column: index for index, column in enumerate(printed.columns)}
     rows = []
-    for values in printed.rows:
-        first, last = values[place["first_label"]], values[place["last_label"]]
-        row = {"label": str(first) if first == last else f"{first} to {last}"}
-        others = []
-        for kind, (train, valid) in drawn.items():
-            printed_pair = (values[place[f"{kind}_train"]], values[place[f"{kind}_valid"]])
-            row[f"type {kind}"] = _plus(printed_pair)
-            ours = zip(train[first : last + 1], valid[first : last + 1], strict=True)
-            others += [f"type {kind} {_plus(pair)}" for pair in dict.fromkeys(ours) if pair != printed_pair]
-        row["here"] = "; ".join(others) or "the same"
-        rows.append(row)
+    for printed in paper.tables[name].frame().to_dict("records"):
+        first, last = printed["first_label"], printed["last_label"]
+        row, others = {"label": _distinct([first, last], " to ")}, []
+        for kind, counts in drawn.items():
+            row[f"type {kind}"] = "{:,} + {:,}".format(
+                *(printed[f"{kind}_{side}"] for side in ("train", "valid"))
+            )
+            ours = zip(*(side[first : last + 1] for side in counts), strict=True)
+            found = dict.fromkeys("{:,} + {:,}".format(*pair) for pair in ours)
+            others += [f"type {kind} {pair}" for pair in found if pair != row[f"type {kind}"]]
+        rows.append({**row, "here": "; ".join(others) or "the same"})
     return pd.DataFrame(rows)
-
-
-def _plus(pair: tuple[int, int]) -> str:
-    return f"{pair[0]:,} + {pair[1]:,}"
 
 
 def recalled_table(paper: Paper) -> pd.DataFrame:

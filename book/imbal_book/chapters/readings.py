@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import judged_on
+from imbal_book.chapters import judged_on, number
 from imbal_book.evidence.claims import Verdict, judge, settle
 from imbal_book.evidence.papers import Claim, Paper
 from imbal_book.evidence.rules import load_rules
@@ -25,22 +26,6 @@ from imbal_book.evidence.statistics import (
 from imbal_book.evidence.verbs import PAIR, minus, summarise
 from imbal_book.studies import PROFILES
 
-__all__ = [
-    "DATA",
-    "GLUED",
-    "ambiguity_table",
-    "glue_verdicts",
-    "headline",
-    "headline_table",
-    "judge_forms",
-    "opening",
-    "power_table",
-    "prefer",
-    "recalls",
-    "span",
-    "verdicts",
-]
-
 #: Data set -> how it is called in print.
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist5k": "digits"}
 #: What an executed notebook keeps of a verdict, beside its parts.
@@ -52,6 +37,35 @@ def prefer(frame: pd.DataFrame, profiles: Sequence[str]) -> pd.DataFrame:
     rank = frame["profile"].map({name: index for index, name in enumerate(profiles)})
     best = rank.groupby([frame["form"], frame["dataset"]]).transform("min")
     return frame[rank == best]
+
+
+def in_order(frame: pd.DataFrame, **orders: Iterable[str]) -> pd.DataFrame:
+    """Return the rows sorted by columns in turn: by a value's place in the order given, or by itself where it is ()."""
+    ranks = {name: {value: place for place, value in enumerate(values)} for name, values in orders.items()}
+
+    def rank(column: Any) -> Any:
+        return column.map(ranks[column.name]) if ranks[column.name] else column
+
+    return frame.sort_values(list(orders), key=rank, kind="stable")
+
+
+def texts(
+    rows: pd.DataFrame, words: Mapping[str, tuple[Any, ...]], by: Sequence[str], *, sign: bool = False
+) -> pd.DataFrame:
+    """Return `summarise` of each metric that has words (name, factor, digits ...), with column (its name) and text."""
+    cells = summarise(rows[rows["metric"].isin(words)], [*by, "metric"])
+    said = [words[metric] for metric in cells["metric"]]
+    ends = cells[["mean", "low", "high"]].to_numpy()
+    text = [
+        number(*end, scale=scale, digits=digits, sign=sign)
+        for end, (_, scale, digits, *_) in zip(ends, said, strict=True)
+    ]
+    return cells.assign(text=text, column=[name for name, *_ in said])
+
+
+def wide(cells: pd.DataFrame, rows: Sequence[str], column: str, value: str) -> pd.DataFrame:
+    """Return the values of one column as a table, rows and columns in the order of the cells."""
+    return cells.set_index([*rows, column])[value].unstack(sort=False)
 
 
 def judge_forms(claim: Claim, frame: pd.DataFrame, forms: Iterable[str]) -> list[Verdict]:
@@ -74,13 +88,8 @@ def judge_forms(claim: Claim, frame: pd.DataFrame, forms: Iterable[str]) -> list
 def verdicts(paper: Paper, frame: pd.DataFrame, deviation: float | None = None) -> list[Verdict]:
     """Return the verdict on every claim of a paper in every form, the form nearest to the paper first.
 
-    Parameters
-    ----------
-    paper : Paper
-    frame : DataFrame
-        Long form, see :func:`judge_forms`.
-    deviation : float, optional
-        What a computation found for a claim that is an identity; such a claim is not attempted without.
+    ``frame`` is long, see :func:`judge_forms`; ``deviation`` is what a computation found for a claim that is an
+    identity, which is not attempted without.
     """
     found = []
     for claim in paper.claims.values():
@@ -121,13 +130,7 @@ def glue_verdicts(found: Sequence[Verdict]) -> None:
     from myst_nb import glue  # of the extra "notebooks"
 
     best = headline(found).values()
-    kept = [
-        {
-            **{name: getattr(verdict, name) for name in GLUED},
-            "parts": verdict.parts.to_dict("records"),
-        }
-        for verdict in best
-    ]
+    kept = [{name: getattr(v, name) for name in GLUED} | {"parts": v.parts.to_dict("records")} for v in best]
     glue("verdicts", json.dumps(kept, default=float), display=False)
     glue("judged_on", judged_on(best), display=False)
 
@@ -135,16 +138,10 @@ def glue_verdicts(found: Sequence[Verdict]) -> None:
 def power_table(
     frame: pd.DataFrame, a: str, b: str, metric: str, differences: Sequence[float] = (0.05, 0.02)
 ) -> pd.DataFrame:
-    """Return what the pairs of a difference could have shown, and where its variance lies.
+    """Return what the pairs of readout ``a`` minus readout ``b`` could have shown, and where its variance lies.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Long form of one form.
-    a, b, metric : str
-        Readout a minus readout b, in fractions.
-    differences : sequence of float
-        For which the pairs that they need are given, fractions.
+    ``frame`` is of one form, the metric and the ``differences`` for which the pairs that they need are given are
+    fractions.
 
     Returns
     -------
@@ -183,16 +180,8 @@ def power_table(
 def recalls(labels: pd.DataFrame) -> pd.DataFrame:
     """Return each label's recall for `pictures.figures.recall_by_label`; labels of CIFAR-100 in tens.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        Columns imbalance, readout, label, train_count, recall and the seeds, of one form and data set; imbalances and
-        readouts keep their order.
-
-    Returns
-    -------
-    DataFrame
-        Columns imbalance, method, label (as printed), train_count, mean, low, high (within 0 to 1) and n.
+    ``labels`` is of a study's ``label_frame``, of one form and data set; imbalances and readouts keep their order.
+    Columns imbalance, method, label (as printed), train_count, mean, low, high (within 0 to 1) and n.
     """
     width, by = (10 if labels["label"].max() > 9 else 1), ["imbalance", "readout", "first"]
     tens = labels.assign(first=labels["label"] // width * width, value=labels["recall"])
@@ -200,34 +189,20 @@ def recalls(labels: pd.DataFrame) -> pd.DataFrame:
     tens = tens.assign(group=tens.groupby(by, sort=False).ngroup()).sort_values(["group", *PAIR])
     found = summarise(tens.astype({"train_count": int}), [*by, "train_count"])
     names = [str(first) if width == 1 else f"{first}-{first + width - 1}" for first in found["first"]]
-    return found.assign(
-        method=found["readout"], label=names, low=found["low"].clip(0), high=found["high"].clip(upper=1)
-    )
+    return found.assign(method=found["readout"], label=names, **found[["low", "high"]].clip(0, 1))
 
 
 def opening(cells: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
     """Return the words of a page's first sentence: those of :func:`span`, and label, grade and why of a verdict."""
-    words = {
-        "label": verdict.word,
-        "grade": verdict.grade or "none",
-        "why": verdict.reason or "The comparisons alone decide it.",
-    }
-    return span(cells) | words
+    why = verdict.reason or "The comparisons alone decide it."
+    return span(cells) | {"label": verdict.word, "grade": verdict.grade or "none", "why": why}
 
 
 def span(cells: pd.DataFrame) -> dict[str, str]:
-    """Return what the differences in several cells say together, in words for a sentence.
+    """Return what the differences in several cells of `evidence.verbs.summarise` say together, for a sentence.
 
-    Parameters
-    ----------
-    cells : DataFrame
-        Of `imbal_book.evidence.verbs.summarise`, fractions.
-
-    Returns
-    -------
-    dict
-        change, the smallest and the largest mean in points ("not run" without cells); cells, how many; pairs, the
-        fewest and the most of a cell; above and below, in how many cells the whole interval lies on that side of 0.
+    change, the smallest and the largest mean in points ("not run" without cells); cells, how many; pairs, the
+    fewest and the most of a cell; above and below, in how many cells the whole interval lies on that side of 0.
     """
 
     def ends(values: pd.Series, form: str) -> str:

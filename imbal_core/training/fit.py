@@ -241,7 +241,7 @@ class _Run:
     def _identity(self) -> str:
         labels = [self.labels, *([] if self.held_out is None else [self.held_out[1].cpu()])]
         content = b"".join(one.numpy().tobytes() + b"|" for one in labels)
-        return hashlib.sha256(self.recipe.digest().encode() + content).hexdigest()
+        return hashlib.sha256(self.recipe.training_digest().encode() + content).hexdigest()
 
     def save(self, path: Path) -> None:
         """Leave the state in the file."""

@@ -230,6 +230,11 @@ class Recipe:
         """Return 16 hexadecimal digits of the SHA-256 of `canonical`."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:16]
 
+    def training_digest(self) -> str:
+        """Return the digest of what trains: a subclass's own fields, which say for whom, are left out."""
+        values = self.to_dict()
+        return Recipe.from_dict({item.name: values[item.name] for item in fields(Recipe)}).digest()
+
     def label(self) -> str:
         """Return a short description for progress bars and tables of failures."""
         form = "frozen" if self.frozen else "fine-tuned" if self.pretrained else "from scratch"

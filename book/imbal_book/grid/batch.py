@@ -26,6 +26,7 @@ import torch
 from imbal_book.grid.claims import Claims, note_progress
 from imbal_book.grid.progress import Board
 from imbal_book.run.config import RunConfig
+from imbal_book.run.networks import borrow_network, keep_network, network_file
 from imbal_book.run.prepared import prepare
 from imbal_book.run.provenance import provenance
 from imbal_book.run.record_format import Record
@@ -79,37 +80,46 @@ def execute(
     root: Path | str | None = None,
     device: torch.device | None = None,
     progress: Progress = True,
+    share: bool = True,
 ) -> Record:
     """Return the record of one run, which is trained, measured and stored.
 
     An interrupted run continues from the last finished epoch: the checkpoint lies beside the store, under
-    ``_build/checkpoints``, and is removed when the record is safe.
+    ``_build/checkpoints``, and is removed when the record is safe. A network that another study has trained by the same
+    recipe on the same images is read instead of trained again: the record says so, and counts its training's seconds.
 
     ``device`` and ``progress`` are as `imbal_core.training.fit.fit` takes them, by default the GPU if there is one;
-    ``root`` is the data root. DivergedError when the loss is no longer finite; ContradictionError when the store holds
-    other measurements of the same run.
+    ``root`` is the data root; ``share`` says whether networks are read and kept, see `imbal_book.run.networks`.
+    DivergedError when the loss is no longer finite; ContradictionError when the store holds other measurements of the
+    same run.
     """
     device = device or default_device()
     prepared = prepare(config, root=root)
     checkpoint = store.scratch / "checkpoints" / f"{prepared.key}.pt"
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    network = network_file(prepared) if share else None
+    borrowed = borrow_network(network, checkpoint) if network else None
     start = time.perf_counter()
     measurements = get_study(config.study).measure(
         prepared, device=device, checkpoint=checkpoint, progress=progress
     )
     origin = provenance(
         device_label(device),
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - start + (borrowed or 0),
         threads=torch.get_num_threads(),
         precision=config.precision,
         peak_memory_mb=_peak_memory_mb(device),
     )
     if config.pretrained and (weights := find_weights(config.model, prepared.root)):
         origin["weights"] = pooch.file_hash(weights)
+    if network:
+        origin["network"] = {"key": network.stem, "read": borrowed is not None}
     fingerprints = {"train": prepared.train.fingerprint, "test": prepared.test.fingerprint}
     record = Record.of_run(config, fingerprints, prepared.split.sha256, measurements, origin)
     store.write(record)
+    if network and borrowed is None and checkpoint.exists():
+        keep_network(network, checkpoint)
     checkpoint.unlink(missing_ok=True)
     return record
 

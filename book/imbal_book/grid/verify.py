@@ -121,7 +121,7 @@ def expected_seconds(chosen: Sequence[Record], records: Sequence[Record]) -> tup
 def _check(record: Record, others: Sequence[Record]) -> Check:
     config = record.run_config()
     with tempfile.TemporaryDirectory() as folder, _threads(record.provenance["threads"]):
-        again = execute(config, RecordStore(Path(folder) / "results"))
+        again = execute(config, RecordStore(Path(folder) / "results"), share=False)
     if again.key != record.key:
         detail = f"the images or the split differ: this machine's run has the key {again.key}"
         return Check(record.key, config.label(), False, True, detail)

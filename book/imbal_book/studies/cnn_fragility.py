@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -22,7 +21,7 @@ from imbal_book.evidence.verbs import PAIR
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
 from imbal_book.run.trained import train_run
-from imbal_book.studies.complement_cross_entropy import LITERATURE
+from imbal_book.studies.complement_cross_entropy import LITERATURE, epoch_scores
 from imbal_book.studies.fragility_scores import scores
 from imbal_book.studies.latent_readings import class_readings
 from imbal_book.studies.latent_summaries import Side, latent_summaries
@@ -237,8 +236,9 @@ def measure(
     Returns
     -------
     dict
-        ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with accuracy and macro F1 on the
-        test images, which choose nothing (not in profile laptop, where that would cost a third of the training);
+        ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with accuracy and the recall of
+        the rarer half on the test images, which choose nothing (not in profile laptop, where that would cost a third
+        of the training);
         ``readouts``: "softmax" on the test images and "train", on the training images, see `metrics.class_scores`;
         ``latent``: see `studies.latent_summaries.latent_summaries`. The weights of a loss on scaled logits are scaled
         too, so that CE add up to what its softmax reads.
@@ -249,7 +249,7 @@ def measure(
         device=device,
         checkpoint=checkpoint,
         progress=progress,
-        score=_epoch_scores,
+        score=epoch_scores,
         score_on=() if config.profile == "laptop" else ("test",),
     )
     num_classes = prepared.train.num_classes
@@ -264,14 +264,6 @@ def measure(
     weights, bias = classifier.weights * factor, classifier.bias * factor
     latent = latent_summaries(sides["train"], sides["test"], weights, bias, seed=config.split_seed)
     return {**run.measurements(), "readouts": readouts, "latent": latent}
-
-
-def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    confusion = metrics.confusion_counts(labels, logits.argmax(1), logits.shape[1])
-    return {
-        "accuracy": metrics.accuracy(confusion),
-        "macro_f1": float(np.mean(metrics.f1_per_class(confusion))),
-    }
 
 
 def run_frame(records: pd.DataFrame) -> pd.DataFrame:

@@ -37,6 +37,7 @@ __all__ = [
     "TAU",
     "arm",
     "epoch_frame",
+    "epoch_scores",
     "frame",
     "grid",
     "has_tau",
@@ -236,7 +237,7 @@ def measure(
         ``wrong_class_entropy``, per class, the mean over test images of the true class's softmax probability
         and of the entropy (nats) of the wrong classes; ``tau``, chosen on validation images.
     """
-    run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress, score=_epoch_scores)
+    run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress, score=epoch_scores)
     labels, num_classes = run.sides["test"][1], prepared.train.num_classes
     plain = prepared.config.loss == "cross-entropy"
     found = run.predict("test", run.network.taps[-1:] if plain else ())
@@ -258,7 +259,8 @@ def measure(
     return measurements
 
 
-def _epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+def epoch_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Return accuracy and the mean recall of the minority; the same for all studies that share networks."""
     recall = metrics.per_class_recall(metrics.confusion_counts(labels, logits.argmax(1), logits.shape[1]))
     return {
         "accuracy": float((logits.argmax(1) == labels).mean()),

@@ -1,6 +1,7 @@
 """Running one configuration or a grid: the split, what is kept, what fails, the clock, and resuming."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from leaf_photos import write_leaves, write_plant
 from imbal_book.grid import batch, planning
 from imbal_book.grid import probe as probing
 from imbal_book.grid.probe import probe
+from imbal_book.run import networks
 from imbal_book.run.config import RunConfig
 from imbal_book.run.record_format import Record, run_key
 from imbal_book.run.records import RecordStore, SkippedRecordWarning
@@ -200,6 +202,45 @@ def test_execute_stores_a_plain_record_and_removes_its_checkpoint(record, tiny_c
     assert on_disk["provenance"]["threads"] == 1
     assert on_disk["provenance"]["seconds"] > 0 and on_disk["provenance"]["peak_memory_mb"] > 0
     assert list(store.scratch.rglob("*.pt")) == []
+
+
+def test_a_study_reads_the_network_that_another_has_trained(store, tmp_path, one_thread, monkeypatch):
+    monkeypatch.setattr(networks, "SHARED_PROFILES", ("smoke",))
+    steps = []
+    real_step = training._Run._step
+
+    def step(run, *arguments):
+        steps.extend([1] * isinstance(run.recipe, RunConfig))  # a re-trained classifier has a plain recipe
+        return real_step(run, *arguments)
+
+    monkeypatch.setattr(training._Run, "_step", step)
+    small = {"epochs": 1, "imbalance": "exponential-20", "imbalance_scale": 0.2}
+    runs = [plain_config(study=study, **small) for study in ("complement_cross_entropy", "cnn_fragility")]
+    run = functools.partial(batch.execute, root=tmp_path, device=CPU, progress=False)
+    first, second = (run(config, store) for config in runs)
+    one_training = len(steps)
+    assert first.provenance["network"] | {"read": True} == second.provenance["network"]
+    assert not first.provenance["network"]["read"]
+    assert second.provenance["seconds"] >= sum(
+        torch.load(next(tmp_path.glob("networks/*.pt")), weights_only=True)["seconds"]
+    )
+    alone = run(runs[1], RecordStore(tmp_path / "alone" / "results"), share=False)
+    assert len(steps) == 2 * one_training
+    assert alone.measurements == second.measurements and "network" not in alone.provenance
+    other = run(plain_config(study="cnn_fragility", learning_rate=0.05, **small), store)
+    assert not other.provenance["network"]["read"] and len(steps) == 3 * one_training
+
+
+def test_a_kept_network_that_cannot_be_read_is_warned_of_and_trained_anew(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "SHARED_PROFILES", ("smoke",))
+    config = plain_config(study="cnn_fragility", epochs=1, imbalance="exponential-20", imbalance_scale=0.2)
+    network = networks.network_file(batch.prepare(config, root=tmp_path))
+    network.parent.mkdir()
+    network.write_bytes(b"torn")
+    with pytest.warns(RuntimeWarning, match=f"network {network.name} is not used"):
+        found = batch.execute(config, store, root=tmp_path, device=CPU, progress=False)
+    assert not found.provenance["network"]["read"]
+    assert torch.load(network, weights_only=True)["history"] == found.measurements["history"]
 
 
 def test_an_interrupted_run_resumes_and_leaves_the_same_record(

@@ -7,7 +7,6 @@ import functools
 import itertools
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import threading
@@ -66,9 +65,13 @@ class GridReport:
     failed: list[Failure] = field(default_factory=list)
 
 
-def _peak_memory_mb(device: torch.device) -> float:
+def _peak_memory_mb(device: torch.device) -> float | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 

@@ -204,6 +204,12 @@ def test_execute_stores_a_plain_record_and_removes_its_checkpoint(record, tiny_c
     assert list(store.scratch.rglob("*.pt")) == []
 
 
+def test_a_run_needs_no_measure_of_memory_that_a_system_lacks(monkeypatch):
+    assert batch._peak_memory_mb(CPU) > 0
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert batch._peak_memory_mb(CPU) is None
+
+
 def test_a_study_reads_the_network_that_another_has_trained(store, tmp_path, one_thread, monkeypatch):
     monkeypatch.setattr(networks, "SHARED_PROFILES", ("smoke",))
     steps = []

@@ -20,7 +20,7 @@ def records(latent_of=None, recall_of=None, profile="laptop", datasets=("cifar10
     """
     rows = []
     for config in build_grid(NAME, profile):
-        arm = study.arm(config)
+        arm = study.cell(config)[0]
         if config.dataset not in datasets:
             continue
         recall = [0.8, 0.9, 0.4, 0.2] if recall_of is None else recall_of(arm, config.train_seed)

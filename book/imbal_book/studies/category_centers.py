@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,16 +19,11 @@ from numpy.typing import ArrayLike
 
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
+from imbal_book.run.prepared import PreparedRun
 from imbal_book.run.trained import TrainedRun, train_run
 from imbal_core import metrics
 from imbal_core.centers import CategoryCenters
 from imbal_core.data.class_counts import zhang_counts
-
-if TYPE_CHECKING:
-    from imbal_book.run.prepared import PreparedRun
-    from imbal_core.training.fit import Progress
-
-__all__ = ["READOUT_OF_TAP", "few_labels", "form", "frame", "grid", "label_frame", "measure"]
 
 #: Zhang's letter for the centers of each feature tap.
 READOUT_OF_TAP = {"last convolution": "C", "fully connected": "F"}
@@ -167,23 +161,14 @@ def few_labels(train_counts: ArrayLike) -> np.ndarray:
     return 2 * np.asarray(train_counts) < np.max(train_counts)
 
 
-def measure(
-    prepared: PreparedRun,
-    *,
-    device: torch.device,
-    checkpoint: Path | None = None,
-    progress: Progress = True,
-) -> dict[str, Any]:
+def measure(prepared: PreparedRun, **options: Any) -> dict[str, Any]:
     """Return the measurements of one run, see `imbal_book.studies.Study.measure`.
 
-    Returns
-    -------
-    dict
-        ``train_counts``, ``valid_counts``, ``test_counts`` (images per class), ``history`` (per epoch),
-        ``readouts`` (name to accuracy, recall and precision per class, fractions), and for one run of frozen
-        features ``feature_sketch``, the points of two classes in a plane.
+    ``train_counts``, ``valid_counts``, ``test_counts`` (images per class), ``history`` (per epoch), ``readouts`` (name
+    to accuracy, recall and precision per class, fractions), and for one run of frozen features ``feature_sketch``, the
+    points of two classes in a plane.
     """
-    run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress)
+    run = train_run(prepared, **options)
     config, num_classes = prepared.config, prepared.train.num_classes
     labels = run.sides["test"][1]
     measurements = run.measurements()
@@ -192,9 +177,8 @@ def measure(
         for name, predicted in _predictions(run).items()
     }
     if config.frozen and num_classes == 10 and config.split_seed == 0 and config.imbalance == "zhang-a":
-        measurements["feature_sketch"] = _feature_sketch(
-            run.pool, prepared.train.labels, prepared.train.class_names
-        )
+        train = prepared.train
+        measurements["feature_sketch"] = _feature_sketch(run.pool, train.labels, train.class_names)
     return measurements
 
 

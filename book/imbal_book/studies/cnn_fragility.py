@@ -11,15 +11,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
-import torch
 
 from imbal_book.evidence.verbs import PAIR
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
+from imbal_book.run.prepared import PreparedRun
 from imbal_book.run.trained import train_run
 from imbal_book.studies.complement_cross_entropy import LITERATURE, epoch_scores
 from imbal_book.studies.fragility_scores import scores
@@ -29,24 +28,6 @@ from imbal_core import metrics
 from imbal_core.data.class_counts import counts_from_name, exponential_counts
 from imbal_core.embeddings.classification_embeddings import linear_classifier
 from imbal_core.training.start import loss_of
-
-if TYPE_CHECKING:
-    from imbal_book.run.prepared import PreparedRun
-    from imbal_core.training.fit import Progress
-
-__all__ = [
-    "ARMS",
-    "EXPERIMENT_ARMS",
-    "NETWORKS",
-    "arm",
-    "cell",
-    "frame",
-    "grid",
-    "label_frame",
-    "measure",
-    "run_frame",
-    "scale",
-]
 
 #: Arms of a cell with an exponential imbalance. Focal loss and ASL have the options of the authors' code.
 ARMS = ("CE balanced", "CE imbalanced", "LDAM-DRW", "Focal", "ASL")
@@ -196,12 +177,8 @@ def _known(profile: str) -> dict[RunConfig, tuple[str, str]]:
 def cell(config: RunConfig) -> tuple[str, str]:
     """Return the arm of a run and the imbalance of its cell, such as ("CE balanced", "exponential 100").
 
-    A balanced run belongs to the cell of the imbalanced ones that it is compared with.
-
-    Raises
-    ------
-    ValueError
-        If no grid of the study has this run, seeds aside.
+    A balanced run belongs to the cell of the imbalanced ones that it is compared with. A ValueError says that no grid
+    of the study has this run, seeds aside.
     """
     found = _known(config.profile).get(dataclasses.replace(config, split_seed=0, train_seed=0))
     if found is None:
@@ -219,39 +196,18 @@ def scale(config: RunConfig) -> str:
     return f"{part}, {counts.max():,} to {counts.min():,} of a class"
 
 
-def arm(config: RunConfig) -> str:
-    """Return the arm that a run belongs to; see `cell`."""
-    return cell(config)[0]
-
-
-def measure(
-    prepared: PreparedRun,
-    *,
-    device: torch.device,
-    checkpoint: Path | None = None,
-    progress: Progress = True,
-) -> dict[str, Any]:
+def measure(prepared: PreparedRun, **options: Any) -> dict[str, Any]:
     """Return the measurements of one run, whose network has a linear classifier; see `imbal_book.studies.Study`.
 
-    Returns
-    -------
-    dict
-        ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with accuracy and the recall of
-        the rarer half on the test images, which choose nothing (not in profile laptop, where that would cost a third
-        of the training);
-        ``readouts``: "softmax" on the test images and "train", on the training images, see `metrics.class_scores`;
-        ``latent``: see `studies.latent_summaries.latent_summaries`. The weights of a loss on scaled logits are scaled
-        too, so that CE add up to what its softmax reads.
+    ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with accuracy and the recall of the
+    rarer half on the test images, which choose nothing (not in profile laptop, where that would cost a third of the
+    training); ``readouts``: "softmax" on the test images and "train", on the training images, see
+    `metrics.class_scores`; ``latent``: see `studies.latent_summaries.latent_summaries`. The weights of a loss on scaled
+    logits are scaled too, so that CE add up to what its softmax reads.
     """
     config = prepared.config
-    run = train_run(
-        prepared,
-        device=device,
-        checkpoint=checkpoint,
-        progress=progress,
-        score=epoch_scores,
-        score_on=() if config.profile == "laptop" else ("test",),
-    )
+    sides_scored = () if config.profile == "laptop" else ("test",)
+    run = train_run(prepared, score=epoch_scores, score_on=sides_scored, **options)
     num_classes = prepared.train.num_classes
     classifier = linear_classifier(run.network)
     sides, readouts = {}, {}

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,34 +17,13 @@ import torch
 
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
+from imbal_book.run.prepared import PreparedRun
 from imbal_book.run.trained import TrainedRun, train_run
 from imbal_core import metrics
 from imbal_core.centers import CategoryCenters
 from imbal_core.losses.complement import complement_entropy
 from imbal_core.losses.functional import adjust_logits
 from imbal_core.post_hoc import choose_tau, retrain_classifier, tau_normalized_logits
-
-if TYPE_CHECKING:
-    from imbal_book.run.prepared import PreparedRun
-    from imbal_core.training.fit import Progress
-
-__all__ = [
-    "ARMS",
-    "LITERATURE",
-    "NETWORKS",
-    "POST_HOC",
-    "TAU",
-    "arm",
-    "epoch_frame",
-    "epoch_scores",
-    "frame",
-    "grid",
-    "has_tau",
-    "label_frame",
-    "measure",
-    "minority",
-    "network",
-]
 
 #: Arm -> (loss, its options). The focal loss has the CCE repository's gamma and alpha.
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -112,48 +90,43 @@ def _arms(base: RunConfig, arms: Iterable[str], pairs: Iterable[tuple[int, int]]
     ]
 
 
-def _smoke() -> list[RunConfig]:
-    base = RunConfig(
-        study="complement_cross_entropy",
-        profile="smoke",
-        dataset="mnist5k",
-        imbalance="exponential-50",
-        imbalance_scale=0.5,
-        valid_share=0.1,
-        model="small_cnn",
-        epochs=5,
-        learning_rate=0.05,
-        warmup_epochs=1,
-        batch_size=64,
-        weight_decay=2e-4,
-    )
-    return _arms(base, ARMS, PAIRS[:2])
+_LAPTOP = RunConfig(
+    study="complement_cross_entropy",
+    profile="laptop",
+    dataset="cifar10",
+    imbalance="exponential-100",
+    imbalance_scale=0.9,  # leaves images of the largest class for validation
+    valid_share=0.1,
+    model="small_cnn",
+    epochs=10,
+    learning_rate=0.1,
+    warmup_epochs=1,
+    weight_decay=2e-4,
+    augment="crop-flip",
+    precision="bf16",
+)
+#: The two kinds of imbalance have as many images each.
+_LAPTOP_STEP = dataclasses.replace(_LAPTOP, imbalance="step-10", imbalance_scale=0.4)
+_DIGITS: dict[str, Any] = {"profile": "smoke", "dataset": "mnist5k", "augment": "none", "precision": "fp32"}
+_SMOKE = dataclasses.replace(
+    _LAPTOP,
+    **_DIGITS,
+    imbalance="exponential-50",
+    imbalance_scale=0.5,
+    epochs=5,
+    learning_rate=0.05,
+    batch_size=64,
+)
 
 
 def _laptop() -> list[RunConfig]:
-    """Return the runs that two CPU cores finish; the two kinds of imbalance have as many images each."""
-    long_tail = RunConfig(
-        study="complement_cross_entropy",
-        profile="laptop",
-        dataset="cifar10",
-        imbalance="exponential-100",
-        imbalance_scale=0.9,  # leaves images of the largest class for validation
-        valid_share=0.1,
-        model="small_cnn",
-        epochs=10,
-        learning_rate=0.1,
-        warmup_epochs=1,
-        weight_decay=2e-4,
-        augment="crop-flip",
-        precision="bf16",
-    )
-    step = dataclasses.replace(long_tail, imbalance="step-10", imbalance_scale=0.4)
+    """Return the runs that two CPU cores finish."""
     rest = [name for name in ARMS if name not in _FIRST]
     return [
         run
         for arms in (_FIRST, rest)
         for seed in range(5)
-        for base in (long_tail, step)
+        for base in (_LAPTOP, _LAPTOP_STEP)
         for run in _arms(base, arms, [(seed, seed)])
     ]
 
@@ -182,23 +155,17 @@ def _paper() -> list[RunConfig]:
 
 def grid(profile: str) -> list[RunConfig]:
     """Return every run of the study at one scale ("smoke", "laptop", "paper"), the most wanted first."""
-    return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
+    plans = {"smoke": lambda: _arms(_SMOKE, ARMS, PAIRS[:2]), "laptop": _laptop, "paper": _paper}
+    return plans[profile]()
 
 
 def arm(config: RunConfig) -> str:
-    """Return the arm that a run belongs to.
-
-    Raises
-    ------
-    ValueError
-        If no arm has this loss with these options.
-    """
+    """Return the arm that a run belongs to; a ValueError says that none has its loss with these options."""
     for name in ARMS:
         if dataclasses.replace(config, **_loss(name, config.epochs)) == config:
             return name
-    raise ValueError(
-        f"no arm of complement_cross_entropy has loss={config.loss!r} with {dict(config.loss_options)}"
-    )
+    given = f"loss={config.loss!r} with {dict(config.loss_options)}"
+    raise ValueError(f"no arm of complement_cross_entropy has {given}")
 
 
 def network(config: RunConfig) -> str:
@@ -219,25 +186,16 @@ def minority(num_classes: int) -> np.ndarray:
     return np.arange(num_classes) >= num_classes // 2
 
 
-def measure(
-    prepared: PreparedRun,
-    *,
-    device: torch.device,
-    checkpoint: Path | None = None,
-    progress: Progress = True,
-) -> dict[str, Any]:
+def measure(prepared: PreparedRun, **options: Any) -> dict[str, Any]:
     """Return the measurements of one run, see `imbal_book.studies.Study.measure`.
 
-    Returns
-    -------
-    dict
-        ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with ``test_accuracy`` and
-        ``test_recall_few``, which choose nothing; ``readouts``: "softmax" and, of a run with cross entropy, the
-        remedies of `POST_HOC`, each with accuracy and recall and precision per class; ``p_true`` and
-        ``wrong_class_entropy``, per class, the mean over test images of the true class's softmax probability
-        and of the entropy (nats) of the wrong classes; ``tau``, chosen on validation images.
+    ``train_counts``, ``valid_counts``, ``test_counts``; ``history`` per epoch, with ``test_accuracy`` and
+    ``test_recall_few``, which choose nothing; ``readouts``: "softmax" and, of a run with cross entropy, the remedies of
+    `POST_HOC`, each with accuracy and recall and precision per class; ``p_true`` and ``wrong_class_entropy``, per
+    class, the mean over test images of the true class's softmax probability and of the entropy (nats) of the wrong
+    classes; ``tau``, chosen on validation images.
     """
-    run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress, score=epoch_scores)
+    run = train_run(prepared, score=epoch_scores, **options)
     labels, num_classes = run.sides["test"][1], prepared.train.num_classes
     plain = prepared.config.loss == "cross-entropy"
     found = run.predict("test", run.network.taps[-1:] if plain else ())

@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
+from imbal_book.run.prepared import PreparedRun
 from imbal_book.run.trained import TrainedRun, train_run
 from imbal_book.studies.rare_class_scores import (
     RARE,
@@ -34,32 +34,6 @@ from imbal_core.losses.functional import adjust_logits
 from imbal_core.models.heads import FinalBatchNorm
 from imbal_core.models.networks import LOGITS_BEFORE_FINAL_BATCH_NORM
 from imbal_core.post_hoc import fit_temperature, shifted_threshold
-
-if TYPE_CHECKING:
-    from imbal_book.run.prepared import PreparedRun
-    from imbal_core.training.fit import Progress
-
-__all__ = [
-    "ARMS",
-    "BASE_BATCH_SIZE",
-    "BASE_IMBALANCE",
-    "EVERY_ARM",
-    "MECHANISM_ARMS",
-    "NETWORKS",
-    "OWN_START",
-    "PAIRS",
-    "PLANTS",
-    "always_rare",
-    "arm",
-    "describe",
-    "epoch_frame",
-    "epochs_to",
-    "form",
-    "frame",
-    "grid",
-    "leaf_leakage",
-    "measure",
-]
 
 PLANTS = ("apple", "pepper", "tomato")
 #: The paper's arms -> what they change in a plain run.
@@ -200,13 +174,7 @@ def grid(profile: str) -> list[RunConfig]:
 
 
 def arm(config: RunConfig) -> str:
-    """Return the arm that a run belongs to.
-
-    Raises
-    ------
-    ValueError
-        If no arm has this loss and this final layer.
-    """
+    """Return the arm that a run belongs to; a ValueError says that none has its loss and its final layer."""
     names = ("loss", "final_batch_norm", "final_batch_norm_affine", "final_batch_norm_momentum")
     found = {name: getattr(config, name) for name in names}
     for name, changes in EVERY_ARM.items():
@@ -228,37 +196,19 @@ def form(config: RunConfig) -> str:
     return ", ".join(part for part, there in parts.items() if there)
 
 
-def measure(
-    prepared: PreparedRun,
-    *,
-    device: torch.device,
-    checkpoint: Path | None = None,
-    progress: Progress = True,
-) -> dict[str, Any]:
+def measure(prepared: PreparedRun, **options: Any) -> dict[str, Any]:
     """Return the measurements of one run of two classes, the second rare.
 
-    ``checkpoint`` is where training leaves its state after each epoch; ``progress`` shows a bar over the epochs.
-
-    Returns
-    -------
-    dict
-        ``train_counts``, ``valid_counts``, ``test_counts``; ``history``, `rare_class_scores.epoch_scores` of validation
-        and test images after every epoch; ``readouts``, `rare_class_scores.readout_scores` of "softmax"; with the layer
-        of "removed at inference", the logits before it; without it of "logit adjusted" by the training counts; and of
-        what validation images choose: "temperature", "threshold moved" to their best F1, and "balanced threshold", to
-        their best F1 if both classes were equally frequent, as they are in the test. ``thresholds`` and
-        ``temperature`` are what was chosen; ``margins``, `rare_class_scores.class_margins` of "softmax" and "removed at
-        inference", of "test" and "valid"; ``layer``, what the final layer has learnt, a number per class;
-        ``shared_groups``, see `leaf_leakage`, of a data set that knows which leaf an image shows.
+    ``train_counts``, ``valid_counts``, ``test_counts``; ``history``, `rare_class_scores.epoch_scores` of validation and
+    test images after every epoch; ``readouts``, `rare_class_scores.readout_scores` of "softmax"; with the layer of
+    "removed at inference", the logits before it; without it of "logit adjusted" by the training counts; and of what
+    validation images choose: "temperature", "threshold moved" to their best F1, and "balanced threshold", to their best
+    F1 if both classes were equally frequent, as they are in the test. ``thresholds`` and ``temperature`` are what was
+    chosen; ``margins``, `rare_class_scores.class_margins` of "softmax" and "removed at inference", of "test" and
+    "valid"; ``layer``, what the final layer has learnt, a number per class; ``shared_groups``, see `leaf_leakage`, of a
+    data set that knows which leaf an image shows.
     """
-    run = train_run(
-        prepared,
-        device=device,
-        checkpoint=checkpoint,
-        progress=progress,
-        score=epoch_scores,
-        score_on=("valid", "test"),
-    )
+    run = train_run(prepared, score=epoch_scores, score_on=("valid", "test"), **options)
     taps = {_SOFTMAX: "logits"}
     if prepared.config.final_batch_norm:
         taps[_REMOVED] = LOGITS_BEFORE_FINAL_BATCH_NORM
@@ -274,13 +224,13 @@ def measure(
     else:
         readouts["logit adjusted"] = readout_scores(labels, adjust_logits(logits, prepared.train_counts))
     if "valid" in found:
-        held_out = (run.sides["valid"][1], found["valid"][_SOFTMAX])
-        measurements |= _chosen_on_validation(held_out, labels, logits, readouts)
+        measurements |= (chosen := _chosen_on_validation(run.sides["valid"][1], found["valid"][_SOFTMAX]))
+        for name, threshold in chosen["thresholds"].items():
+            readouts[name] = readout_scores(labels, logits - np.where(np.arange(2) == RARE, threshold, 0))
+        readouts["temperature"] = readout_scores(labels, logits / chosen["temperature"])
     measurements["readouts"] = readouts
-    if prepared.train.groups is not None:
-        measurements["shared_groups"] = leaf_leakage(
-            prepared.split, prepared.train.labels, prepared.train.groups
-        )
+    if (groups := prepared.train.groups) is not None:
+        measurements["shared_groups"] = leaf_leakage(prepared.split, prepared.train.labels, groups)
     return measurements
 
 
@@ -315,25 +265,12 @@ def _layer(run: TrainedRun) -> dict[str, list[float]]:
     return {name: values.detach().double().tolist() for name, values in parts.items() if values is not None}
 
 
-def _chosen_on_validation(
-    held_out: tuple[np.ndarray, np.ndarray],
-    labels: np.ndarray,
-    logits: np.ndarray,
-    readouts: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    """Add the readouts that validation images, labels and logits, set; return thresholds and temperature."""
-    targets, chosen_on = held_out
-    thresholds = {
-        name: shifted_threshold(rare_margin(chosen_on), targets == RARE, balanced=balanced)
-        for name, balanced in (("threshold moved", False), ("balanced threshold", True))
-    }
-    for name, threshold in thresholds.items():
-        shift = np.zeros(2)
-        shift[RARE] = threshold
-        readouts[name] = readout_scores(labels, logits - shift)
-    temperature = fit_temperature(chosen_on, targets)
-    readouts["temperature"] = readout_scores(labels, logits / temperature)
-    return {"thresholds": thresholds, "temperature": temperature}
+def _chosen_on_validation(targets: np.ndarray, chosen_on: np.ndarray) -> dict[str, Any]:
+    """Return the thresholds and the temperature that labels (N,) and logits (N, 2) of validation images set."""
+    margin, rare = rare_margin(chosen_on), targets == RARE
+    moved = {"threshold moved": False, "balanced threshold": True}
+    thresholds = {name: shifted_threshold(margin, rare, balanced=own) for name, own in moved.items()}
+    return {"thresholds": thresholds, "temperature": fit_temperature(chosen_on, targets)}
 
 
 def frame(records: pd.DataFrame) -> pd.DataFrame:

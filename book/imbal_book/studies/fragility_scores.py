@@ -16,8 +16,6 @@ from imbal_book.run.long_frames import IDENTITY
 from imbal_book.studies.latent_readings import changes
 from imbal_book.studies.latent_summaries import TOP
 
-__all__ = ["GAINS", "PLAIN", "UNEVEN", "scores"]
-
 #: The arm whose parts (true positives, minority classes ...) are readouts without its name before them.
 PLAIN = "CE imbalanced"
 #: Arms whose classes differ in size, all of them.
@@ -55,10 +53,7 @@ _RUN = [*IDENTITY, "readout"]
 def scores(runs: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of all runs in long form: `IDENTITY`, readout, metric and value; what is undefined is left out.
 
-    Parameters
-    ----------
-    runs, labels : DataFrame
-        Of `imbal_book.studies.cnn_fragility.run_frame` and `label_frame`.
+    ``runs`` and ``labels`` are of `imbal_book.studies.cnn_fragility.run_frame` and `label_frame`.
 
     Returns
     -------

@@ -14,8 +14,6 @@ from imbal_book.studies.latent_summaries import IN_USE_ABOVE, SHARES_AT, TOP
 from imbal_core.embeddings import matching
 from imbal_core.embeddings.top_k import overlap_matrix
 
-__all__ = ["Latent", "changes", "class_overlaps", "class_readings", "share_curve"]
-
 #: Latent summaries of one network, from `imbal_book.studies.latent_summaries.latent_summaries`.
 Latent = Mapping[str, Any]
 
@@ -49,12 +47,7 @@ def _of_training(latent: Latent) -> dict[str, np.ndarray]:
 
 
 def class_readings(measured: Mapping[str, Any]) -> pd.DataFrame:
-    """Return what one network says of each class, a row per class, NaN where undefined.
-
-    Parameters
-    ----------
-    measured : mapping
-        Measurements of `imbal_book.studies.cnn_fragility.measure`.
+    """Return what the measurements of `cnn_fragility.measure` say of each class, a row per class, NaN where undefined.
 
     Returns
     -------

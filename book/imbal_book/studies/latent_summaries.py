@@ -26,8 +26,6 @@ from imbal_core.embeddings.diversity import (
 )
 from imbal_core.embeddings.top_k import TopK, class_top_k, magnitude_gap
 
-__all__ = ["IN_USE_ABOVE", "NEEDED_FOR", "SHARES_AT", "TABLES", "TOP", "Side", "latent_summaries"]
-
 #: K of identities, magnitudes and frequencies: that of the authors' sibling repositories.
 TOP = 10
 #: K at which shares are kept, those above the number of units aside.
@@ -73,16 +71,9 @@ class Side:
 def latent_summaries(
     train: Side, test: Side, weights: np.ndarray, bias: np.ndarray, *, seed: int
 ) -> dict[str, Any]:
-    """Return the summaries of one network.
+    """Return the summaries of one network, whose classifier has weights (C, D) and bias (C,).
 
-    Parameters
-    ----------
-    train, test : Side
-        Training images unchanged, without augmentation.
-    weights, bias : ndarray of shape (C, D) and (C,)
-        Of the classifier.
-    seed : int
-        Of the draws of equally many training images.
+    The training images are unchanged, without augmentation; the seed is of the draws of equally many of them.
 
     Returns
     -------

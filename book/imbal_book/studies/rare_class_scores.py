@@ -12,8 +12,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from imbal_core import metrics
 from imbal_core.post_hoc import shifted_threshold
 
-__all__ = ["RARE", "class_margins", "epoch_scores", "long_scores", "rare_margin", "readout_scores"]
-
 RARE = 1  # the label of the rare class
 
 
@@ -62,20 +60,12 @@ def _of_confusion(confusion: np.ndarray) -> dict[str, float]:
 
 
 def readout_scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
-    """Return what is recorded of one readout of the test images.
+    """Return what is recorded of one readout of the test images, of labels (N,) and float64 logits (N, 2).
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (N,)
-    logits : ndarray of float64, shape (N, 2)
-
-    Returns
-    -------
-    dict
-        ``confusion``, 2 x 2 counts, true class by row; ``auroc``, ``auprc``; ``f1_best``, the highest F1 of the
-        rare class at any threshold, chosen on these very images and so an upper bound; ``ece``,
-        ``confidence``; ``confidence_histogram``, images per bin; ``reliability``, see
-        `imbal_core.metrics.reliability_bins`. All in JSON's types.
+    ``confusion``, 2 x 2 counts, true class by row; ``auroc``, ``auprc``; ``f1_best``, the highest F1 of the rare class
+    at any threshold, chosen on these very images and so an upper bound; ``ece``, ``confidence``;
+    ``confidence_histogram``, images per bin; ``reliability``, see `imbal_core.metrics.reliability_bins`. All in JSON's
+    types.
     """
     probabilities = softmax(logits, axis=1)
     bins = metrics.reliability_bins(probabilities, labels)

@@ -60,7 +60,7 @@ def test_what_is_recorded_on_two_cores_is_the_first_draws_of_both_kinds_of_cell(
 
 def test_the_paper_profile_has_the_sibling_recipe_and_begins_with_three_draws_of_three_arms():
     grid = build_grid(NAME, "paper")
-    assert [(study.arm(c), c.split_seed, c.train_seed) for c in grid[:9]] == [
+    assert [(study.cell(c)[0], c.split_seed, c.train_seed) for c in grid[:9]] == [
         (arm, seed, seed) for seed in range(3) for arm in ("CE balanced", "CE imbalanced", "LDAM-DRW")
     ]
     first = grid[1]
@@ -101,7 +101,7 @@ NUMBERS = {
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_experiment_varies_number_and_diversity_of_the_rare_classes_alone_at_equal_steps(profile):
     grid = [config for config in build_grid(NAME, profile) if config.train_seed == config.split_seed == 0]
-    runs = {study.arm(config): config for config in grid if study.cell(config)[1] == "step 10"}
+    runs = {study.cell(config)[0]: config for config in grid if study.cell(config)[1] == "step 10"}
     assert set(runs) == set(NUMBERS) == set(study.EXPERIMENT_ARMS)
     many = int(train_counts(runs["Distinct"])[0])
     for arm, (number, distinct) in NUMBERS.items():
@@ -137,11 +137,11 @@ def test_the_new_arms_run_at_smoke_scale_and_enter_the_frame():
     """On the digits that come with the book, one epoch each."""
     rows = []
     for config in build_grid(NAME, "smoke"):
-        if study.arm(config) in ("Half", "Half, copied", "Quarter, copied"):
+        if study.cell(config)[0] in ("Half", "Half, copied", "Quarter, copied"):
             prepared = batch.prepare(config)
             short = dataclasses.replace(config, epochs=2)
             found = study.measure(dataclasses.replace(prepared, config=short), device=CPU, progress=False)
-            assert found["train_counts"][5:] == [int(100 * NUMBERS[study.arm(config)][1])] * 5
+            assert found["train_counts"][5:] == [int(100 * NUMBERS[study.cell(config)[0]][1])] * 5
             rows.append({"key": config.digest(), "config": config, **config.to_dict(), "measurements": found})
     gains = study.frame(pd.DataFrame(rows, dtype=object)).query("metric == 'gain_few'")
     assert set(gains["readout"]) == {"twice the number", "twice the distinct images"}
@@ -150,7 +150,7 @@ def test_the_new_arms_run_at_smoke_scale_and_enter_the_frame():
 def test_the_true_scale_of_a_run_is_that_of_its_counts_and_an_arm_unlike_its_cell_says_none():
     for config in build_grid(NAME, "laptop"):
         counts, words = train_counts(config), study.scale(config)
-        if study.arm(config) in ("CE balanced", "Distinct", "Half", "Half, copied", "Quarter, copied"):
+        if study.cell(config)[0] in ("CE balanced", "Distinct", "Half", "Half, copied", "Quarter, copied"):
             assert words == ""
         else:
             share = f"{100 * config.imbalance_scale:g} % of the full counts"
@@ -162,7 +162,7 @@ def test_a_run_of_no_grid_is_named():
     with pytest.raises(ValueError, match="no arm of cnn_fragility is this run of profile smoke: mnist5k"):
         study.cell(config)
     with pytest.raises(ValueError, match="profile other"):
-        study.arm(dataclasses.replace(config, profile="other"))
+        study.cell(dataclasses.replace(config, profile="other"))
 
 
 @pytest.fixture(scope="module")

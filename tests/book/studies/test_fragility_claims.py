@@ -125,7 +125,9 @@ def test_until_the_arms_are_recorded_diversity_against_number_is_undecided():
         return [0.9, 0.8, *[0.6 + 0.01 * seed**2 if arm == "Distinct" else 0.3] * 2]
 
     found = records(recall_of=recall_of)
-    old = [study.arm(config) not in ("Half", "Half, copied", "Quarter, copied") for config in found["config"]]
+    old = [
+        study.cell(config)[0] not in ("Half", "Half, copied", "Quarter, copied") for config in found["config"]
+    ]
     assert verdict("C-3a", found[old]) == "undecided"
     none = [study.cell(config)[1] != "step 10" for config in found["config"]]
     assert verdict("C-3a", found[none]) == "not attempted"

@@ -56,8 +56,10 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_network(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the network that stands first."""
-    return frame[frame["form"].isin(frame["form"].head(1))]
+    """Return the rows of the first network with the pairs that a verdict needs, or else of the first."""
+    pairs = frame.drop_duplicates(["place", *PAIR]).groupby(["form", "place"]).size().groupby("form").max()
+    forms = sorted(frame["form"].unique(), key=lambda form: pairs[form] < load_rules().pairs)
+    return frame[frame["form"].isin(forms[:1])]
 
 
 def _panel(rows: pd.DataFrame, metric: str, *, gain: bool = False) -> pd.DataFrame:

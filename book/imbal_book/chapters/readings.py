@@ -101,10 +101,18 @@ def verdicts(paper: Paper, frame: pd.DataFrame, deviation: float | None = None) 
 
 
 def headline(found: Sequence[Verdict]) -> dict[str, Verdict]:
-    """Return one verdict per claim: that of the form nearest to the paper which was attempted."""
+    """Return one verdict per claim: of the form nearest to the paper that has the pairs a cell needs to be decided.
+
+    Where none has them, that of the nearest form which was attempted.
+    """
+    few = load_rules().pairs
+
+    def behind(verdict: Verdict) -> int:
+        return 2 if verdict.label == "not attempted" else int(0 < verdict.n < few)
+
     best: dict[str, Verdict] = {}
     for verdict in found:
-        if verdict.claim not in best or best[verdict.claim].label == "not attempted":
+        if verdict.claim not in best or behind(verdict) < behind(best[verdict.claim]):
             best[verdict.claim] = verdict
     return best
 

@@ -263,7 +263,7 @@ def test_prefer_takes_the_first_profile_of_each_form_and_data_set():
     assert len(found) == 4
 
 
-def test_the_headline_takes_the_nearest_form_that_was_attempted():
+def test_the_headline_takes_the_nearest_form_with_enough_pairs_or_else_that_was_attempted():
     head = headline(
         [
             make_verdict("D-1", "not attempted", "fine-tuned", 0),
@@ -272,12 +272,19 @@ def test_the_headline_takes_the_nearest_form_that_was_attempted():
             make_verdict("D-2", "undecided", "fine-tuned"),
             make_verdict("D-2", "holds", "frozen"),
             make_verdict("D-3", "not attempted", "frozen", 0),
+            make_verdict("D-4", "not attempted", "fine-tuned", 0),
+            make_verdict("D-4", "undecided", "from scratch", 2),
+            make_verdict("D-4", "fails", "frozen", 3),
+            make_verdict("D-5", "undecided", "fine-tuned", 1),
+            make_verdict("D-5", "undecided", "from scratch", 2),
         ]
     )
     assert {claim: (v.form, v.label) for claim, v in head.items()} == {
         "D-1": ("from scratch", "fails"),
         "D-2": ("fine-tuned", "undecided"),
         "D-3": ("frozen", "not attempted"),
+        "D-4": ("frozen", "fails"),
+        "D-5": ("fine-tuned", "undecided"),
     }
 
 

@@ -77,6 +77,8 @@ def test_the_network_nearest_to_the_paper_stands_first_and_the_strongest_imbalan
     assert list(frame[["form", "dataset", "imbalance"]].itertuples(index=False, name=None)) == wanted
     assert frame["place"].iloc[4] == "CIFAR-100, exponential 100, ResNet-32"
     assert set(tables.first_network(frame)["form"]) == {"ResNet-34"}
+    decided = pd.concat([frame, tables.in_order(rows({"CE": [0.5] * 3}, TAIL))])
+    assert set(tables.first_network(decided)["form"]) == {TAIL[0]}, "three pairs can decide, one cannot"
     arms = tables.in_order(rows({"COT": [0.5], "CE, logit adjusted": [0.5], "CE": [0.5, 0.6]}))
     assert list(arms["readout"]) == ["CE", "CE", "COT", "CE, logit adjusted"]
 

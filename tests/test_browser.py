@@ -3,6 +3,7 @@
 import functools
 import html
 import http.server
+import importlib.resources
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 BOOK = Path(__file__).parents[1] / "_build" / "html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = importlib.resources.files("axe_core_python") / "axe.min.js"
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync --disable-default-apps
 --disable-extensions --hide-scrollbars""".split()
@@ -40,9 +42,23 @@ frame.addEventListener("load", async () => {
     written: page.querySelectorAll(".math").length,
     brokenImages: [...page.images].filter((i) => i.complete && i.naturalWidth === 0).map((i) => i.src),
     themes: [],
+    violations: [],
   };
+  const axe = page.createElement("script");
+  axe.src = "/axe.js";
+  await new Promise((done) => { axe.onload = done; page.head.append(axe); });
   for (let step = 0; step < 3; step++) {
-    seen.themes.push([root.dataset.theme, background()]);
+    const theme = root.dataset.theme;
+    if (!seen.themes.some(([known]) => known === theme)) {
+      // The list of references is marked up by docutils, with a role for its items that the rule has dropped.
+      const looked = {include: [["body"]], exclude: [["div.citation-list"]]};
+      const found = await frame.contentWindow.axe.run(looked, {resultTypes: ["violations"]});
+      seen.rules = found.passes.length;
+      for (const rule of found.violations.filter((rule) => ["serious", "critical"].includes(rule.impact)))
+        for (const node of rule.nodes.slice(0, 3))
+          seen.violations.push(`${rule.id} (${theme}): ${node.target} ${node.html.slice(0, 150)}`);
+    }
+    seen.themes.push([theme, background()]);
     page.querySelector("button.theme-switch-button").click();
     await wait(400);
   }
@@ -58,11 +74,16 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self):
         probe = re.match(r"/probe/(\d+)(/.*)", self.path)
-        if not probe:
-            return super().do_GET()
-        body = (PROBE % (probe[2], int(probe[1]))).encode()
+        if probe:
+            self.answer("text/html", (PROBE % (probe[2], int(probe[1]))).encode())
+        elif self.path == "/axe.js":
+            self.answer("text/javascript", AXE.read_bytes())
+        else:
+            super().do_GET()
+
+    def answer(self, kind, body):
         self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -129,6 +150,7 @@ def test_a_page_works_without_a_network_in_both_themes_and_on_a_narrow_screen(ad
     seen = json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', dom, flags=re.DOTALL)[1]))
     assert seen["width"] <= 400
     assert seen["brokenImages"] == []
+    assert seen["violations"] == [] and seen["rules"] >= 15
     assert seen["formulaErrors"] == 0
     assert seen["formulas"] >= seen["written"]
     if page == "book/reading.html":
@@ -150,3 +172,19 @@ def test_the_ledger_shows_what_its_address_asks_for_and_says_how_many(address, t
 def test_the_entry_page_opens_the_landing_page(address, tmp_path):
     dom, _, _ = open_page(f"{address}/index.html", tmp_path)
     assert "The four papers" in dom
+
+
+def test_every_page_describes_itself_and_is_in_the_sitemap():
+    listed = (BOOK / "sitemap.xml").read_text(encoding="utf-8")
+    told = {}
+    for page in pages():
+        text = (BOOK / page).read_text(encoding="utf-8")
+        assert f"/{page}</loc>" in listed
+        described = re.findall(r'<meta [^>]*(?:name|property)="(?:og:)?description"[^>]*>', text)
+        contents = {html.unescape(re.search(r'content="([^"]*)"', tag)[1]) for tag in described}
+        assert len(described) == 2 and len(contents) == 1, (page, described)
+        told[page] = contents.pop()
+        assert len(told[page]) >= 40 and "Open in Colab" not in told[page], page
+        image = re.search(r'<meta property="og:image" content="[^"]*/(_static/[^"]+)"', text)
+        assert (BOOK / image[1]).is_file()
+    assert len(set(told.values())) == len(told)

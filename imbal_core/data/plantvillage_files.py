@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from imbal_core._checks.files import write_atomically
+from imbal_core._checks.files import sha256_of_file, write_atomically
 from imbal_core._checks.forms import check_form
 from imbal_core.data.archives import safe_extract
 from imbal_core.data.downloads import fetch
@@ -66,8 +66,6 @@ def install_plantvillage(
     DatasetError if the archive is damaged, would write outside its folder or has another hash, or if the class folders
     of a plant are incomplete. A plant of which nothing is there is left out; one must be complete.
     """
-    import pooch
-
     folder = root / "plantvillage"
     folder.mkdir(parents=True, exist_ok=True)
     if not source.is_file() and not source.is_dir():
@@ -76,7 +74,7 @@ def install_plantvillage(
     if sha256 is not None:
         if source.is_dir():
             raise DatasetError(f"--sha256: {source} is a folder, and only an archive has a hash")
-        if (found := pooch.file_hash(source)) != sha256.lower():
+        if (found := sha256_of_file(source)) != sha256.lower():
             raise DatasetError(
                 f"{source}: expected the SHA-256 {sha256}, found {found}; it is damaged or another"
             )

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from imbal_core._checks.files import write_atomically
+from imbal_core._checks.files import sha256_of_file, write_atomically
 from imbal_core.data.root import data_root
 
 #: Where torchvision's weights are, by model name; those of ``timm:NAME`` come from timm.
@@ -47,11 +47,9 @@ def _file_and_address(name: str) -> tuple[str, str]:
 
 def check_published(source: Path) -> None:
     """Raise WeightsError for a file of torchvision's whose SHA-256 does not begin as its name says, after the dash."""
-    import pooch
-
     digest = source.stem.rpartition("-")[2]
     if source.name in {address.rpartition("/")[2] for address in PUBLISHED.values()}:
-        if not (found := pooch.file_hash(source)).startswith(digest):
+        if not (found := sha256_of_file(source)).startswith(digest):
             raise WeightsError(
                 f"{source} is damaged: its SHA-256 begins with {found[:8]}, and that of the published file with "
                 f"{digest}. Delete it to download it again."

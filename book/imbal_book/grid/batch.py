@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import pooch
 import torch
 
 from imbal_book.grid.claims import Claims, note_progress
@@ -31,6 +30,7 @@ from imbal_book.run.provenance import provenance
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import get_study
+from imbal_core._checks.files import sha256_of_file
 from imbal_core.models.weights import find_weights
 from imbal_core.training.fit import FitResult, Progress
 from imbal_core.training.prediction import default_device, device_label
@@ -115,7 +115,7 @@ def execute(
         peak_memory_mb=_peak_memory_mb(device),
     )
     if config.pretrained and (weights := find_weights(config.model, prepared.root)):
-        origin["weights"] = pooch.file_hash(weights)
+        origin["weights"] = sha256_of_file(weights)
     if network:
         origin["network"] = {"key": network.stem, "read": borrowed is not None}
     fingerprints = {"train": prepared.train.fingerprint, "test": prepared.test.fingerprint}

@@ -23,7 +23,6 @@ def fetch(url: str, path: Path, *, sha256: str) -> Path:
     reached, ends too early or sends another file.
     """
     import pooch
-    import requests
 
     if path.exists() and pooch.file_hash(path) == sha256.lower():
         return path
@@ -31,14 +30,13 @@ def fetch(url: str, path: Path, *, sha256: str) -> Path:
     part = path.with_name(f"{path.name}.part")
     try:
         _complete(part, url)
-    except (requests.RequestException, OSError) as error:
+    except OSError as error:  # those of requests are of this kind
         size = part.stat().st_size if part.exists() else 0
         raise DatasetError(
             f"the download of {url} stopped after {size / 1e6:,.1f} MB ({error}). The same command continues "
             "it; without a network, use --from with a copy from a machine that has one"
         ) from error
-    found = pooch.file_hash(part)
-    if found != sha256.lower():
+    if (found := pooch.file_hash(part)) != sha256.lower():
         part.unlink()
         raise DatasetError(
             f"{url} is not the file that was expected: its SHA-256 is {found}, not {sha256}. Nothing of it was "

@@ -25,17 +25,20 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], identity: str) -> Non
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
+def load_state(path: Path) -> dict[str, Any]:
+    """Return the state in a file, of whatever run, on the CPU; ValueError for damage that torch's reader misses."""
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"its part {damaged} is damaged")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def read_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     """Return the state of this run, on the CPU, or None; a file that cannot be used is warned of."""
     if not path.exists():
         return None
     try:
-        # torch's own reader skips the checksums, so damage inside a tensor would go unnoticed.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"its part {damaged} is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_state(path)
         if state["identity"] != identity:
             raise ValueError("it belongs to another config or other labels")
     except Exception as error:  # a torn file can fail in any layer of the reader

@@ -6,10 +6,9 @@ import hashlib
 import warnings
 from pathlib import Path
 
-import torch
-
 from imbal_book.run.prepared import PreparedRun
 from imbal_core._checks.files import write_atomically
+from imbal_core.training.checkpoints import load_state
 
 __all__ = ["SHARED_PROFILES", "borrow_network", "keep_network", "network_file"]
 
@@ -37,7 +36,7 @@ def borrow_network(network: Path, checkpoint: Path) -> float | None:
     if checkpoint.exists() or not network.exists():
         return None
     try:
-        seconds = sum(torch.load(network, map_location="cpu", weights_only=True)["seconds"])
+        seconds = sum(load_state(network)["seconds"])
         write_atomically(checkpoint, network.read_bytes())
     except Exception as error:  # a torn file can fail in any layer of the reader
         warnings.warn(f"network {network.name} is not used: {error}", RuntimeWarning, stacklevel=2)

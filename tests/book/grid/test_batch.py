@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -237,12 +238,19 @@ def test_a_study_reads_the_network_that_another_has_trained(store, tmp_path, one
     assert not other.provenance["network"]["read"] and len(steps) == 3 * one_training
 
 
-def test_a_kept_network_that_cannot_be_read_is_warned_of_and_trained_anew(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", ["torn", "a flipped bit"])
+def test_a_kept_network_that_cannot_be_read_is_warned_of_and_trained_anew(
+    store, tmp_path, monkeypatch, damage
+):
     monkeypatch.setattr(networks, "SHARED_PROFILES", ("smoke",))
     config = plain_config(study="cnn_fragility", epochs=1, imbalance="exponential-20", imbalance_scale=0.2)
     network = networks.network_file(batch.prepare(config, root=tmp_path))
     network.parent.mkdir()
-    network.write_bytes(b"torn")
+    content = io.BytesIO()
+    torch.save({"seconds": [1.0], "weights": torch.arange(999)}, content)
+    content = bytearray(content.getvalue())
+    content[len(content) // 2] ^= 1  # in the tensor, which torch reads without a word
+    network.write_bytes(b"torn" if damage == "torn" else content)
     with pytest.warns(RuntimeWarning, match=f"network {network.name} is not used"):
         found = batch.execute(config, store, root=tmp_path, device=CPU, progress=False)
     assert not found.provenance["network"]["read"]

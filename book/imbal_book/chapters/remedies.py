@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import number
+from imbal_book.chapters import number, readings
 from imbal_book.evidence.statistics import CONFIDENCE
 from imbal_book.evidence.verbs import PAIR, minus
 from imbal_book.heads.scores import corrected_interval, holm
@@ -74,9 +74,7 @@ ADJUSTED = "plain, logit adjusted"
 DATA = {
     "scenes6": "six scenes",
     "plantvillage-tomato:by-disease": "tomato leaves",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "mnist5k": "digits",
+    **readings.DATA,
 }
 _CELL = ["dataset", "imbalance"]
 #: What a remedy may cost the common classes in `guide`, in the mean over cells.
@@ -93,14 +91,8 @@ def in_words(frame: pd.DataFrame) -> pd.DataFrame:
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows, of a long frame or of records, by data set as in `DATA` and by imbalance ratio."""
-    places = {name: i for i, name in enumerate(DATA)}
-
-    def place(column: pd.Series) -> pd.Series:
-        if column.name == "dataset":
-            return column.map(lambda name: places.get(name, len(places))).astype(float)
-        return column.map(_ratio).astype(float)
-
-    return frame.sort_values(["dataset", "imbalance"], key=place, kind="stable")
+    ratios = sorted(frame["imbalance"].unique(), key=_ratio)
+    return readings.in_order(frame, dataset=DATA, imbalance=ratios)
 
 
 def heads(frame: pd.DataFrame) -> pd.DataFrame:
@@ -165,10 +157,9 @@ def ranked(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _beyond(found: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each method, in how many cells its change is beyond noise upwards and downwards, and all cells."""
+    """Return, for each of the `changes`, whether it is beyond noise upwards and downwards; and 1, to be summed."""
     sure = found["p"] < _LEVEL
-    marks = found.assign(up=sure & (found["mean"] > 0), down=sure & (found["mean"] < 0), cells=1)
-    return marks.groupby("method", sort=False)[["up", "down", "cells"]].sum()
+    return pd.DataFrame({"up": sure & (found["mean"] > 0), "down": sure & (found["mean"] < 0), "cells": 1})
 
 
 def span(values: pd.Series, digits: int = 1) -> str:
@@ -188,7 +179,7 @@ def _listed(names: Sequence[str]) -> str:
 def opening(found: pd.DataFrame) -> dict[str, str]:
     """Return the words and numbers of the page's first sentences, from `ranked` changes of balanced accuracy."""
     order = list(dict.fromkeys(found["method"]))
-    counts = _beyond(found)
+    counts = _beyond(found).groupby(found["method"], sort=False).sum()
     leaders = order[:3]
     told = counts["up"] + counts["down"]
     idle = [name for name in order if 2 * told[name] <= counts.loc[name, "cells"]]
@@ -234,12 +225,11 @@ def stacks(frame: pd.DataFrame, overlap: Mapping[tuple[str, str], float]) -> pd.
         for other in (part, ADJUSTED):
             mine = frame[frame["readout"].isin([together, other])]
             found = changes(mine, "balanced", overlap, other)
-            sure = found["p"] < _LEVEL
-            up, down = int((sure & (found["mean"] > 0)).sum()), int((sure & (found["mean"] < 0)).sum())
+            up, down, count = _beyond(found).sum()
             said = "not attempted"
-            if len(found):
+            if count:
                 said = f"{100 * found['mean'].mean():+.1f} ({span(found['mean'])}); "
-                said += f"above 0 in {up}, below in {down} of {len(found)} cells"
+                said += f"above 0 in {up}, below in {down} of {count} cells"
             row["minus " + ("adjustment alone" if other == ADJUSTED else "the other alone")] = said
         rows.append(row)
     return pd.DataFrame(rows)
@@ -253,6 +243,7 @@ def priors_table(frame: pd.DataFrame, overlap: Mapping[tuple[str, str], float]) 
         plain = frame[(frame["metric"] == metric) & (frame["readout"] == "plain")]
         for panel, part in found.groupby("panel", sort=False):
             best = part.iloc[int(part["mean"].argmax())]
+            up, down, count = _beyond(part).sum()
             level = plain.loc[plain["panel"] == panel, "value"].mean()
             rows.append(
                 {
@@ -261,8 +252,8 @@ def priors_table(frame: pd.DataFrame, overlap: Mapping[tuple[str, str], float]) 
                     "plain (%)": f"{100 * level:.1f}",
                     "largest change": best["method"],
                     "points": number(best["mean"], best["low"], best["high"], sign=True),
-                    "raise it beyond noise": f"{int(((part['p'] < _LEVEL) & (part['mean'] > 0)).sum())} of {len(part)}",
-                    "lower it beyond noise": f"{int(((part['p'] < _LEVEL) & (part['mean'] < 0)).sum())} of {len(part)}",
+                    "raise it beyond noise": f"{up} of {count}",
+                    "lower it beyond noise": f"{down} of {count}",
                 }
             )
     columns = ["cell", "classes in use", "plain (%)", "largest change", "points"]
@@ -320,7 +311,7 @@ def guide(frame: pd.DataFrame, overlap: Mapping[tuple[str, str], float]) -> pd.D
             return {"situation": situation, "do": "not attempted"}
         order = ranked(found)
         best = order[order["method"] == order["method"].iloc[0]]
-        sure = int(((best["p"] < _LEVEL) & (best["mean"] > 0)).sum())
+        sure = _beyond(best)["up"].sum()
         name = str(best["method"].iloc[0])
         said = f"{_METRICS[metric]} {span(best['mean'])}"
         return {

@@ -22,7 +22,7 @@ from imbal_core.training.start import build_network, loss_of, seeded_init
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
 
-__all__ = ["SIDES", "Labelled", "TrainedRun", "frozen_features", "train_run"]
+__all__ = ["SIDES", "Labelled", "TrainedRun", "frozen_features", "split_sides", "train_run"]
 
 SIDES = ("train", "valid", "test")
 #: Inputs, images (N, H, W, 3) or features (N, D), and their labels (N,).
@@ -97,11 +97,7 @@ def train_run(
             pool, test = frozen_features(prepared, device, progress is True)
         width = pool.shape[1] if config.frozen else None
         network = build_network(config, prepared.train.num_classes, root=prepared.root, in_features=width)
-    sides = {
-        "train": (pool[split.train], prepared.train.labels[split.train]),
-        "valid": (pool[split.valid], prepared.train.labels[split.valid]),
-        "test": (test[split.test], prepared.test.labels[split.test]),
-    }
+    sides = split_sides(prepared, pool, test)
 
     def score_epoch(network: nn.Module) -> dict[str, float]:
         values = {}
@@ -134,6 +130,16 @@ def _batches(
     precision = "fp32" if config.frozen else config.precision
     for batch in iter_predict(network, inputs, taps=taps, precision=precision, device=device):
         yield batch if scale == 1 else {**batch, "logits": batch["logits"] * scale}
+
+
+def split_sides(prepared: PreparedRun, pool: np.ndarray, test: np.ndarray) -> dict[str, Labelled]:
+    """Return the inputs and labels of each of `SIDES`, from the inputs of the training pool and of the test images."""
+    split, labels = prepared.split, prepared.train.labels
+    return {
+        "train": (pool[split.train], labels[split.train]),
+        "valid": (pool[split.valid], labels[split.valid]),
+        "test": (test[split.test], prepared.test.labels[split.test]),
+    }
 
 
 def frozen_features(

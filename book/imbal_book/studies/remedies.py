@@ -29,7 +29,7 @@ from imbal_book.heads.side_by_side import SideBySide, side_by_side
 from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
 from imbal_book.run.packed_numbers import pack_rows, unpack_rows
-from imbal_book.run.trained import SIDES, Labelled, TrainedRun, frozen_features, train_run
+from imbal_book.run.trained import SIDES, Labelled, TrainedRun, frozen_features, split_sides, train_run
 
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
@@ -220,7 +220,7 @@ def measure(
     measurements: dict[str, Any] = {}
     if config.frozen:
         pool, test = frozen_features(prepared, device, progress is True)
-        sides = _sides(prepared, pool, test)
+        sides = split_sides(prepared, pool, test)
     else:
         run = train_run(prepared, device=device, checkpoint=checkpoint, progress=progress)
         sides, measurements["history"] = _network_sides(run), run.result.history
@@ -238,15 +238,6 @@ def measure(
                 measurements["chosen"][name] = list(fitted.settings[-1])
                 measurements["validation"][name] = pack_rows(fitted.by_setting)
     return {**measurements, "readouts": readouts}
-
-
-def _sides(prepared: PreparedRun, pool: np.ndarray, test: np.ndarray) -> dict[str, Labelled]:
-    split, labels = prepared.split, prepared.train.labels
-    return {
-        "train": (pool[split.train], labels[split.train]),
-        "valid": (pool[split.valid], labels[split.valid]),
-        "test": (test[split.test], prepared.test.labels[split.test]),
-    }
 
 
 def _network_sides(run: TrainedRun) -> dict[str, Labelled]:

@@ -55,11 +55,19 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     return readings.in_order(frame.assign(place=place), **orders, readout=[*ARMS, *POST_HOC])
 
 
-def first_network(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the first network with the pairs that a verdict needs, or else of the first."""
+def with_pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the networks with the pairs that a verdict needs in some place, or else of the first."""
     pairs = frame.drop_duplicates(["place", *PAIR]).groupby(["form", "place"]).size().groupby("form").max()
-    forms = sorted(frame["form"].unique(), key=lambda form: pairs[form] < load_rules().pairs)
-    return frame[frame["form"].isin(forms[:1])]
+    forms = frame["form"].unique()
+    enough = [form for form in forms if pairs[form] >= load_rules().pairs]
+    return frame[frame["form"].isin(enough or forms[:1])]
+
+
+def first_change(frame: pd.DataFrame, readout: str) -> pd.DataFrame:
+    """Return a readout's paired difference to CE in accuracy, by place, on the first network that has run it."""
+    rows = frame[(frame["metric"] == "accuracy") & frame["readout"].isin([readout, "CE"])]
+    change = summarise(minus(rows, "CE"), ["form", "dataset", "place"])
+    return change[change["form"].isin(change["form"].unique()[:1])]
 
 
 def _panel(rows: pd.DataFrame, metric: str, *, gain: bool = False) -> pd.DataFrame:

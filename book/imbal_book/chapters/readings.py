@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbal_book.chapters import judged_on, number
+from imbal_book.chapters import judged_on, number, numbers
 from imbal_book.evidence.claims import Verdict, judge, settle
 from imbal_book.evidence.papers import Claim, Paper
 from imbal_book.evidence.rules import load_rules
@@ -209,15 +209,17 @@ def opening(cells: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
 def span(cells: pd.DataFrame) -> dict[str, str]:
     """Return what the differences in several cells of `evidence.verbs.summarise` say together, for a sentence.
 
-    change, the smallest and the largest mean in points ("not run" without cells); cells, how many; pairs, the
-    fewest and the most of a cell; above and below, in how many cells the whole interval lies on that side of 0.
+    change, the smallest and the largest mean in points, of one cell its mean with the interval, "not run" without
+    cells; cells, how many; pairs, the fewest and the most of a cell; above and below, in how many cells the whole
+    interval lies on that side of 0.
     """
 
     def ends(values: pd.Series, form: str) -> str:
         return " to ".join(dict.fromkeys(format(end, form) for end in (values.min(), values.max())))
 
+    said = numbers(cells, sign=True) if len(cells) == 1 else [ends(100 * cells["mean"], "+.1f")]
     return {
-        "change": ends(100 * cells["mean"], "+.1f") if len(cells) else "not run",
+        "change": said[0] if len(cells) else "not run",
         "cells": str(len(cells)),
         "pairs": ends(cells["n"], "d") if len(cells) else "0",
         "above": str((cells["low"] > 0).sum()),

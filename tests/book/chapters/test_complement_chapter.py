@@ -76,11 +76,25 @@ def test_the_network_nearest_to_the_paper_stands_first_and_the_strongest_imbalan
     frame = tables.in_order(pd.concat([rows({"CE": [0.5]}, place) for place in reversed(wanted)]))
     assert list(frame[["form", "dataset", "imbalance"]].itertuples(index=False, name=None)) == wanted
     assert frame["place"].iloc[4] == "CIFAR-100, exponential 100, ResNet-32"
-    assert set(tables.first_network(frame)["form"]) == {"ResNet-34"}
+    assert set(tables.with_pairs(frame)["form"]) == {"ResNet-34"}
     decided = pd.concat([frame, tables.in_order(rows({"CE": [0.5] * 3}, TAIL))])
-    assert set(tables.first_network(decided)["form"]) == {TAIL[0]}, "three pairs can decide, one cannot"
+    assert set(tables.with_pairs(decided)["form"]) == {TAIL[0]}, "three pairs can decide, one cannot"
     arms = tables.in_order(rows({"COT": [0.5], "CE, logit adjusted": [0.5], "CE": [0.5, 0.6]}))
     assert list(arms["readout"]) == ["CE", "CE", "COT", "CE, logit adjusted"]
+
+
+def test_each_form_of_the_loss_is_told_on_the_first_network_that_has_run_it():
+    near = ("ResNet-32", "cifar10", "exponential 100")
+    seen = [
+        rows({"CE": [0.5, 0.6, 0.7], "CCE (paper)": [0.51, 0.62, 0.73]}, near),
+        rows({"CE": [0.5] * 3, "CCE (paper)": [0.4] * 3, "CCE (released)": [0.3] * 3}, TAIL),
+    ]
+    frame = tables.with_pairs(tables.in_order(pd.concat(seen)))
+    assert list(frame["form"].unique()) == [near[0], TAIL[0]], "what can decide stays, whatever stands nearer"
+    paper, released = (tables.first_change(frame, name) for name in tables.FIRST[1:])
+    assert (list(paper["form"]), list(released["form"])) == ([near[0]], [TAIL[0]])
+    assert readings.span(paper)["change"] == t_text([0.51, 0.62, 0.73], [0.5, 0.6, 0.7])
+    assert tables.first_change(frame, "COT").empty
 
 
 def test_the_first_picture_has_a_panel_for_each_level_and_for_each_difference():
@@ -209,7 +223,7 @@ def test_recorded_times_are_ratios_of_runs_with_the_same_seeds(opened):
 def test_a_chapter_without_records_has_empty_tables_and_says_how_to_run_them(paper, tmp_path):
     empty = open_chapter(STUDY, store=RecordStore(tmp_path))
     frame = tables.in_order(study.frame(empty.frame()))
-    assert tables.first_network(frame).empty and tables.levels(frame).empty
+    assert tables.with_pairs(frame).empty and tables.levels(frame).empty
     assert tables.recorded_times(empty).empty and tables.selection_table(frame).empty
     found = readings.verdicts(paper, frame)
     assert {verdict.label for verdict in found} == {"not attempted"}

@@ -43,7 +43,13 @@ frame.addEventListener("load", async () => {
     brokenImages: [...page.images].filter((i) => i.complete && i.naturalWidth === 0).map((i) => i.src),
     themes: [],
     violations: [],
+    text: {},
   };
+  const writing = () => [...page.querySelectorAll("figure.drawing")].map((drawing) => {
+    const image = drawing.querySelector("img"), {paddingLeft} = frame.contentWindow.getComputedStyle(image);
+    const shown = image.clientWidth - 2 * parseFloat(paddingLeft);
+    return parseFloat(drawing.dataset.text) * 4 / 3 * shown / image.naturalWidth;
+  });
   const axe = page.createElement("script");
   axe.src = "/axe.js";
   await new Promise((done) => { axe.onload = done; page.head.append(axe); });
@@ -61,6 +67,11 @@ frame.addEventListener("load", async () => {
     seen.themes.push([theme, background()]);
     page.querySelector("button.theme-switch-button").click();
     await wait(400);
+  }
+  for (const width of [400, 1400]) {
+    frame.style.width = `${width}px`;
+    await wait(300);
+    seen.text[width] = writing();
   }
   document.getElementById("seen").textContent = JSON.stringify(seen);
 });
@@ -150,6 +161,8 @@ def test_a_page_works_without_a_network_in_both_themes_and_on_a_narrow_screen(ad
     seen = json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', dom, flags=re.DOTALL)[1]))
     assert seen["width"] <= 400
     assert seen["brokenImages"] == []
+    for width, least in (("400", 9), ("1400", 11)):
+        assert all(size >= least for size in seen["text"][width]), f"writing in pictures, px at {width} px"
     assert seen["violations"] == [] and seen["rules"] >= 15
     assert seen["formulaErrors"] == 0
     assert seen["formulas"] >= seen["written"]

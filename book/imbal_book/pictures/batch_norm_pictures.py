@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from imbal_book.pictures.arms import METHODS
-from imbal_book.pictures.figures import Drawing, facets, finish, panels, told
+from imbal_book.pictures.figures import SMALL, Drawing, facets, finish, panels, told
 
 #: The two classes and their colours, the large one first.
 CLASSES = {"large class": "#0072B2", "rare class": "#E69F00"}
@@ -105,7 +105,7 @@ def reliability(bins: pd.DataFrame, *, title: str = "", caption: str = "") -> Dr
             ax.plot(*points, line, color=color, linewidth=1.6, label=method)
             ax.scatter(*points, s=size, marker=marker, color=color)
         ax.set(title=name, xlabel="mean confidence of the bin", xlim=(0.48, 1.02), ylim=(-0.03, 1.05))
-        ax.text(0.98, 0.04, "below the line: too sure", ha="right", fontsize=9, color="#595959")
+        ax.text(0.98, 0.04, "below the line: too sure", ha="right", fontsize=SMALL, color="#595959")
     figure.axes[0].set_ylabel("accuracy of the bin")
     finish(figure, title, 4)
     gaps = bins.assign(gap=bins["share"] * (bins["accuracy"] - bins["confidence"]))

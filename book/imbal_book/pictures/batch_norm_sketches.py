@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from imbal_book.pictures.arms import METHODS
 from imbal_book.pictures.batch_norm_pictures import CLASSES
-from imbal_book.pictures.figures import Drawing, panels, told
+from imbal_book.pictures.figures import SMALL, Drawing, panels, told
 
 _LAYER = METHODS["final BN"][1]
 _GREY = METHODS["plain"][1]
@@ -41,17 +41,22 @@ def layer_sketch(*, caption: str = "") -> Drawing:
         )  # fmt: skip
         middle = 2.1 * index + 0.85
         ax.text(middle, 0.8, name, ha="center", va="center", fontsize=11, weight="bold", color=color)
-        ax.text(middle, 0.36, what, ha="center", va="center", fontsize=14 if own else 10, color=color)
+        ax.text(middle, 0.36, what, ha="center", va="center", fontsize=14 if own else SMALL, color=color)
         if index:
             _arrow(ax, (middle - 1.25, 0.5), (middle - 0.87, 0.5), _GREY, "-")
     start, end = 2.1 * 2 + 0.85, 2.1 * 4 + 0.85
     _arrow(ax, (start, 1.04), (end, 1.04), _LAYER, "--")
     ax.text(
-        (start + end) / 2, 1.6, "way around it: removed at inference", ha="center", fontsize=10, color=_LAYER
+        (start + end) / 2,
+        1.6,
+        "way around it: removed at inference",
+        ha="center",
+        fontsize=SMALL,
+        color=_LAYER,
     )
     ax.text(
         2.1 * 3 + 0.85, -0.2, "in training: mean and variance of the batch\nin use: their running averages",
-        ha="center", va="top", fontsize=10, color=_LAYER,
+        ha="center", va="top", fontsize=SMALL, color=_LAYER,
     )  # fmt: skip
     plain = [what.replace("\n", " ") for _, what, _ in _BOXES]
     table = pd.DataFrame({"part": [name for name, _, _ in _BOXES], "what it gives": plain})
@@ -76,7 +81,7 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color
 
 
 def _beside(ax: Axes, text: str, place: tuple[float, float], above: float, color: str) -> None:
-    ax.annotate(text, place, (0, above), textcoords="offset points", ha="center", fontsize=9.5, color=color)
+    ax.annotate(text, place, (0, above), textcoords="offset points", ha="center", fontsize=SMALL, color=color)
 
 
 def normalised_confidence(share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from imbal_book.pictures.arms import METHODS, OTHER, legend_name
@@ -35,6 +36,10 @@ _THEME: Any = {
 }
 
 
+#: Inches. A page shows a picture about 7.8 inches wide, so that in one this wide `SMALL` is 11 px and more.
+WIDEST = 9.8
+#: Points, of what is written smaller than the labels of the axes; nothing is smaller.
+SMALL = 10.5
 #: What an interval plot draws, and what it lists below.
 _CELL = ("panel", "row", "method", "mean", "low", "high", "n")
 
@@ -64,13 +69,21 @@ class Drawing:
             self.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         return buffer.getvalue()
 
+    def smallest_text(self) -> float:
+        """Return the size of the smallest writing in the picture, in points."""
+        texts = (text for text in self.figure.findobj(Text) if text.get_visible() and text.get_text().strip())
+        return min((float(text.get_fontsize()) for text in texts), default=SMALL)
+
     def _repr_html_(self) -> str:
         source = base64.b64encode(self.svg()).decode()
         # an interval of one run has no bounds, a method without a printed number no paper's
         finite = self.table.replace([math.inf, -math.inf], math.nan)
         table = finite.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.3f}")
+        look = (
+            f'style="--drawn: {96 * self.figure.get_figwidth():.0f}px" data-text="{self.smallest_text():g}pt"'
+        )
         return (
-            '<figure class="drawing">'
+            f'<figure class="drawing" tabindex="0" {look}>'
             f'<img alt="{html.escape(_shortened(self.alt))}" src="data:image/svg+xml;base64,{source}">'
             f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
             f'<details class="drawing-data"><summary>Data of this figure</summary>{table}</details>'
@@ -100,9 +113,12 @@ def panels(
     rows: int = 1,
     height_ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure (not known to pyplot, so nothing keeps it alive) and its panels, row by row."""
+    """Return an empty figure (not known to pyplot, so nothing keeps it alive) and its panels, row by row.
+
+    ``width`` and ``height`` are inches; a figure is at most `WIDEST`, and its panels narrower then.
+    """
     with sns.axes_style("ticks"), sns.plotting_context("notebook"), matplotlib.rc_context(_THEME):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(min(width, WIDEST), height), layout="constrained")
         axes = figure.subplots(rows, columns, sharey=share_y, squeeze=False, height_ratios=height_ratios)
     return figure, list(axes.flat)
 
@@ -117,8 +133,18 @@ def facets(
 ) -> tuple[Figure, list[tuple[Axes, str, pd.DataFrame]]]:
     """Return a figure with a panel for each value of a column, and (panel, value, its rows), in order of appearance."""
     parts = [(str(name), part) for name, part in frame.groupby(by, sort=False)]
-    figure, axes = panels(len(parts), width=max(least, each * len(parts) + margin), height=height)
+    columns = min(len(parts), max(1, round(WIDEST / each)))
+    figure, axes = wrapped(len(parts), columns, width=max(least, each * columns + margin), height=height)
     return figure, [(ax, *part) for ax, part in zip(axes, parts, strict=True)]
+
+
+def wrapped(number: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure of so many panels, in rows of ``columns``, each ``height`` inches high."""
+    rows = -(-number // columns)
+    figure, axes = panels(columns, rows=rows, width=width, height=rows * height)
+    for ax in axes[number:]:
+        ax.remove()
+    return figure, axes[:number]
 
 
 def told(sentence: str, rows: pd.DataFrame) -> str:
@@ -185,7 +211,8 @@ def intervals(
     # closer to one another than to those of the next row
     lanes = (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.6 / len(methods) * shared
     height = 1.8 + len(rows) * (0.29 * len(methods) if shared else 0.36)
-    figure, axes = panels(len(names), width=max(6.4, 1.8 + 2.9 * len(names)), height=height)
+    columns = len(names) if len(names) < 4 else 2
+    figure, axes = wrapped(len(names), columns, width=max(6.4, 1.8 + 2.9 * columns), height=height)
     _name_marks(axes[0], cells, methods if shared else [], words)
     for ax, name in zip(axes, names, strict=True):
         for cell in cells[cells["panel"] == name].to_dict("records"):
@@ -194,7 +221,7 @@ def intervals(
             _dashed(ax, mark, rows, scale)
         _label_rows(ax, axis or str(name), rows)
         ax.set(title=name if axis else "", xlim=limits)
-    finish(figure, title, 1 + len(names))
+    finish(figure, title, 1 + columns)
     said = [_sentence(cell, scale, form, words) for cell in cells.to_dict("records")]
     said += [f"Dashed: {', '.join(dict.fromkeys(mark['label'] for mark in dashed))}."] * bool(dashed)
     if "values" in cells:
@@ -310,7 +337,8 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
         labels = list(dict.fromkeys(part["label"]))
         counts = part.drop_duplicates("label")["train_count"].to_numpy()
         drawn = bars.bar(range(len(labels)), counts, color="#d9d9d9", width=0.8)
-        bars.bar_label(drawn, [f"{count:,}" for count in counts], fontsize=7, color="#595959", padding=1)
+        upright = {"fontsize": SMALL, "color": "#595959", "padding": 2, "rotation": 90}
+        bars.bar_label(drawn, [f"{count:,}" for count in counts], **upright)
         for method, rows in part.groupby("method", sort=False):
             xs = [labels.index(label) for label in rows["label"]]
             curve(ax, xs, rows, str(method), markersize=4.5, label=legend_name(str(method)))
@@ -320,7 +348,7 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
         bars.set(xlim=ax.get_xlim(), yticks=[], xlabel="label")
         bars.spines["left"].set_visible(False)
     for bars in below:
-        bars.margins(y=0.25)
+        bars.margins(y=0.7)
         bars.grid(visible=False)
     above[0].set_ylabel("recall (%)")
     below[0].set_ylabel("training\nimages")

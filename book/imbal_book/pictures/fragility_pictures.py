@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from imbal_book.pictures.arms import METHODS, legend_name
-from imbal_book.pictures.figures import Drawing, curve, facets, finish, panels, told
+from imbal_book.pictures.figures import SMALL, Drawing, curve, facets, finish, panels, told
 
 #: A unit is called silent if no class's mean |CE| in it reaches this share of the largest of all units.
 _SILENT = 0.005
@@ -39,8 +39,8 @@ def embeddings(
             {"cmap": "Greys", "vmin": 0} if name == "FE" else {"cmap": "RdBu_r", "vmin": -top}
         )
         image = ax.imshow(values[:, order], aspect="auto", interpolation="nearest", vmax=top, **look)
-        ax.set_yticks(range(len(names)), names, fontsize=8)
-        ax.set_title(name, loc="left", fontsize=10)
+        ax.set_yticks(range(len(names)), names, fontsize=SMALL)
+        ax.set_title(name, loc="left", fontsize=SMALL)
         ax.grid(visible=False)
         figure.colorbar(image, ax=ax, pad=0.01)
     axes[-1].set_xlabel("unit, by the class that it speaks for most; the silent ones last")
@@ -73,7 +73,7 @@ def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") ->
         ax.set_xticks(ticks, [str(k) for k in ticks])
         ax.set_xticks([], minor=True)
         ax.axvline(10, color="#d9d9d9", linewidth=1, zorder=0)
-        ax.set_title(name, fontsize=10)
+        ax.set_title(name, fontsize=SMALL)
         ax.set_ylim(0, 104)
     for ax in axes[max(0, len(names) - columns) : len(names)]:
         ax.set_xlabel("K")
@@ -105,7 +105,7 @@ def gaps(points: pd.DataFrame, *, title: str = "", caption: str = "") -> Drawing
         ax.set_xlabel("training images of the class")
         ax.margins(y=0.12)
         for words, height, side in (("weaker in the test", 0.99, "top"), ("stronger", 0.01, "bottom")):
-            ax.text(0.02, height, words, transform=ax.transAxes, va=side, fontsize=8, color="#595959")
+            ax.text(0.02, height, words, transform=ax.transAxes, va=side, fontsize=SMALL, color="#595959")
     figure.axes[0].set_ylabel("magnitude lost from\ntrain to test (%)")
     finish(figure, title, 3)
     by_size = points.sort_values("train_count", kind="stable").groupby(["panel", "method"], sort=False)
@@ -137,11 +137,11 @@ def overlaps(
         shown = pd.DataFrame(matrix, pd.Index([*names], name="class"), pd.Index([*names], name="other class"))
         sns.heatmap(
             100 * shown, mask=np.eye(len(names), dtype=bool), ax=ax, cmap="viridis", vmin=0, vmax=100, annot=True,
-            fmt=".0f", annot_kws={"size": 7}, square=True, cbar=False, xticklabels=True, yticklabels=True,
+            fmt=".0f", annot_kws={"size": SMALL}, square=True, cbar=False, xticklabels=True, yticklabels=True,
         )  # fmt: skip
         ax.set(title=panel, xlabel="", ylabel="")
         ax.grid(visible=False)
-        ax.tick_params(labelsize=8)
+        ax.tick_params(labelsize=SMALL)
         pairs.append(shown.where(upper).reset_index().melt("class", value_name="overlap").assign(panel=panel))
     figure.colorbar(axes[0].collections[0], ax=axes, label="shared units (%)", shrink=0.8)
     figure.suptitle(title)
@@ -171,7 +171,7 @@ def diversity_and_recall(points: pd.DataFrame, *, title: str = "", caption: str 
         for row, size in zip(part.to_dict("records"), sizes, strict=True):
             aside = 1.5 + np.sqrt(size) / 2
             ax.annotate(
-                row["name"], (row["diversity"], 100 * row["recall"]), fontsize=8, xytext=(aside, 0),
+                row["name"], (row["diversity"], 100 * row["recall"]), fontsize=SMALL, xytext=(aside, 0),
                 textcoords="offset points", va="center", path_effects=[withStroke(linewidth=2, foreground="white")],
             )  # fmt: skip
         ax.set_title(name, fontsize=11)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from imbal_book.pictures.figures import Drawing, panels
+from imbal_book.pictures.figures import SMALL, Drawing, panels
 from imbal_core.data.image_folders import visible_files
 from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
 
@@ -49,7 +49,7 @@ def leaf_grid(
         ax.imshow(small, interpolation="none")
         name = kind.replace("_", " ").removesuffix("Two-spotted spider mite").strip().lower()
         color = "#00704F" if kind == "healthy" else "#B04A00"
-        ax.set_title(textwrap.fill(name, 15), fontsize=9, color=color)
+        ax.set_title(textwrap.fill(name, 15), fontsize=SMALL, color=color)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         rows.append((plant, name, file.name))

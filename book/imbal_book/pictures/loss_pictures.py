@@ -18,7 +18,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from imbal_book.pictures.arms import METHODS
-from imbal_book.pictures.figures import Drawing, finish, panels, told
+from imbal_book.pictures.figures import SMALL, Drawing, finish, panels, told
 from imbal_core.losses import complement
 from imbal_core.losses import functional as functions
 
@@ -120,7 +120,7 @@ def _triangle(ax: Axes, title: str) -> None:
         _CORNERS, ("true class", "wrong 1", "wrong 2"), (3, -11, -11), strict=True
     ):
         ax.annotate(
-            text, corner, (0, above), textcoords="offset points", ha="center", fontsize=9, color=_DARK
+            text, corner, (0, above), textcoords="offset points", ha="center", fontsize=SMALL, color=_DARK
         )
     ax.set_title(title, pad=13)
     ax.set(xlim=(-0.12, 1.12), ylim=(-0.1, 0.95), aspect="equal")
@@ -136,7 +136,7 @@ def _key(ax: Axes) -> None:
         (0.1, "middle: wrong classes level"),
         (-0.2, below),
     ):
-        ax.text(0.5, height, text, ha="center", va="center", fontsize=9)
+        ax.text(0.5, height, text, ha="center", va="center", fontsize=SMALL)
 
 
 def levelling(true: Sequence[float] = (0.1, 0.5, 0.95), *, caption: str = "") -> Drawing:
@@ -165,7 +165,7 @@ def levelling(true: Sequence[float] = (0.1, 0.5, 0.95), *, caption: str = "") ->
         (0.97, "above 0: the two wrong\nclasses come together"),
         (0.1, "below 0: they move apart"),
     ):
-        axes[0].text(0.04, place, side, transform=axes[0].transAxes, va="top", fontsize=9, color=_DARK)
+        axes[0].text(0.04, place, side, transform=axes[0].transAxes, va="top", fontsize=SMALL, color=_DARK)
     finish(figure, "", 5)
     columns = ["p true", "objective", "share of the likelier wrong class", "levelling pull"]
     alt = "Lines: the pull that levels two wrong classes."
@@ -198,7 +198,7 @@ def unrolled(
         wrong = p[1:] / p[1:].sum()
         rows.append((objective, wanted, p[0], -(wrong * np.log(wrong)).sum(), wrong.max()))
         ax.bar(range(1, classes), 100 * wrong, color=METHODS[objective].color, width=0.8)
-        ax.text(0.96, 0.9, f"true class {p[0]:.1%}", transform=ax.transAxes, ha="right", fontsize=9)
+        ax.text(0.96, 0.9, f"true class {p[0]:.1%}", transform=ax.transAxes, ha="right", fontsize=SMALL)
         ax.set(
             xticks=[],
             title=(f"{wanted:,} steps" if wanted else "start") if objective == objectives[0] else "",
@@ -238,7 +238,7 @@ def bound(classes: Sequence[int] = (2, 5, 10, 19, 100, 200, 1000), *, caption: s
     for k in classes:
         ax.plot(k, bound_of(k), "o", color=color)
         ax.annotate(
-            f"{k:,}: {bound_of(k):.3g}", (k, bound_of(k)), (5, 5), textcoords="offset points", fontsize=9
+            f"{k:,}: {bound_of(k):.3g}", (k, bound_of(k)), (5, 5), textcoords="offset points", fontsize=SMALL
         )
         logits = rng.normal(size=(20_000 // k + 1, k)) * rng.uniform(0, 8, (20_000 // k + 1, 1))
         p = np.maximum(softmax(logits, axis=1), 1e-300)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from imbal_book.pictures.arms import METHODS
-from imbal_book.pictures.figures import Drawing, panels
+from imbal_book.pictures.figures import SMALL, Drawing, panels
 
 __all__ = ["forest", "ranks", "trade"]
 
@@ -41,14 +41,14 @@ def forest(cells: pd.DataFrame, *, axis: str, title: str = "", caption: str = ""
                 mean, rows.index(cell["method"]), xerr=ends if np.isfinite(ends).all() else None,
                 fmt=arm.marker, color=arm.color, markersize=5, elinewidth=1.4,
             )  # fmt: skip
-        ax.set_title(str(name), fontsize=10)
-        ax.tick_params(labelsize=9)
+        ax.set_title(str(name), fontsize=SMALL)
+        ax.tick_params(labelsize=SMALL)
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         for row in range(0, len(rows), 2):
             ax.axhspan(row - 0.5, row + 0.5, color="#8c8c8c", alpha=0.08, linewidth=0)
         ax.grid(axis="y", visible=False)
-    figure.supxlabel(axis, fontsize=10)
+    figure.supxlabel(axis, fontsize=SMALL)
     figure.suptitle(title)
     said = [_extremes(str(name).replace("\n", ", "), cells[cells["panel"] == name]) for name in names]
     table = cells[["panel", "method", "mean", "low", "high", "n"]]
@@ -96,13 +96,13 @@ def _name_points(ax: Axes, names: Sequence[str], xs: np.ndarray, ys: np.ndarray)
     """Write each name where it covers neither a dot nor another name, as near to its dot as that allows."""
     pixels = ax.transData.transform(np.column_stack([xs, ys]))
     scale = ax.figure.dpi / 72
-    height, ground = 12 * scale, {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75}
+    height, ground = 14 * scale, {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75}
     taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in pixels]
     frame = ax.get_window_extent()
     # the dots at the edge first: those in the middle have more room around them
     far = np.abs(pixels - pixels.mean(0)).sum(1)
     for i in np.argsort(-far, kind="stable"):
-        width = (5.6 * len(names[i]) + 4) * scale
+        width = (6.2 * len(names[i]) + 4) * scale
         best: tuple[float, float, float, str] | None = None
         for reach in (8, 16, 26, 38, 52):
             for angle in range(0, 360, 20):
@@ -123,7 +123,7 @@ def _name_points(ax: Axes, names: Sequence[str], xs: np.ndarray, ys: np.ndarray)
         arm = METHODS[names[i]]
         ax.annotate(
             names[i], (xs[i], ys[i]), ((x - pixels[i, 0]) / scale, (y - pixels[i, 1]) / scale),
-            textcoords="offset points", ha=side, va="center", fontsize=9, color=arm.color, bbox=ground,
+            textcoords="offset points", ha=side, va="center", fontsize=SMALL, color=arm.color, bbox=ground,
             arrowprops={"arrowstyle": "-", "color": arm.color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
 
@@ -147,7 +147,7 @@ def ranks(points: pd.DataFrame, *, across: str, up: str, title: str = "", captio
     title, caption : str
     """
     names = list(dict.fromkeys(points["panel"]))
-    figure, axes = panels(len(names), width=max(7.6, 5.6 * len(names)), height=5.4, share_y=False)
+    figure, axes = panels(1, rows=len(names), width=7.8, height=5.4 * len(names), share_y=False)
     for ax, name in zip(axes, names, strict=True):
         part = points[points["panel"] == name]
         ax.axhline(0, **_ZERO)

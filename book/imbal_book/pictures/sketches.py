@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from sklearn.linear_model import LogisticRegression
 
 from imbal_book.pictures.arms import METHODS
-from imbal_book.pictures.figures import Drawing, finish, panels, told
+from imbal_book.pictures.figures import SMALL, Drawing, finish, panels, told
 
 _PAIR = ("#E69F00", "#56B4E9")
 #: A way to separate two clouds -> what the legend calls its line, and the arm whose colour it has.
@@ -94,7 +94,7 @@ def center_geometry(points: Sequence[np.ndarray], names: Sequence[str], *, capti
     for center, distance in zip(centers, distances, strict=True):
         ax.plot(*np.stack([query, center]).T, linestyle="--", color="#4d4d4d", linewidth=1.2)
         ax.annotate(
-            f"{distance:.2f}", (query + center) / 2, fontsize=10, ha="center",
+            f"{distance:.2f}", (query + center) / 2, fontsize=SMALL, ha="center",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
         )  # fmt: skip
     _stars(ax, (first, second), names, size=330)

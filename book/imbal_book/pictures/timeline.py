@@ -6,7 +6,7 @@ import matplotlib.dates as dates
 import pandas as pd
 
 from imbal_book.pictures.arms import METHODS
-from imbal_book.pictures.figures import Drawing, panels, told
+from imbal_book.pictures.figures import SMALL, Drawing, panels, told
 
 #: Sign of the factor of the entropy -> (height, what it does to the entropy, the arm with that sign).
 _LANES = {
@@ -36,16 +36,18 @@ def sign_timeline(history: pd.DataFrame, versions: pd.DataFrame, *, caption: str
         ax.plot(state["start"], height, marker="o", markersize=9, color=color)
         if pd.isna(state["end"]):
             ax.plot(end, height, marker=">", markersize=12, color=color)
-            ax.annotate("HEAD", (end, height), (9, 0), textcoords="offset points", va="center", fontsize=9)
+            ax.annotate(
+                "HEAD", (end, height), (9, 0), textcoords="offset points", va="center", fontsize=SMALL
+            )
         ax.annotate(
-            state["commit"], (state["start"], height), (0, 9), textcoords="offset points", fontsize=9,
+            state["commit"], (state["start"], height), (0, 9), textcoords="offset points", fontsize=SMALL,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip
     for version in versions.to_dict("records"):
         day = float(dates.date2num(pd.Timestamp(version["date"])))
         ax.axvline(day, color="#4d4d4d", linestyle="--", linewidth=1, zorder=0)
         label = version["version"].replace(" ", "\n")
-        ax.text(day, 2.78, label, ha="center", va="bottom", fontsize=9, color="#4d4d4d")
+        ax.text(day, 2.78, label, ha="center", va="bottom", fontsize=SMALL, color="#4d4d4d")
     ax.set_yticks([lane[0] for lane in _LANES.values()], [lane[1] for lane in _LANES.values()])
     ax.set_ylim(-0.5, 2.7)
     ax.set_xlim(states["start"].min() - pd.Timedelta(days=20), today + pd.Timedelta(days=50))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from imbal_book.pictures.arms import METHODS
-from imbal_book.pictures.figures import Drawing, curves, intervals, panels, recall_by_label
+from imbal_book.pictures.figures import WIDEST, Drawing, curves, intervals, panels, recall_by_label
 from imbal_book.studies import final_batch_norm
 from imbal_book.studies.complement_cross_entropy import ARMS, POST_HOC
 
@@ -235,3 +235,27 @@ def test_a_page_shows_whole_sentences_of_the_words_and_at_most_sixty(alt, shown)
     page = Drawing(figure, alt, pd.DataFrame({"x": [1]}))._repr_html_()
     (found,) = re.findall(r'<img alt="([^"]*)"', page)
     assert (found if isinstance(shown, str) else len(found.split())) == shown and len(found.split()) <= 60
+
+
+def test_what_is_written_in_a_picture_of_many_panels_is_eleven_pixels_on_a_page():
+    cells = pd.DataFrame(
+        [
+            {"panel": panel, "row": "a row", "method": "CE", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 3}
+            for panel in ("accuracy (%)", "recall (%)", "precision (%)", "F1 (%)", "confidence (%)")
+        ]
+    )
+    drawing = intervals(cells)
+    drawing.svg()
+    axes = drawing.figure.axes
+    assert len(axes) == 5 and {round(ax.get_position().x0, 2) for ax in axes} == {
+        round(ax.get_position().x0, 2) for ax in axes[:2]
+    }, "two columns, and no panel without a quantity"
+    shown = 750 / (96 * drawing.figure.get_figwidth())  # of its size on a desktop's page
+    assert drawing.smallest_text() * 96 / 72 * min(1, shown) >= 11
+    drawing.figure.text(0.5, 0.5, "small", fontsize=6)
+    assert 'data-text="6pt"' in drawing._repr_html_(), "the page says what its test has to look at"
+
+
+def test_a_figure_is_never_wider_than_a_page_can_show():
+    figure, _ = panels(6, width=24, height=2)
+    assert figure.get_figwidth() == WIDEST

@@ -37,10 +37,10 @@ def remedy_table(shown: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "remedy": NAMES[key],
-                "what it does": remedy.advice,
+                "what it does": remedy.advice
+                + (" (skipped: the package is not installed)" if skipped else ""),
                 "head": head or ("centers" if key == "centers" else "its own"),
                 "after training": _AFTER[remedy.after],
-                "": "skipped: the package is not installed" if skipped else "",
             }
         )
     return pd.DataFrame(rows)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from imbal_book.pictures.arms import METHODS, legend_name
 from imbal_book.pictures.figures import SMALL, Drawing, curve, facets, finish, panels, told
+from imbal_book.pictures.labels import name_points
 
 #: A unit is called silent if no class's mean |CE| in it reaches this share of the largest of all units.
 _SILENT = 0.005
@@ -168,19 +168,17 @@ def diversity_and_recall(points: pd.DataFrame, *, title: str = "", caption: str 
                 marker="v" if rare else "o", s=sizes[rows.index],
                 label="rarer half of the classes" if rare else "the other classes",
             )  # fmt: skip
-        for row, size in zip(part.to_dict("records"), sizes, strict=True):
-            aside = 1.5 + np.sqrt(size) / 2
-            ax.annotate(
-                row["name"], (row["diversity"], 100 * row["recall"]), fontsize=SMALL, xytext=(aside, 0),
-                textcoords="offset points", va="center", path_effects=[withStroke(linewidth=2, foreground="white")],
-            )  # fmt: skip
         ax.set_title(name, fontsize=11)
         ax.set_xlabel("effective rank of\nequally many training FE")
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set_ylim(0, 106)
+        ax.set_ylim(-6, 106)
         ax.margins(x=0.1)
     figure.axes[0].set_ylabel("recall (%)")
     finish(figure, title, 2)
+    figure.draw_without_rendering()
+    for ax, _, part in parts:
+        xs, ys = part["diversity"].to_numpy(), 100 * part["recall"].to_numpy()
+        name_points(ax, list(part["name"]), xs, ys, ["#1a1a1a"] * len(part))
     said = "{panel}, {name} ({train_count:,} images): effective rank {diversity:.1f}, recall {percent:.0f} %."
     said = told(said, points.assign(percent=100 * points["recall"]))
     return Drawing(figure, f"Scatter plot, {title or 'recall against diversity'}. {said}", points, caption)

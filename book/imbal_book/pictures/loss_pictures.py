@@ -68,7 +68,7 @@ def simplex(*, steps: int = 400, caption: str = "") -> Drawing:
 
     A way is what gradient descent on the logits makes of a prediction, ``steps`` steps of length 0.2.
     """
-    figure, axes = panels(3, rows=2, width=11.4, height=7.4)
+    figure, axes = panels(3, rows=2, width=9.8, height=6.6)
     grid = _predictions(np.linspace(0.015, 0.985, 60), np.linspace(0.01, 0.99, 61))
     starts = _predictions(np.array([0.06]), np.array([0.06, 0.2, 0.35, 0.5, 0.65, 0.8, 0.94]))
     rows = []
@@ -133,7 +133,7 @@ def _key(ax: Axes) -> None:
     below = "lines of equal loss, grey where it is high\ndot: a prediction; coloured: its way downhill"
     for height, text in (
         (0.44, "the higher,\nthe likelier\nthe true class"),
-        (0.1, "middle: wrong classes level"),
+        (0.13, "middle: wrong\nclasses level"),
         (-0.2, below),
     ):
         ax.text(0.5, height, text, ha="center", va="center", fontsize=SMALL)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from imbal_book.pictures.arms import METHODS
 from imbal_book.pictures.figures import SMALL, Drawing, panels
+from imbal_book.pictures.labels import name_points
 
 __all__ = ["forest", "ranks", "trade"]
 
@@ -84,7 +83,7 @@ def trade(points: pd.DataFrame, *, across: str, up: str, title: str = "", captio
     ax.set(xlabel=f"{across} (points)", ylabel=f"{up} (points)")
     figure.suptitle(title)
     figure.draw_without_rendering()
-    _name_points(ax, list(points["method"]), xs, ys)
+    name_points(ax, list(points["method"]), xs, ys, _colors(points))
     said = " ".join(
         f"{method}: {up} {y:+.1f}, {across} {x:+.1f}."
         for method, x, y in zip(points["method"], xs, ys, strict=True)
@@ -92,46 +91,8 @@ def trade(points: pd.DataFrame, *, across: str, up: str, title: str = "", captio
     return Drawing(figure, f"Scatter plot, {title}. {said}", points, caption)
 
 
-def _name_points(ax: Axes, names: Sequence[str], xs: np.ndarray, ys: np.ndarray) -> None:
-    """Write each name where it covers neither a dot nor another name, as near to its dot as that allows."""
-    pixels = ax.transData.transform(np.column_stack([xs, ys]))
-    scale = ax.figure.dpi / 72
-    height, ground = 14 * scale, {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.75}
-    taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in pixels]
-    frame = ax.get_window_extent()
-    # the dots at the edge first: those in the middle have more room around them
-    far = np.abs(pixels - pixels.mean(0)).sum(1)
-    for i in np.argsort(-far, kind="stable"):
-        width = (6.2 * len(names[i]) + 4) * scale
-        best: tuple[float, float, float, str] | None = None
-        for reach in (8, 16, 26, 38, 52):
-            for angle in range(0, 360, 20):
-                dx, dy = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-                x, y = pixels[i] + scale * reach * np.array([dx, dy])
-                left = x if dx > -0.01 else x - width
-                box = (left, y - height / 2, left + width, y + height / 2)
-                cost = sum(_overlap(box, other) for other in taken) + 0.5 * reach
-                cost += 1e6 * (
-                    box[0] < frame.x0 or box[2] > frame.x1 or box[1] < frame.y0 or box[3] > frame.y1
-                )
-                if best is None or cost < best[0]:
-                    best = (cost, x, y, "left" if dx > -0.01 else "right")
-        assert best is not None
-        _, x, y, side = best
-        left = x if side == "left" else x - width
-        taken.append((left, y - height / 2, left + width, y + height / 2))
-        arm = METHODS[names[i]]
-        ax.annotate(
-            names[i], (xs[i], ys[i]), ((x - pixels[i, 0]) / scale, (y - pixels[i, 1]) / scale),
-            textcoords="offset points", ha=side, va="center", fontsize=SMALL, color=arm.color, bbox=ground,
-            arrowprops={"arrowstyle": "-", "color": arm.color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
-        )  # fmt: skip
-
-
-def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
-    return wide * high if wide > 0 and high > 0 else 0.0
+def _colors(points: pd.DataFrame) -> list[str]:
+    return [METHODS[method].color for method in points["method"]]
 
 
 def ranks(points: pd.DataFrame, *, across: str, up: str, title: str = "", caption: str = "") -> Drawing:
@@ -166,7 +127,8 @@ def ranks(points: pd.DataFrame, *, across: str, up: str, title: str = "", captio
     figure.draw_without_rendering()
     for ax, name in zip(axes, names, strict=True):
         part = points[points["panel"] == name]
-        _name_points(ax, list(part["method"]), 100 * part["x"].to_numpy(), 100 * part["y"].to_numpy())
+        xs, ys = 100 * part["x"].to_numpy(), 100 * part["y"].to_numpy()
+        name_points(ax, list(part["method"]), xs, ys, _colors(part))
     said = " ".join(
         f"{row['panel']}, {row['method']}: {100 * row['x']:+.1f} and {100 * row['y']:+.1f}."
         for row in points.to_dict("records")

@@ -22,7 +22,7 @@ def sign_timeline(history: pd.DataFrame, versions: pd.DataFrame, *, caption: str
     ``history`` has the columns commit, date and until (ISO dates; "HEAD" where a state lasts), factor (of the entropy
     in the loss that results) and effect (in words); ``versions`` of the paper have version and date.
     """
-    figure, (ax,) = panels(1, width=10.6, height=3.4)
+    figure, (ax,) = panels(1, width=9.8, height=3.4)
     states = history.assign(
         start=pd.to_datetime(history["date"]),
         end=pd.to_datetime(history["until"].where(history["until"] != "HEAD")),
@@ -43,10 +43,13 @@ def sign_timeline(history: pd.DataFrame, versions: pd.DataFrame, *, caption: str
             state["commit"], (state["start"], height), (0, 9), textcoords="offset points", fontsize=SMALL,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip
+    venue = ""
     for version in versions.to_dict("records"):
         day = float(dates.date2num(pd.Timestamp(version["date"])))
         ax.axvline(day, color="#4d4d4d", linestyle="--", linewidth=1, zorder=0)
-        label = version["version"].replace(" ", "\n")
+        before, (venue, _, name) = venue, version["version"].partition(" ")
+        # days apart in a picture of two years: a venue is named once
+        label = f"{venue if venue != before else ''}\n{name}"
         ax.text(day, 2.78, label, ha="center", va="bottom", fontsize=SMALL, color="#4d4d4d")
     ax.set_yticks([lane[0] for lane in _LANES.values()], [lane[1] for lane in _LANES.values()])
     ax.set_ylim(-0.5, 2.7)

@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help book test lint bench lab clean
+.PHONY: help book test lint bench faults lab clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -46,6 +46,9 @@ lint: $(READY) ## Check format, style, types and that notebooks carry no outputs
 bench: $(READY) ## Run every benchmark; fails if one misses its target
 	@status=0; for script in $(sort $(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script || status=1; done; exit $$status
+
+faults: $(READY) ## Kill runners, fill disks and damage files on purpose, and count what is lost (10 minutes)
+	$(BIN)/python -m benchmarks.faults
 
 lab: $(READY) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

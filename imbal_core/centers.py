@@ -169,8 +169,7 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
                 half_squares = centers.square().sum(1).div(2).to(rows)
                 weights = centers.to(rows).T
             # Per row, |f/|f| - C|^2 falls as f.C - |f| |C|^2 / 2 grows, which needs no division of the row.
-            scores = (rows @ weights).addcmul_(lengths[:, None], half_squares, value=-1)
-            nearest.append(scores.argmax(1))
+            nearest.append((rows @ weights).addcmul_(lengths[:, None], half_squares, value=-1).argmax(1))
         codes = torch.cat(nearest)
         if as_tensor:
             return torch.from_numpy(self.classes_).to(codes.device)[codes]

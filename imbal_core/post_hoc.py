@@ -188,9 +188,8 @@ def shifted_threshold(scores: Values, labels: Values, *, balanced: bool = False)
     Returns
     -------
     float
-        The middle of the interval of best thresholds between two scores, of several the widest, then the lowest.
-        Half a unit below all scores where nothing beats calling every image rare. A class without images is a
-        ValueError.
+        The middle of the interval of best thresholds between two scores, of several the widest, then the lowest. Half a
+        unit below all scores where nothing beats calling every image rare. A class without images is a ValueError.
 
     Examples
     --------
@@ -200,8 +199,7 @@ def shifted_threshold(scores: Values, labels: Values, *, balanced: bool = False)
     rare, values = checked_scores(labels, scores)
     levels, place = np.unique(values, return_inverse=True)
     # Whole numbers, so that equally good thresholds have the same F1 to the last digit.
-    counts = ((~rare).sum(), rare.sum()) if balanced else (1.0, 1.0)
-    weights = np.where(rare, *counts).astype(np.float64)
+    weights = np.where(rare, *((~rare).sum(), rare.sum()) if balanced else (1.0, 1.0)).astype(np.float64)
     # Images of each kind with at least that score, from the lowest score on.
     hits, called = (
         np.bincount(place, weights=kind, minlength=len(levels))[::-1].cumsum()[::-1]

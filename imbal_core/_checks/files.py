@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 _Content: TypeAlias = bytes | Callable[[BinaryIO], object]
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -23,6 +25,28 @@ def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def regular(path: Path) -> Path:
+    """Return a path; FileNotFoundError unless a file is there, so that pipes and devices are never opened."""
+    if not path.is_file():
+        raise FileNotFoundError("no such file, or no regular one")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Return the values in a JSON file; ValueError for any other, OSError for one that cannot be read."""
+    try:
+        return json.loads(regular(path).read_bytes())
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
+
+
+def complete(archive: zipfile.ZipFile) -> zipfile.ZipFile:
+    """Return an archive; BadZipFile if members that its end counts are not in its directory, as `zipfile` lets pass."""
+    if (count := zipfile._EndRecData(archive.fp)[4]) != len(archive.infolist()):  # type: ignore[attr-defined]
+        raise zipfile.BadZipFile(f"its directory has {len(archive.infolist())} of {count} members")
+    return archive
 
 
 def write_atomically(path: Path, content: _Content) -> None:

@@ -42,8 +42,7 @@ def chunks_with_lengths(
 def _with_lengths(rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
     """Return the rows and their lengths, rescaling rows whose squares leave the floating range."""
     lengths = torch.linalg.vector_norm(rows, dim=1)
-    smallest = torch.finfo(rows.dtype).tiny ** (1 / 3)
-    doubtful = ~((lengths > smallest) & torch.isfinite(lengths))
+    doubtful = ~((lengths > torch.finfo(rows.dtype).tiny ** (1 / 3)) & torch.isfinite(lengths))
     if not doubtful.any():
         return rows, lengths
     where = doubtful.nonzero()[:, 0]

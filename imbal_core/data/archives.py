@@ -5,10 +5,9 @@ from __future__ import annotations
 import stat
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
-from imbal_core._checks.files import inside
+from imbal_core._checks.files import complete, inside, regular
 from imbal_core.data.prepared import DatasetError
 
 
@@ -19,8 +18,8 @@ def safe_extract(archive: Path, destination: Path) -> None:
     if the archive is damaged or of another kind.
     """
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
+        if zipfile.is_zipfile(regular(archive)):
+            with complete(zipfile.ZipFile(archive)) as zipped:
                 for entry in zipped.infolist():
                     plain = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
                     _check_member(archive, destination, entry.filename, plain)
@@ -29,10 +28,13 @@ def safe_extract(archive: Path, destination: Path) -> None:
             with tarfile.open(archive) as tarred:
                 for member in tarred.getmembers():
                     _check_member(archive, destination, member.name, member.isreg() or member.isdir())
+                while tarred.fileobj.read(2**20):
+                    pass  # to the checksum, which stands behind the last member
                 tarred.extractall(destination, filter="data")
-    except (EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError) as error:
-        what = "neither a zip nor a tar file, or a damaged one"
-        raise DatasetError(f"{archive}: {what} ({error}); delete it and download it again") from error
+    except DatasetError:
+        raise
+    except Exception as error:  # damage can fail in any layer of the readers
+        raise DatasetError(f"{archive}: cannot be unpacked ({error}); is it damaged? Get it again") from error
 
 
 def _check_member(archive: Path, destination: Path, name: str, plain: bool) -> None:

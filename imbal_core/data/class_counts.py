@@ -136,8 +136,7 @@ def counts_from_name(
     Raises
     ------
     ValueError
-        If the name is unknown, a class has fewer images than both sides ask for, or `valid_share` would be
-        ignored.
+        If the name is unknown, a class has fewer images than both sides ask for, or `valid_share` would be ignored.
 
     Examples
     --------

@@ -9,13 +9,13 @@ user's folder. PlantVillage is one pool of images per plant, see `imbal_core.dat
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imbal_core._checks.files import read_json
 from imbal_core._checks.forms import check_form
 from imbal_core._checks.names import unknown_name
 from imbal_core.data.image_folders import FOLDER_PREFIX, folder_path, load_folder
@@ -244,9 +244,9 @@ def _bundled_entry(path: Path) -> dict[str, Any] | None:
     if not note.exists():
         return None
     try:
-        entries = json.loads(note.read_text(encoding="utf-8"))
+        entries = read_json(note)
         check_form(entries, {str: {"fingerprint": str}})
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise DatasetError(f"{note}: damaged ({error}); unpack the bundle again") from error
     return entries.get(path.stem)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from imbal_core.data.prepared import UNREADABLE, DatasetError
+from imbal_core.data.prepared import DatasetError
 
 _CHUNK = 1 << 16
 _TIMEOUT = 60  # seconds without a byte
@@ -81,7 +81,7 @@ def open_or_download(
     place = root / files
     try:
         return open_(download=False)
-    except (RuntimeError, *UNREADABLE) as error:
+    except Exception as error:  # those of the data sets' own readers are of many kinds
         reason = error
     at_hand = f"{place}: incomplete or damaged ({reason})"
     if not download and place.exists():
@@ -95,7 +95,7 @@ def open_or_download(
         return open_(download=True)
     except DatasetError:
         raise
-    except (RuntimeError, *UNREADABLE) as error:
+    except Exception as error:  # those of the data sets' own readers are of many kinds
         raise DatasetError(
             f"{f'{at_hand}, and ' if place.exists() else ''}could not download {name} ({error}). Without a network, "
             f"copy {name}/train.npz and {name}/test.npz, or {files}, from a machine that has them into the data root "

@@ -253,7 +253,7 @@ def decode_image(file: Path, size: int) -> np.ndarray | str:
         return "not an image that Pillow can read"
     except (Image.DecompressionBombError, MemoryError) as error:
         return f"too large to be decoded ({error}), which does not mean that it is damaged; scale it down"
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # a torn file can fail in any layer of Pillow's readers
         # Pillow's own have no number; the system's say that the file cannot be read, and not that it is damaged
         if isinstance(error, OSError) and error.errno:
             return f"cannot be read ({error.strerror})"

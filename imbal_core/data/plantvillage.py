@@ -3,18 +3,16 @@
 The images lie in ``<data root>/plantvillage/color/<Class>/<file>.JPG`` and are decoded once per image size. There
 is no test side: test images are drawn from the pool by the split.
 
-Known oddities of the data set, and what becomes of them: an empty file is left out; a PNG file named .JPG is read
-as what it is; of files with the same bytes in one class folder the first by name is kept; an image in two class
-folders has no sure class and is dropped from both. `survey` lists them. Any other file that cannot be read is an
-error.
+Known oddities of the data set, and what becomes of them: an empty file is left out; a PNG file named .JPG is read as
+what it is; of files with the same bytes in one class folder the first by name is kept; an image in two class folders
+has no sure class and is dropped from both. `survey` lists them. Any other file that cannot be read is an error.
 
 One leaf is photographed several times. Which leaf an image shows is known from three sources, in this order:
 
 - ``leaves.csv`` beside ``color/`` (columns file, leaf), made from the data set's own leaf map. Sure.
-- Names such as ``GH_HL Leaf 259.1`` (tomato): leaf 259. The name says so, and photographs with one number are far
-  more alike than those with neighbouring numbers (correlation of pixels, area under the ROC curve .83). Whether
-  ``.1`` is a second photograph or a second leaflet is not documented; both are kept together, which errs on the
-  safe side.
+- Names such as ``GH_HL Leaf 259.1`` (tomato): leaf 259. The name says so, and photographs with one number are far more
+  alike than those with neighbouring numbers (correlation of pixels, area under the ROC curve .83). Whether ``.1`` is a
+  second photograph or a second leaflet is not documented; both are kept together, which errs on the safe side.
 - ``RS_HL`` numbers of healthy tomatoes, which are the camera's: four in a row show one leaf, from 3 to 642 and from
   9622 to 9997. This is the whole of the data set's own leaf map for that class, 1,000 images of 250 leaves.
 
@@ -39,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imbal_core._checks.files import regular
 from imbal_core._checks.names import unknown_name
 from imbal_core.data.image_folders import decode_all, visible_files
 from imbal_core.data.prepared import Arrays, DatasetError, checked, prepared_once
@@ -160,9 +159,9 @@ def read_leaves(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as source:
+        with regular(path).open(newline="", encoding="utf-8") as source:
             return {row["file"]: row["leaf"] for row in csv.DictReader(source) if row["leaf"]}
-    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DatasetError(
             f"{path}: not a table with the columns file and leaf ({error!r}); replace or remove it"
         ) from error

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from imbal_core._checks.files import sha256_of_file, write_atomically
+from imbal_core._checks.files import read_json, sha256_of_file, write_atomically
 from imbal_core._checks.forms import check_form
 from imbal_core.data.archives import safe_extract
 from imbal_core.data.downloads import fetch
@@ -149,9 +148,9 @@ def _leaves_csv(color: Path, leaf_map: Path | None, target: Path, classes: list[
     if leaf_map.suffix == ".csv":
         return leaf_map.read_bytes()
     try:
-        known = json.loads(leaf_map.read_text(encoding="utf-8"))
+        known = read_json(leaf_map)
         check_form(known, {str: [str]})
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         what = "not a leaf map (JSON, the tail of a file name to a list of leaves)"
         raise DatasetError(f"{leaf_map}: {what}: {error}") from error
     rows = [("file", "leaf")]

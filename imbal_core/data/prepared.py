@@ -8,19 +8,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from imbal_core._checks.files import write_atomically
+from imbal_core._checks.files import regular, write_atomically
 from imbal_core._checks.npz import read_arrays
-
-# What reading a damaged or foreign file raises.
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 class DatasetError(ValueError):
@@ -39,10 +34,10 @@ class Arrays(NamedTuple):
 def read_prepared(path: Path, remedy: str, *, listing: str | None = None) -> Arrays:
     """Read a prepared npz and check it; with `listing`, it must have been made from exactly those files."""
     try:
-        stored = read_arrays(path)
+        stored = read_arrays(regular(path))
         names = tuple(map(str, stored["class_names"].ravel()))
         arrays = Arrays(stored["images"], stored["labels"], names, stored.get("groups"))
-    except (*UNREADABLE, TypeError, AttributeError) as error:
+    except Exception as error:  # damage can fail in any layer of the readers
         raise DatasetError(
             f"{path}: not a complete npz of images, labels and class_names ({error}); {remedy}"
         ) from error
@@ -56,8 +51,7 @@ def prepared_once(
 ) -> Arrays:
     """Return what `make` returns, and leave it at `path`: a root that cannot be written is warned of.
 
-    With `files`, what is there is read instead as long as their places, sizes and times, and `how` they are read, are
-    the same.
+    With `files`, what is there is read instead as long as their places, sizes and times, and `how`, are the same.
     """
     listing = {} if files is None else {"listing": _listing_digest(files, how)}
     if listing and path.exists():

@@ -224,5 +224,4 @@ def _inaturalist(split: str, root: Path, download: bool) -> dict[str, list[Path]
 
 def _grey_to_rgb32(grey: np.ndarray) -> np.ndarray:
     """Pad (N, 28, 28) with black to 32 pixels a side and repeat the grey value: (N, 32, 32, 3)."""
-    padded = np.pad(grey, ((0, 0), (2, 2), (2, 2)))
-    return np.repeat(padded[..., None], 3, axis=-1)
+    return np.repeat(np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None], 3, axis=-1)

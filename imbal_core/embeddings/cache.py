@@ -45,8 +45,11 @@ def cached_embeddings(
     """
     content = f"{network_digest(network)}:{dataset.fingerprint}:{tap}:{precision}:float16"
     path = cache / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
-    if path.exists():
-        return np.load(path, allow_pickle=False)
+    if path.is_file():
+        try:  # as a map of the file, of which a header cannot claim more than there is
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+        except Exception as error:  # damage can fail in any layer of the reader
+            warnings.warn(f"{path} is damaged ({error}) and made again", RuntimeWarning, stacklevel=2)
     batches = []
     with tqdm(total=len(dataset.labels), unit="image", desc="features", disable=not progress) as bar:
         for batch in iter_predict(

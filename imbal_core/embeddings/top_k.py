@@ -60,8 +60,7 @@ class TopK:
     def units_in_use(self, rate: float) -> np.ndarray:
         """Return how many units are in the top K of more than that fraction of the instances, (C,) float64."""
         counts = np.where(self.counts > 0, self.counts, np.nan)
-        used = (self.frequencies / counts[:, None] > rate).sum(axis=1)
-        return np.where(self.counts > 0, used, np.nan)
+        return np.where(self.counts > 0, (self.frequencies / counts[:, None] > rate).sum(axis=1), np.nan)
 
 
 def class_top_k(

@@ -175,9 +175,8 @@ def logit_adjustment(
 ) -> Tensor:
     """Return the logit-adjusted cross entropy, CE of z_c + tau log pi_c, with priors pi = n / sum(n).
 
-    n are class counts of shape (K,), each at least 1; tau 0 gives CE, tau 1 equals `balanced_softmax`. Gradient:
-    p'_j - [j = g] with p' = softmax(z + tau log pi). Menon, A. K. et al. (2021), "Long-tail learning via logit
-    adjustment".
+    n are class counts of shape (K,), each at least 1; tau 0 gives CE, tau 1 equals `balanced_softmax`. Gradient: p'_j -
+    [j = g] with p' = softmax(z + tau log pi). Menon, A. K. et al. (2021), "Long-tail learning via logit adjustment".
     """
     logits, targets = checked(logits, targets, reduction, class_counts)
     return _cross_entropy(_shifted(logits, class_counts, -tau), targets, reduction)

@@ -99,9 +99,8 @@ def add_final_batch_norm(network: Module, *, momentum: float = 0.01, affine: boo
         the tap `imbal_core.models.networks.LOGITS_BEFORE_FINAL_BATCH_NORM`. Of any other module the linear layer that
         it defines last gets the batch norm as a part; the names of its parameters stay.
     momentum : float, default=0.01
-        In (0, 1]: the weight of a batch in the running statistics, which evaluation normalises with. They start
-        at mean 0 and variance 1, of which a share of ``(1 - momentum) ** steps`` is left after training: 20% after
-        160 steps.
+        In (0, 1]: the weight of a batch in the running statistics, which evaluation normalises with. They start at mean
+        0 and variance 1, of which a share of ``(1 - momentum) ** steps`` is left after training: 20% after 160 steps.
     affine : bool, default=True
         Learn a scale (from 1) and a shift (from 0) for each class.
 

@@ -1,9 +1,8 @@
 """The base class of all networks: a classifier whose inner features are read by name.
 
-A tap is a layer whose output is a feature vector: "last convolution" (readout C of the category centers)
-or "fully connected" (readout F). The logits are readout D, so one trained network gives all three. A batch
-normalisation of the logits (`imbal_core.models.heads.add_final_batch_norm`) comes after all of these; what it reads
-can be read too.
+A tap is a layer whose output is a feature vector: "last convolution" (readout C of the category centers) or "fully
+connected" (readout F). The logits are readout D, so one trained network gives all three. A batch normalisation of the
+logits (`imbal_core.models.heads.add_final_batch_norm`) comes after all of these; what it reads can be read too.
 """
 
 from __future__ import annotations

@@ -1,22 +1,19 @@
 """Published weights: where their files lie, how they are downloaded and read, and how a network takes them.
 
-The file of a model lies in ``<data root>/weights``, under its publisher's name or as safetensors. No code in
-such a file is ever run.
+A model's file lies in ``<data root>/weights``, by its publisher's name or as safetensors. No code in it is ever run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from types import ModuleType
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from imbal_core._checks.files import sha256_of_file, write_atomically
+from imbal_core._checks.files import regular, sha256_of_file, write_atomically
 from imbal_core.data.root import data_root
 
 #: Where torchvision's weights are, by model name; those of ``timm:NAME`` come from timm.
@@ -92,21 +89,13 @@ def download_weights(name: str, folder: Path) -> Path:
 def read_weights(source: Path) -> dict[str, Tensor]:
     """Return the tensors of a weights file, in its own precision; no code in the file is ever run."""
     try:
-        if source.suffix == ".safetensors":
+        if regular(source).suffix == ".safetensors":
             return load_file(source)
         state = torch.load(source, map_location="cpu", weights_only=True)
         if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
             raise TypeError("not a dictionary of tensors")
         return state
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        UnpicklingError,
-        SafetensorError,
-    ) as error:
+    except Exception as error:  # a torn file can fail in any layer of the readers
         raise WeightsError(
             f"{source} cannot be read as a file of weights ({type(error).__name__}): it is damaged or of "
             "another kind. Delete it to download it again, or replace it."

@@ -35,7 +35,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def read_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     """Return the state of this run, on the CPU, or None; a file that cannot be used is warned of."""
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         state = load_state(path)

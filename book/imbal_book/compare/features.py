@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from imbal_core._checks.files import write_atomically
+from imbal_core._checks.files import regular, write_atomically
+from imbal_core._checks.npz import read_arrays
 from imbal_core.data.image_folders import decode_image
 from imbal_core.embeddings.cache import network_digest
 from imbal_core.models.build import build_model
@@ -35,6 +36,8 @@ BACKBONES = ("timm:tf_efficientnet_lite0", "resnet34")
 _CHUNK = 128
 # A batch of one fixed size, filled up with black images, gives an image the same features whatever is beside it.
 _BATCH = 32
+#: What is kept of a file beside its hash and its feature.
+_KEPT = ("digest", "width", "height", "mode", "frames")
 
 
 def load_backbone(name: str | None = None, *, root: Path | None = None) -> Network:
@@ -121,9 +124,9 @@ def _read(file: Path, side: int, store: _Store) -> dict[str, Any]:
         "problem": "",
     }
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        return facts | {"problem": f"it cannot be read ({error.strerror})"}
+        content = regular(file).read_bytes()
+    except (OSError, ValueError) as error:  # a name in a table may be none of a file
+        return facts | {"problem": f"it cannot be read ({getattr(error, 'strerror', None) or error})"}
     facts["digest"] = hashlib.sha256(content).hexdigest()
     known = store.get(facts["digest"])
     if known is not None:
@@ -131,9 +134,12 @@ def _read(file: Path, side: int, store: _Store) -> dict[str, Any]:
     pixels = decode_image(file, side)
     if isinstance(pixels, str):
         return facts | {"problem": pixels}
-    with Image.open(BytesIO(content)) as opened:
-        facts |= {"width": opened.width, "height": opened.height, "mode": opened.mode}
-        facts["frames"] = getattr(opened, "n_frames", 1)
+    try:
+        with Image.open(BytesIO(content)) as opened:
+            facts |= {"width": opened.width, "height": opened.height, "mode": opened.mode}
+            facts["frames"] = getattr(opened, "n_frames", 1)
+    except Exception as error:  # in frames after the first, which is decoded
+        return facts | {"problem": f"damaged image ({error})"}
     return facts | {"hash": difference_hash(pixels), "pixels": pixels}
 
 
@@ -161,14 +167,15 @@ class _Store:
         self._rows: dict[str, dict] = {}
         for path in sorted(self.folder.glob("*.npz")) if self.folder else ():
             try:
-                with np.load(path, allow_pickle=False) as parts:
-                    table = {name: parts[name] for name in parts.files}
-            except (OSError, ValueError, EOFError, KeyError):
-                continue  # torn by a full disk: it is computed again
-            names = [name for name in table if name not in ("digest", "feature")]
-            for i, digest in enumerate(table["digest"].tolist()):
-                facts = {name: table[name][i].item() for name in names}
-                self._rows[digest] = facts | {"feature": table["feature"][i]}
+                table = read_arrays(regular(path))
+                rows = {name: table[name].tolist() for name in (*_KEPT, "hash")}
+                told = zip(rows["digest"], table["feature"], range(len(rows["hash"])), strict=True)
+                self._rows |= {
+                    digest: {name: rows[name][i] for name in (*_KEPT[1:], "hash")} | {"feature": feature}
+                    for digest, feature, i in told
+                }
+            except Exception:  # torn by a full disk, in any layer of the readers: it is computed again
+                continue
 
     def get(self, digest: str) -> dict | None:
         """Return a copy of what is kept of a file."""
@@ -179,8 +186,9 @@ class _Store:
         """Keep the features of a chunk; a full disk costs the cache, not the run."""
         if self.folder is None:
             return
-        names = ["digest", "width", "height", "mode", "frames", "feature"]
-        table: dict[str, Any] = {name: np.array([item[name] for item in items]) for name in names}
+        table: dict[str, Any] = {
+            name: np.array([item[name] for item in items]) for name in (*_KEPT, "feature")
+        }
         table["hash"] = np.array([item["hash"] for item in items], np.uint64)
         name = hashlib.sha256("".join(table["digest"].tolist()).encode()).hexdigest()[:24]
         try:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from scipy.special import softmax
 from torch import Tensor
 
 from imbal_book.compare.features import read_features
 from imbal_book.heads.side_by_side import unit_rows
-from imbal_core._checks.files import write_atomically
+from imbal_core._checks.files import read_json, regular, write_atomically
+from imbal_core._checks.forms import check_form
 from imbal_core.data.image_folders import visible_files
 from imbal_core.models.build import build_model
 from imbal_core.models.networks import Network
@@ -27,6 +27,14 @@ from imbal_core.training.prediction import predict
 __all__ = ["Pipeline", "PipelineError", "load_pipeline", "predict_folder"]
 
 TENSORS, DESCRIPTION, FORMAT = "model.safetensors", "pipeline.json", 1
+#: What a description is made of, beside what is only shown.
+_FORM = {
+    "backbone": str,
+    "image_size": range(1, 4097),
+    "classes": [str],
+    "temperature": float,
+    "least_similar": float,
+}
 #: Training images that "unlike the training images" is measured against.
 REFERENCES = 2000
 
@@ -158,12 +166,14 @@ def load_pipeline(path: Path | str) -> Pipeline:
     if not (folder / DESCRIPTION).is_file():
         raise PipelineError(f"{folder}: holds no {DESCRIPTION}; give the folder that `imbal compare` wrote")
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        tensors = load_file(folder / TENSORS)
+        description = read_json(folder / DESCRIPTION)
+        check_form(description, {"format": int})
         if description["format"] != FORMAT:
             raise PipelineError(
                 f"{folder}: has format {description['format']}, this version reads {FORMAT}: update imbal-core"
             )
+        check_form(description, _FORM)
+        tensors = load_file(regular(folder / TENSORS))
         with torch.random.fork_rng(devices=[]):
             network = build_model(description["backbone"], 2, image_size=description["image_size"]).eval()
         own = {key.removeprefix("network."): t for key, t in tensors.items() if key.startswith("network.")}
@@ -171,13 +181,18 @@ def load_pipeline(path: Path | str) -> Pipeline:
         weight, bias, references = (
             tensors[key].numpy() for key in ("head.weight", "head.bias", "references")
         )
+        expected = [(weight.shape[0], len(description["classes"])), (len(description["classes"]),)]
+        if [weight.shape, bias.shape, references.shape[1:]] != [*expected, weight.shape[:1]]:
+            raise ValueError(
+                f"a head of shape {weight.shape}, {bias.shape} for {expected}, {references.shape}"
+            )
         temperature, least = float(description["temperature"]), float(description["least_similar"])
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, PipelineError):
-            raise
+    except PipelineError:
+        raise
+    except Exception as error:  # damage can fail in any layer of the readers
         raise PipelineError(
-            f"{folder}: {TENSORS} or {DESCRIPTION} is missing or damaged ({type(error).__name__}): copy the whole "
-            "folder again, or run `imbal compare` again"
+            f"{folder}: {TENSORS} or {DESCRIPTION} is missing or damaged ({type(error).__name__}: {error}): copy the "
+            "whole folder again, or run `imbal compare` again"
         ) from error
     return Pipeline(network, weight, bias, temperature, references, least, description)
 

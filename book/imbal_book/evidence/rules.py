@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
-import yaml
-
+from imbal_book.evidence.papers import build
+from imbal_book.evidence.yaml_files import load_yaml
+from imbal_core._checks.forms import check_form
 from imbal_core._checks.names import unknown_name
 
+#: What a file of rules is made of; what a part and a gate hold is said by their classes.
+_FORM = {
+    "declared": (str, datetime.date),
+    "labels": [{"label": str, "when": str}],
+    "parts": {str: str},
+    "confidence": float,
+    "pairs": int,
+    "claims": {str: ([dict], {"identity": float}, {"reason": str})},
+    "gates": [dict],
+}
 _COMPARE = ("mean", "sign", "spread", "rank")
 
 
@@ -88,8 +101,13 @@ def parse_rules(content: Mapping[str, Any]) -> Rules:
     Raises
     ------
     RulesError
-        If a part has an unknown field, side or kind of comparison, or a negative margin.
+        If a field is missing or of another kind, or a part has an unknown one, an unknown side or kind of comparison,
+        or a negative margin.
     """
+    try:
+        check_form(content, _FORM)
+    except ValueError as error:
+        raise RulesError(str(error)) from None
     claims = {name: _claim(name, entry, content["parts"]) for name, entry in content["claims"].items()}
     return Rules(
         declared=str(content["declared"]),
@@ -98,7 +116,9 @@ def parse_rules(content: Mapping[str, Any]) -> Rules:
         confidence=float(content["confidence"]),
         pairs=int(content["pairs"]),
         claims=claims,
-        gates=[Gate(**entry) for entry in content["gates"]],
+        gates=[
+            build(Gate, entry, f"gate {number}", RulesError) for number, entry in enumerate(content["gates"])
+        ],
         content=content,
     )
 
@@ -106,7 +126,16 @@ def parse_rules(content: Mapping[str, Any]) -> Rules:
 @functools.cache
 def load_rules() -> Rules:
     """Return the rules of the book."""
-    return parse_rules(yaml.safe_load(files(__package__).joinpath("rules.yml").read_text(encoding="utf-8")))
+    return read_rules(files(__package__).joinpath("rules.yml"))
+
+
+def read_rules(file: Traversable) -> Rules:
+    """Return the rules in a YAML file; a RulesError names file and entry."""
+    content = load_yaml(file, RulesError)
+    try:
+        return parse_rules(content)
+    except RulesError as error:
+        raise RulesError(f"{file.name}: {error}") from error
 
 
 def _claim(name: str, entry: Any, sides: Mapping[str, str]) -> list[Part] | str | float:
@@ -114,10 +143,7 @@ def _claim(name: str, entry: Any, sides: Mapping[str, str]) -> list[Part] | str 
         return float(entry["identity"]) if "identity" in entry else str(entry["reason"])
     parts = []
     for fields in entry:
-        try:
-            part = Part(**fields)
-        except TypeError as error:
-            raise RulesError(f"a part of claim {name!r} cannot be read: {error}") from error
+        part = build(Part, fields, f"a part of claim {name!r}", RulesError)
         if part.side not in sides:
             raise unknown_name(f"side of {name}, {part.part}", part.side, sides, RulesError)
         if part.compare not in _COMPARE:

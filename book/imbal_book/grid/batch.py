@@ -41,7 +41,7 @@ _TAIL_LINES = 12
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 #: Seconds between two looks at the runs under way, and at those that other runners have claimed.
 _LOOK = 1.0
-#: "kept", "done" or "failed"; the tail of the error; seconds.
+#: "kept", "done", "failed", or "device lost" of a failed run whose process can do no other; the error's tail; seconds.
 _Outcome: TypeAlias = tuple[str, str, float]
 #: Environment of the worker processes: glibc keeps what is freed instead of handing it back to the kernel.
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
@@ -146,7 +146,8 @@ def _work(config: RunConfig, store_root: str, root: str | None) -> _Outcome:
     try:
         execute(config, store, root=root, progress=functools.partial(_note, store, config))
     except Exception as error:
-        outcome, tail = "failed", _tail(error)
+        # after an error of CUDA every further run of the same process fails, too
+        outcome, tail = "device lost" if "CUDA error" in str(error) else "failed", _tail(error)
     return outcome, tail, time.perf_counter() - start
 
 
@@ -266,6 +267,7 @@ def _as_they_end(
             finished, _ = wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED)
             board.show({config: claims.progress(config) for config in running.values()})
             for future in finished:
+                broken = broken or not future.exception() and future.result()[0] == "device lost"
                 yield future, running.pop(future)
         elif broken or not waiting or not clock.fits(waiting[0]):
             return
@@ -313,13 +315,14 @@ def run_grid(
     work = functools.partial(_work, store_root=str(store.root), root=None if root is None else str(root))
     store.sweep()
     with Claims(store.scratch / "claims") as claims, Board(len(configs), report.kept, progress) as board:
-        # a process that is killed, for want of memory say, takes its pool with it; what waits gets a new one
+        # a process that is killed, for want of memory say, takes its pool with it, and one whose device is lost must
+        # take no other run: what waits gets a new pool
         while waiting and clock.fits(waiting[0]):
             with _executor(jobs) as pool:
                 for future, config in _as_they_end(pool, work, waiting, jobs, clock, claims, board):
                     died = future.exception()
                     outcome, tail, seconds = ("failed", _tail(died), 0.0) if died else future.result()
-                    if outcome == "failed":
+                    if outcome in ("failed", "device lost"):
                         store.write_failure(config, tail)
                         report.failed.append(Failure(config, tail))
                     elif outcome == "kept":

@@ -8,6 +8,7 @@ machines whose clocks differ agree. At worst a run is done twice, and gives the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -18,12 +19,22 @@ from typing import Any
 
 from imbal_book.run.config import RunConfig
 from imbal_book.run.provenance import utc_now
-from imbal_core._checks.files import create_atomically, write_atomically
+from imbal_core._checks.files import create_atomically, read_json, write_atomically
+from imbal_core._checks.forms import check_form
 
 __all__ = ["Claims", "note_progress"]
 
 #: Seconds between two signs of life.
 BEAT = 15.0
+#: What a claim and a note of progress are made of.
+_CLAIM = {"host": str, "process": int, "token": str, "since": str}
+_PROGRESS = {
+    "epoch": int,
+    "loss": float,
+    "images_per_second": float,
+    "seconds_of_epoch": float,
+    "seconds_left": float,
+}
 
 
 class Claims:
@@ -56,9 +67,12 @@ class Claims:
         self._clock.unlink(missing_ok=True)
 
     def take(self, config: RunConfig) -> bool:
-        """Return whether this runner may train a run: nobody else does, or whoever did gives no sign of life."""
+        """Return whether this runner may train a run: nobody else does, or whoever did gives no sign of life.
+
+        OSError if something that is no file lies in the place of the claim.
+        """
         path = _place(self.folder, config)
-        if path.exists() and not self._clear_dead(path):
+        if os.path.lexists(path) and not self._clear_dead(path):
             return False
         own = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token}
         taken = create_atomically(path, json.dumps(own | {"since": utc_now()}).encode())
@@ -72,17 +86,17 @@ class Claims:
 
     def holder(self, config: RunConfig) -> str:
         """Return who holds a run, in words; empty where nobody does."""
-        claim = _read(_place(self.folder, config))
+        claim = _read(_place(self.folder, config), _CLAIM)
         return f"{claim['host']}, process {claim['process']}, since {claim['since']}" if claim else ""
 
     def progress(self, config: RunConfig) -> dict[str, Any]:
         """Return what :func:`note_progress` noted last of a run, empty before its first epoch."""
-        return _read(_place(self.folder, config).with_suffix(".progress"))
+        return _read(_place(self.folder, config).with_suffix(".progress"), _PROGRESS)
 
     def _remove(self, path: Path) -> None:
         self._held.discard(path)
         # one that was taken over meanwhile is somebody else's
-        if _read(path).get("token") == self._token:
+        if _read(path, _CLAIM).get("token") == self._token:
             path.unlink(missing_ok=True)
             path.with_suffix(".progress").unlink(missing_ok=True)
 
@@ -95,10 +109,14 @@ class Claims:
     def _clear_dead(self, path: Path) -> bool:
         """Return whether the claim at ``path`` was dead and is gone."""
         try:
+            if not path.is_file() and os.path.lexists(path):
+                raise OSError(
+                    errno.EINVAL, "no regular file lies in the place of a claim: remove it", str(path)
+                )
             content, renewed = path.read_bytes(), path.stat().st_mtime
             self.folder.mkdir(parents=True, exist_ok=True)
             self._clock.touch()
-            if self._clock.stat().st_mtime - renewed < self.expiry and not _is_gone(_read(path)):
+            if abs(self._clock.stat().st_mtime - renewed) < self.expiry and not _is_gone(_read(path, _CLAIM)):
                 return False
             aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
             os.rename(path, aside)
@@ -122,20 +140,21 @@ def _place(folder: Path, config: RunConfig) -> Path:
     return folder / config.study / config.profile / f"{config.digest()}.json"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, form: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file of this form says; nothing where there is none, or another."""
     try:
-        found = json.loads(path.read_bytes())
+        check_form(found := read_json(path), form)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return dict(found)
 
 
 def _is_gone(claim: dict[str, Any]) -> bool:
     """Return whether a claim is of this machine and its process is gone; that of another machine cannot be known."""
-    if claim.get("host") == socket.gethostname() and isinstance(claim.get("process"), int):
+    if claim.get("host") == socket.gethostname():
         try:
             os.kill(claim["process"], 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):  # the number of no process
             return True
         except OSError:  # it lives, under another user
             pass

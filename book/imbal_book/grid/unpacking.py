@@ -22,7 +22,6 @@ from imbal_book.run.config import RunConfig
 from imbal_core._checks.files import inside
 from imbal_core._checks.forms import check_form
 from imbal_core._checks.npz import MOST_BYTES, read_arrays
-from imbal_core.data.prepared import UNREADABLE
 
 __all__ = ["BundleContents", "open_bundle"]
 
@@ -81,7 +80,11 @@ def open_bundle(paths: Iterable[Path | str], destination: Path | str) -> BundleC
     parts = _read_parts([Path(path) for path in paths])
     first, manifest = parts[0]
     hashes = [pair for _, part in parts for pair in part["members"].items()]
-    if identity_of(manifest, hashes) != manifest["bundle"]:
+    try:
+        identity = identity_of(manifest, hashes)
+    except ValueError as error:  # of a number that is none
+        raise BundleError(f"{first.name}: its {MANIFEST} is damaged: {error}") from error
+    if identity != manifest["bundle"]:
         raise BundleError(
             f"{first.name} is damaged: bundle {manifest['bundle']!r} is not the name of its content"
         )
@@ -103,6 +106,8 @@ def open_bundle(paths: Iterable[Path | str], destination: Path | str) -> BundleC
             (temporary / MANIFEST).write_bytes(as_json({key: manifest[key] for key in ("bundle", "configs")}))
             if not root.is_dir():
                 temporary.rename(root)
+        except BundleError as error:
+            raise BundleError(f"{first.name}: {error}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return BundleContents(configs, root)
@@ -233,7 +238,7 @@ def _unpack_images(what: str, entry: Mapping[str, Any], path: Path, read: Callab
             images[own] = decode_mosaic(read(mosaic["member"]), (len(own), *shape[1:]), entry["columns"])
     except BundleError:
         raise
-    except (*UNREADABLE, MemoryError, TypeError) as error:
+    except Exception as error:  # damage can fail in any layer of the readers
         raise BundleError(f"{what} in the manifest does not fit its members ({error})") from error
     if sha256_of(images[indices].tobytes()) != entry["pixels"]:
         raise BundleError(f"{what}: the decoded images are not those that were packed")

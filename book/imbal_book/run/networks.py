@@ -33,7 +33,7 @@ def borrow_network(network: Path, checkpoint: Path) -> float | None:
 
     None where there is none, or the run has a checkpoint of its own; a file that cannot be read is warned of.
     """
-    if checkpoint.exists() or not network.exists():
+    if checkpoint.exists() or not network.is_file():
         return None
     try:
         seconds = sum(load_state(network)["seconds"])

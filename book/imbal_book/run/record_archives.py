@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from imbal_book.run.record_format import RecordError
-from imbal_core._checks.files import inside
+from imbal_core._checks.files import complete, inside
 
 __all__ = ["offered_files", "read_regular"]
 
@@ -45,9 +45,9 @@ def offered_files(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     if not path.is_file() or not zipfile.is_zipfile(path):
         raise RecordError(f"{path} is neither a folder nor a zip archive of records (or it does not exist)")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with complete(zipfile.ZipFile(path)) as archive:
             for member in archive.infolist():
-                if not member.is_dir():
+                if not member.filename.endswith("/"):  # a folder; zipfile's own answer needs a name
                     yield member.filename, functools.partial(_read_member, archive, member)
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} is a damaged zip archive ({error}); copy it again") from error

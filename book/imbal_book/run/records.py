@@ -7,6 +7,7 @@ and any number of processes may write at the same time.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ from imbal_book.run.config import RunConfig
 from imbal_book.run.provenance import utc_now
 from imbal_book.run.record_archives import offered_files, read_regular
 from imbal_book.run.record_format import SCHEMA, Record, RecordError, parse_record, plain_values
-from imbal_core._checks.files import create_atomically, write_atomically
+from imbal_core._checks.files import create_atomically, read_json, write_atomically
 
 __all__ = ["AddReport", "ContradictionError", "RecordStore", "RecordWriteError", "SkippedRecordWarning"]
 
@@ -97,9 +98,9 @@ class RecordStore:
         self.skipped: list[tuple[str, str]] = []
         #: File name -> its state (inode, size, time) when it was read, and its summary or why it is no record.
         self._index: dict[str, tuple[tuple[int, ...], _Summary | RecordError]] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            kept = json.loads((self.scratch / "index.json").read_text(encoding="utf-8"))
-            if kept["version"] == _VERSION:
+        with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
+            kept = read_json(self.scratch / "index.json")
+            if kept["version"] == _VERSION and kept["sha256"] == _digest(kept["files"]):
                 self._index = {
                     name: (tuple(state), _Summary(*told)) for name, (state, told) in kept["files"].items()
                 }
@@ -220,7 +221,7 @@ class RecordStore:
             return
         files = {name: entry for name, entry in self._index.items() if isinstance(entry[1], _Summary)}
         with contextlib.suppress(OSError):
-            text = json.dumps({"version": _VERSION, "files": files})
+            text = json.dumps({"version": _VERSION, "sha256": _digest(files), "files": files})
             write_atomically(self.scratch / "index.json", text.encode())
             self._indexed = len(self._index)
 
@@ -307,6 +308,11 @@ class RecordStore:
         with _naming(path):
             write_atomically(path, f"{json.dumps(note, sort_keys=True, indent=1)}\n".encode())
         return path
+
+
+def _digest(files: Any) -> str:
+    """Return the checksum of an index, which reads the same from the values and from their JSON."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

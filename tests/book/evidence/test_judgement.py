@@ -273,7 +273,7 @@ def test_the_rules_name_every_side_and_refuse_what_they_do_not_know():
         ({"side": "abvoe"}, "did you mean 'above'"),
         ({"side": "equal"}, "expected one above 0"),
         ({"side": "above", "compare": "median"}, "unknown comparison"),
-        ({"side": "above", "sise": 1}, "cannot be read"),
+        ({"side": "above", "sise": 1}, "unknown field of a part of claim 'X'.*did you mean 'side'"),
     ):
         entry = {"part": "p", "a": "a", "b": "b", "metric": "m"} | fields
         with pytest.raises(RulesError, match=message):

@@ -506,6 +506,6 @@ def test_a_file_that_is_no_yaml_is_named(monkeypatch):
     def broken(text):
         raise yaml.YAMLError("while scanning")
 
-    monkeypatch.setattr(papers.yaml, "safe_load", broken)
-    with pytest.raises(PaperError, match=r"kim_2021.yml: while scanning"):
+    monkeypatch.setattr(yaml, "safe_load", broken)
+    with pytest.raises(PaperError, match=r"kim_2021.yml: cannot be read as YAML \(YAMLError: while scanning"):
         load_paper("kim_2021")

@@ -428,6 +428,28 @@ def test_a_killed_worker_costs_its_own_run_only(store, monkeypatch):
     assert noted(store) == {grid[0].digest(): report.failed[0].tail}
 
 
+def test_a_process_whose_device_is_lost_fails_one_run_and_does_no_other(store, monkeypatch):
+    grid, pools = [plain_config(seed) for seed in range(4)], []
+
+    @contextlib.contextmanager
+    def executor(jobs):
+        pools.append([])
+        yield InlinePool()
+
+    def execute(config, store, **_):
+        pools[-1].append(config.split_seed)
+        if config == grid[1] or len(pools[-1]) > 2:  # one run breaks the device of its process, for good
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        store.write(plain_record(config))
+
+    monkeypatch.setattr(batch, "_executor", executor)
+    monkeypatch.setattr(batch, "execute", execute)
+    report = batch.run_grid(grid, store, progress=False)
+    assert pools == [[0, 1], [2, 3]]
+    assert [failure.config for failure in report.failed] == [grid[1]] and report.done == 3
+    assert "illegal memory access" in noted(store)[grid[1].digest()]
+
+
 def test_no_run_is_started_that_does_not_fit_into_the_minutes(inline, store, monkeypatch):
     now = [0.0]
     write, clock = batch.execute, batch._Clock

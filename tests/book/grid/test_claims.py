@@ -132,7 +132,14 @@ def test_progress_is_read_as_it_was_noted_and_ends_with_the_run(folder):
     with Claims(folder) as mine:
         mine.take(config())
         assert mine.progress(config()) == {}
-        note_progress(folder, config(), epoch=2, loss=0.5)
-        assert mine.progress(config()) == {"epoch": 2, "loss": 0.5}
+        told = {
+            "epoch": 2,
+            "loss": 0.5,
+            "images_per_second": 9.0,
+            "seconds_of_epoch": 1.0,
+            "seconds_left": 2.0,
+        }
+        note_progress(folder, config(), **told)
+        assert mine.progress(config()) == told
         mine.release(config())
         assert mine.progress(config()) == {}

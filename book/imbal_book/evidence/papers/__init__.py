@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, TypeVar, get_type_hints
-
-import yaml
 
 from imbal_book.evidence.papers.facts import (
     Ambiguity,
@@ -20,6 +19,7 @@ from imbal_book.evidence.papers.facts import (
     ProtocolItem,
     Table,
 )
+from imbal_book.evidence.yaml_files import load_yaml
 from imbal_core._checks.forms import check_form, form_of
 from imbal_core._checks.names import unknown_name
 
@@ -78,11 +78,16 @@ def load_paper(name: str) -> Paper:
     """
     if name not in list_papers():
         raise unknown_name("paper", name, list_papers())
-    text = files(__name__).joinpath(f"{name}.yml").read_text(encoding="utf-8")
+    return read_paper(files(__name__).joinpath(f"{name}.yml"))
+
+
+def read_paper(file: Traversable) -> Paper:
+    """Return the paper in a YAML file; a PaperError names file and entry where it breaks a rule."""
+    content = load_yaml(file, PaperError)
     try:
-        return parse_paper(yaml.safe_load(text))
-    except (PaperError, yaml.YAMLError) as error:
-        raise PaperError(f"{name}.yml: {error}") from error
+        return parse_paper(content)
+    except PaperError as error:
+        raise PaperError(f"{file.name}: {error}") from error
 
 
 def parse_paper(content: Mapping[str, Any]) -> Paper:
@@ -161,21 +166,21 @@ def _by_id(kind: type[T], entries: list[dict[str, Any]], section: str) -> dict[A
     return built
 
 
-def _check(value: object, form: Any, where: str) -> None:
+def _check(value: object, form: Any, where: str, error: type[ValueError] = PaperError) -> None:
     try:
         check_form(value, form, where)
-    except ValueError as error:
-        raise PaperError(str(error)) from None
+    except ValueError as reason:
+        raise error(str(reason)) from None
 
 
-def build(kind: type[T], entry: Mapping[str, Any], where: str) -> T:
-    """Return the dataclass with the fields of an entry; a PaperError names a field that it lacks or does not have."""
+def build(kind: type[T], entry: Mapping[str, Any], where: str, error: type[ValueError] = PaperError) -> T:
+    """Return the dataclass with the fields of an entry; an ``error`` names a field that it lacks or does not have."""
     hints = get_type_hints(kind)
     for name in entry:
         if name not in hints:
-            raise unknown_name(f"field of {where}", name, hints, PaperError)
-        _check(entry[name], form_of(hints[name]), f"{where}: {name}")
+            raise unknown_name(f"field of {where}", name, hints, error)
+        _check(entry[name], form_of(hints[name]), f"{where}: {name}", error)
     try:
         return kind(**entry)
-    except TypeError as error:
-        raise PaperError(f"{where} is incomplete: {error}") from error
+    except TypeError as reason:
+        raise error(f"{where} is incomplete: {reason}") from reason

@@ -31,7 +31,7 @@ def status_label(status: str) -> str:
 
 
 def _check_status(where: str, status: str) -> None:
-    if status not in _LABELS:
+    if not isinstance(status, str) or status not in _LABELS:
         raise unknown_name(f"status of {where}", status, _LABELS, PaperError)
 
 

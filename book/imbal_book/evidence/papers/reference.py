@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from imbal_book.evidence.papers import Number, PaperError, build
 from imbal_book.evidence.papers.facts import status_label
+from imbal_book.evidence.yaml_files import load_yaml
+from imbal_core._checks.forms import check_form
 from imbal_core._checks.names import unknown_name
+
+_PERCENT = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,9 @@ def _row(entry: _Entry, value: list[Any]) -> dict[str, Any]:
     if len(value) != 4:
         raise PaperError(f"{where}: {value}, expected data set, ratio, percent and status")
     dataset, ratio, percent, status = value
-    if not isinstance(percent, str):
+    if not isinstance(dataset, str) or not isinstance(ratio, int):
+        raise PaperError(f"{where}: {value}, expected the name of a data set and a whole ratio")
+    if not isinstance(percent, str) or not _PERCENT.fullmatch(percent):
         raise PaperError(f"{where}: {percent!r}, expected percent in quotes, with all printed digits")
     number = Number(f"{where} {ratio}", float(percent) / 100, status, entry.source)
     # one that was not read stands in its labelled text alone, so that no figure draws it as published
@@ -53,8 +60,16 @@ def reference_numbers() -> pd.DataFrame:
         read), text (percent as printed, with the label of a number that was not read), status, repeats (another row
         holds the same number), source.
     """
-    path = files(__package__).joinpath("cifar_lt_reference.yml")
-    return parse_reference(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return read_reference(files(__package__).joinpath("cifar_lt_reference.yml"))
+
+
+def read_reference(file: Traversable) -> pd.DataFrame:
+    """Return the table of :func:`reference_numbers` in a YAML file; a PaperError names file and entry."""
+    content = load_yaml(file, PaperError)
+    try:
+        return parse_reference(content)
+    except PaperError as error:
+        raise PaperError(f"{file.name}: {error}") from error
 
 
 def parse_reference(entries: list[dict[str, Any]]) -> pd.DataFrame:
@@ -65,6 +80,10 @@ def parse_reference(entries: list[dict[str, Any]]) -> pd.DataFrame:
     PaperError
         If an entry lacks a field or has an unknown one, or a number has no status or stands twice.
     """
+    try:
+        check_form(entries, [dict])
+    except ValueError as error:
+        raise PaperError(str(error)) from None
     built = [build(_Entry, entry, f"reference numbers of {entry.get('method')!r}") for entry in entries]
     table = pd.DataFrame([_row(entry, value) for entry in built for value in entry.values])
     twice = table.duplicated(["method", "variant", "dataset", "imbalance", "ratio", "source"])

@@ -1,0 +1,130 @@
+"""Make faults on purpose, count what becomes of them, and exit with 1 if a count that must be 0 is not."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.faults import fuzz
+    from benchmarks.faults.runners import Counts
+
+
+def main() -> int:
+    """Run what was asked for and print the counts."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported; all numbers are compared bit for bit
+    options = _options()
+    from benchmarks.faults import fuzz
+    from benchmarks.faults.book_parsers import book_parsers
+    from benchmarks.faults.data_parsers import data_parsers
+    from benchmarks.faults.runners import Counts
+
+    parsers = [one for one in (*book_parsers(), *data_parsers()) if re.search(options.parsers, one.name)]
+    started = time.monotonic()
+    total, tallies = Counts(), {}
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = Path(name)
+        answers, sender = multiprocessing.Pipe(duplex=False)
+        lane = multiprocessing.get_context("fork").Process(
+            target=_fuzz, args=(options, folder, parsers, sender)
+        )
+        lane.start()
+        sender.close()
+        rows = _faults_of_runners(options, folder) if options.kills else {}
+        tallies = answers.recv()
+        lane.join()
+    for counts in rows.values():
+        total += counts
+    print(*fuzz.table(tallies), "", sep="\n")
+    columns = [column for column in vars(total) if column != "kills_after_first"]
+    print(f"{'faults of runners':<32}" + "".join(f"{column.replace('_', ' '):>14}" for column in columns))
+    for scenario, counts in rows.items():
+        print(f"{scenario:<32}" + "".join(f"{getattr(counts, column):>14,}" for column in columns))
+    print(f"\n{time.monotonic() - started:.0f} s\n")
+    return _last_lines(total, rows, tallies)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small counts, a minute")
+    parser.add_argument("--cases", type=int, help="damaged files for each parser; default: 1,000")
+    parser.add_argument(
+        "--kills", type=int, help="of runners, a tenth of `imbal run` started anew; default: 110"
+    )
+    parser.add_argument("--writers", type=int, help="kills of writers that share a store; default: 300")
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another campaign")
+    parser.add_argument("--parsers", default=".", help="only those whose name this pattern finds")
+    options = parser.parse_args()
+    for name, full, quick in (("cases", 1000, 12), ("kills", 110, 3), ("writers", 300, 20)):
+        if getattr(options, name) is None:
+            setattr(options, name, quick if options.quick else full)
+    return options
+
+
+def _fuzz(options: argparse.Namespace, folder: Path, parsers: list[fuzz.Parser], sender: Connection) -> None:
+    from benchmarks.faults import fuzz
+
+    sender.send(fuzz.run(parsers, folder / "fuzz", options.cases, seed=options.seed))
+
+
+def _faults_of_runners(options: argparse.Namespace, folder: Path) -> dict[str, Counts]:
+    """Return the counts of each scenario by name."""
+    import torch
+
+    from benchmarks.faults.kills import in_peace, kill_campaign, writers_campaign
+    from benchmarks.faults.runners import prepare_data, smoke_runs
+    from benchmarks.faults.stress import SCENARIOS
+
+    torch.set_num_threads(1)
+    prepare_data(folder / "data")
+    only, runs = smoke_runs(1 if options.quick else 2)
+    anew = options.kills // 10
+    peace = in_peace(folder / "peace", only, runs, anew=anew > 0)
+    rows = {
+        "in peace": peace.counts,
+        "writers": writers_campaign(folder / "writers", options.writers, seed=options.seed),
+        "imbal run": kill_campaign(
+            folder / "kills", only, runs, options.kills, anew, peace, seed=options.seed
+        ),
+    }
+    for scenario, run in SCENARIOS.items():
+        if not options.quick or scenario == "memory, CUDA error":
+            rows[scenario] = run(folder / scenario.replace(" ", "_"), only, runs, peace.records)
+            print(f"{scenario}: {rows[scenario]}", file=sys.stderr, flush=True)
+    return rows
+
+
+def _last_lines(total: Counts, rows: dict[str, Counts], tallies: dict[str, fuzz.Tally]) -> int:
+    """Print a line for each count; return 1 if one that must be 0 is not."""
+    cases = {
+        name: sum(tally.counts[name] for tally in tallies.values()) for name in ("traceback", "wrong", "hang")
+    }
+    runners = total.kills - rows["writers"].kills if rows else 0
+    print(
+        f"kills: {total.kills} ({runners} of runners, {total.true_kills} of them started anew as `imbal run`, "
+        f"{total.kills_after_first} after the first record; the others of writers)"
+    )
+    zeros = {
+        "lost": total.lost,
+        "torn": total.torn,
+        "wrong": cases["wrong"] + total.other_numbers,
+        "hangs": cases["hang"] + total.hangs,
+        "tracebacks": cases["traceback"] + total.tracebacks,
+    }
+    for name, count in zeros.items():
+        print(f"{name}: {count} (0)")
+        if name == "torn":
+            print(f"trained twice: {total.twice}")
+    return int(any(zeros.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from benchmarks.faults import fuzz
-from benchmarks.faults.book_parsers import CONFIG, book_parsers
+from benchmarks.faults.book_parsers import CONFIG, book_parsers, record
 from benchmarks.faults.damage import as_zip, zip_members
 from benchmarks.faults.data_parsers import data_parsers
 from benchmarks.faults.fuzz import Parser
+from benchmarks.faults.runners import Grid, in_session, tracebacks
 from imbal_book.evidence.papers.facts import PaperError
 from imbal_book.evidence.papers.reference import parse_reference
 from imbal_book.evidence.rules import RulesError, load_rules, parse_rules
@@ -117,6 +119,41 @@ def test_every_parser_refuses_damage_in_a_sentence_or_reads_what_was_written(tmp
     tally = fuzz.campaign(PARSERS[name], tmp_path / "base", 16 if "YAML" not in name else 6, seed=1)
     assert not tally.faults
     assert tally.counts["accepted"] + tally.counts["refused"] >= 6
+
+
+# The counts of runners
+
+
+def test_records_that_vanish_change_or_are_torn_are_counted(tmp_path):
+    grid = Grid(tmp_path, "", 3)
+    first, second, third = (RecordStore(grid.results).write(record(seed)) for seed in range(3))
+    grid.check()
+    assert (grid.counts.lost, grid.counts.torn) == (0, 0)
+    first.unlink()
+    second.write_text(second.read_text() + " ")
+    third.with_name("0123456789abcdef.json").write_text(third.read_text()[:50])
+    grid.check()
+    assert (grid.counts.lost, grid.counts.torn) == (2, 1)
+
+
+def test_a_traceback_is_counted_where_nobody_caught_it(tmp_path):
+    caught = "1. a run\n   | Traceback (most recent call last):\n   |   File x\n"
+    keeper = "Traceback (most recent call last):\n  File python3.11/multiprocessing/resource_tracker.py, line 239\n"
+    (tmp_path / "log").write_text(caught + keeper)
+    assert tracebacks(tmp_path / "log") == tracebacks(tmp_path / "absent") == 0
+    (tmp_path / "log").write_text(caught + "Traceback (most recent call last):\n  File batch.py, line 1\n")
+    assert tracebacks(tmp_path / "log") == 1
+
+
+def test_a_runner_that_never_ends_and_a_worker_that_outlives_it_are_hangs(tmp_path):
+    grid = Grid(tmp_path, "", 1)
+    sleeper = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    assert grid.wait(sleeper.pid, until=lambda: True) is None
+    assert grid.wait(sleeper.pid, limit=0.2) == -9 and grid.counts.hangs == 1
+    leader = subprocess.Popen(["sh", "-c", "sleep 600 & exit"], start_new_session=True)
+    leader.wait()
+    grid.wait_for_workers(leader.pid, limit=0.2)
+    assert grid.counts.hangs == 2 and not in_session(leader.pid)
 
 
 # What it found, each in its smallest form

@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbal_book.chapters.complement_checks import released_expression
-from imbal_core.losses.modules import build_loss, list_losses
+from imbal_core.losses.modules import build_loss
+from imbal_core.losses.options import list_losses
 
 SIZES = ((4096, 1000), (128, 10))
 REFERENCE = "F.cross_entropy"

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from imbal_core.data.datasets import ImageDataset, list_datasets, load_dataset
     from imbal_core.data.splits import Split, draw_split
     from imbal_core.losses.functional import adjust_logits
-    from imbal_core.losses.modules import build_loss, list_losses
+    from imbal_core.losses.modules import build_loss
+    from imbal_core.losses.options import list_losses
     from imbal_core.metrics import (
         balanced_accuracy,
         confusion_counts,
@@ -77,7 +78,7 @@ _HOMES = {
     "fit": "training.fit",
     "fit_temperature": "post_hoc",
     "list_datasets": "data.datasets",
-    "list_losses": "losses.modules",
+    "list_losses": "losses.options",
     "list_models": "models.build",
     "load_dataset": "data.datasets",
     "per_class_recall": "metrics",

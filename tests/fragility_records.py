@@ -7,7 +7,7 @@ import pandas as pd
 from latent_sides import summaries
 
 from imbal_book.studies import build_grid
-from imbal_book.studies import cnn_fragility as study
+from imbal_book.studies.grids import cnn_fragility as study
 
 NAME = "cnn_fragility"
 LATENTS = [summaries(seed=7 * seed) for seed in range(3)]

@@ -6,7 +6,7 @@ import pandas as pd
 from scipy import stats
 
 from imbal_book.run.long_frames import IDENTITY
-from imbal_book.studies import final_batch_norm as study
+from imbal_book.studies.grids import final_batch_norm as study
 
 LITE = leaf_runs.LITE
 OWN = f"{LITE}{study.OWN_START}"

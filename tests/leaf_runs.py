@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from imbal_book.run.record_format import Record
 from imbal_book.studies import build_grid
-from imbal_book.studies.final_batch_norm import ARMS, BASE_BATCH_SIZE, OWN_START, PAIRS, arm, form
+from imbal_book.studies.grids.final_batch_norm import ARMS, BASE_BATCH_SIZE, OWN_START, PAIRS, arm, form
 from imbal_book.studies.rare_class_scores import class_margins, epoch_scores, readout_scores
 
 NAME = "final_batch_norm"

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from imbal_core.losses.modules import list_losses
+from imbal_core.losses.options import list_losses
 
 # COT has two objectives and no single loss: its second one stands for it where a loss is called.
 CALLABLE = [name for name in list_losses() if name != "cot"]

@@ -21,8 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from imbal_core._checks.names import unknown_name
 from imbal_core.losses.functional import MASKED, checked, reduced, undefined
-
-FORMS = ("paper", "released")
+from imbal_core.losses.options import FORMS
 
 # Logits that one thread of a CPU works on at a time (2 MB of float32). Larger parts fall out of its cache, in
 # smaller ones the calls cost more than the arithmetic.

@@ -28,8 +28,7 @@ from torch import Tensor
 
 from imbal_core._checks.names import unknown_name
 from imbal_core.losses.class_weights import Counts, checked_counts
-
-REDUCTIONS = ("mean", "sum", "none")
+from imbal_core.losses.options import REDUCTIONS
 
 # Far below any logit, yet finite: its exponential is 0, and 0 times it is 0, where infinity gives NaN.
 MASKED = -1e30

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from imbal_core._checks.fields import checked_number
-from imbal_core._checks.names import unknown_name
 from imbal_core.losses import complement
 from imbal_core.losses import functional as functions
 from imbal_core.losses.class_weights import (
@@ -27,29 +24,19 @@ from imbal_core.losses.class_weights import (
     inverse_frequency_weights,
     ldam_margins,
 )
-
-#: Name of an option -> its default, and the check that gives its value.
-Options = Mapping[str, tuple[Any, Callable[[str, Any], Any]]]
+from imbal_core.losses.options import DECLARED, checked_options
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What one loss has and another has not."""
+    """How one loss is computed; its options are `imbal_core.losses.options.DECLARED`."""
 
-    #: Called with logits, targets, ``reduction``, the `options` and what is `per_class`, by name.
+    #: Called with logits, targets, ``reduction``, the options and what is `per_class`, by name.
     function: Callable[..., Tensor]
-    options: Options = field(default_factory=dict)
-    #: What follows from the class counts, the epoch and the loss's options, of which it alone reads `count_options`.
+    #: What follows from the class counts, the epoch and the loss's options.
     per_class: Mapping[str, Callable[[Tensor, int, Any], Tensor]] = field(default_factory=dict)
-    count_options: Options = field(default_factory=dict)
     #: The losses that update the network in turn, where there is no single one.
     parts: tuple[str, ...] = ()
-    #: See `Loss.needs_normed_head`.
-    cosines: bool = False
-
-    def all_options(self) -> Options:
-        reduction = {"reduction": ("mean", partial(_name, functions.REDUCTIONS))}
-        return {**self.options, **self.count_options, **reduction}
 
 
 class Loss(nn.Module):
@@ -71,24 +58,22 @@ class Loss(nn.Module):
 
     def __init__(self, name: str, class_counts: Counts | None, options: Mapping[str, Any]) -> None:
         super().__init__()
-        kind = _KINDS[name]
+        kind, declared = _KINDS[name], DECLARED[name]
         self.name = name
-        self.needs_normed_head = kind.cosines
-        for option, (default, check) in kind.all_options().items():
-            value = check(option, options.get(option, default))
-            if isinstance(value, Tensor):
-                self.register_buffer(option, value)
+        self.needs_normed_head = declared.cosines
+        for option, value in declared.checked(options).items():
+            if isinstance(value, tuple):
+                self.register_buffer(option, torch.tensor(value))
             else:
                 setattr(self, option, value)
-        self.logit_scale: float = self.scale if kind.cosines else 1.0  # type: ignore[assignment]
+        self.logit_scale: float = self.scale if declared.cosines else 1.0  # type: ignore[assignment]
         if kind.per_class:
             self.counts = checked_counts(class_counts)  # type: ignore[arg-type]
             self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
             for buffer, value in self._of_counts(0).items():
                 self.register_buffer(buffer, value)
-        parts = ({o: v for o, v in options.items() if o in _KINDS[p].all_options()} for p in kind.parts)
-        self.parts = nn.ModuleList(Loss(p, None, o) for p, o in zip(kind.parts, parts, strict=True))
-        self._function, self._arguments = kind.function, (*kind.options, *kind.per_class)
+        self.parts = nn.ModuleList(Loss(part, None, options) for part in kind.parts)
+        self._function, self._arguments = kind.function, (*declared.options, *kind.per_class)
 
     @property
     def updates(self) -> tuple[Loss, ...]:
@@ -115,24 +100,6 @@ class Loss(nn.Module):
         return self._function(logits, targets, reduction=self.reduction, **arguments)
 
 
-def _name(valid: tuple[str, ...], option: str, value: Any) -> str:
-    if value not in valid:
-        raise unknown_name(option, value, valid)
-    return value
-
-
-def _factors(option: str, value: Any) -> float | Tensor:
-    if isinstance(value, int | float):
-        return _at_least_0(option, value)
-    return torch.tensor([_at_least_0(option, each) for each in value])
-
-
-def _epoch_or_never(option: str, value: Any) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ValueError(f"{option} must be an epoch, 0 or later, or None (never), got {value!r}.")
-    return value
-
-
 def _no_sum(*_: Any, **__: Any) -> NoReturn:
     raise RuntimeError(
         "complement objective training has two objectives and no sum of them: take one optimizer step "
@@ -140,11 +107,6 @@ def _no_sum(*_: Any, **__: Any) -> NoReturn:
     )
 
 
-_at_least_0 = partial(checked_number, interval="[0, inf)")
-_above_0 = partial(checked_number, interval="(0, inf)")
-_fraction = partial(checked_number, interval="[0, 1)")
-_FORM: Options = {"form": ("paper", partial(_name, complement.FORMS))}
-_BETA: Options = {"beta": (0.9999, _fraction)}
 _DEFERRED = {
     "class_weights": lambda n, epoch, o: deferred_weights(n, epoch, start=o.reweight_from, beta=o.beta)
 }
@@ -153,53 +115,22 @@ _COUNTS = {"class_counts": lambda n, epoch, o: n}
 _KINDS: dict[str, _Kind] = {
     "cross-entropy": _Kind(functions.cross_entropy),
     "inverse-frequency": _Kind(
-        functions.cross_entropy,
-        per_class={"class_weights": lambda n, epoch, o: inverse_frequency_weights(n)},
+        functions.cross_entropy, {"class_weights": lambda n, epoch, o: inverse_frequency_weights(n)}
     ),
-    "focal": _Kind(functions.focal, {"gamma": (2.0, _at_least_0), "alpha": (0.25, _factors)}),
-    "class-balanced": _Kind(
-        functions.cross_entropy,
-        per_class=_DEFERRED,
-        count_options={**_BETA, "reweight_from": (0, _epoch_or_never)},
-    ),
+    "focal": _Kind(functions.focal),
+    "class-balanced": _Kind(functions.cross_entropy, _DEFERRED),
     "ldam": _Kind(
-        functions.ldam,
-        {"scale": (30.0, _above_0)},
-        {**_DEFERRED, "margins": lambda n, epoch, o: ldam_margins(n, max_margin=o.max_margin)},
-        {**_BETA, "reweight_from": (None, _epoch_or_never), "max_margin": (0.5, _above_0)},
-        cosines=True,
+        functions.ldam, {**_DEFERRED, "margins": lambda n, epoch, o: ldam_margins(n, max_margin=o.max_margin)}
     ),
     "complement-entropy": _Kind(complement.complement_entropy),
-    "cot": _Kind(_no_sum, count_options=_FORM, parts=("cross-entropy", "complement-objective")),
-    "complement-objective": _Kind(complement.complement_objective, _FORM),
-    "cce": _Kind(
-        complement.complement_cross_entropy,
-        {**_FORM, "gamma": (-1.0, partial(checked_number, interval="(-inf, inf)"))},
-    ),
-    "balanced-softmax": _Kind(functions.balanced_softmax, per_class=_COUNTS),
-    "logit-adjustment": _Kind(functions.logit_adjustment, {"tau": (1.0, _at_least_0)}, _COUNTS),
-    "label-smoothing": _Kind(functions.cross_entropy, {"smoothing": (0.1, _fraction)}),
-    "asl": _Kind(
-        functions.asymmetric,
-        {
-            "gamma_pos": (0.0, _at_least_0),
-            "gamma_neg": (4.0, _at_least_0),
-            "smoothing": (0.1, _fraction),
-        },
-    ),
+    "cot": _Kind(_no_sum, parts=("cross-entropy", "complement-objective")),
+    "complement-objective": _Kind(complement.complement_objective),
+    "cce": _Kind(complement.complement_cross_entropy),
+    "balanced-softmax": _Kind(functions.balanced_softmax, _COUNTS),
+    "logit-adjustment": _Kind(functions.logit_adjustment, _COUNTS),
+    "label-smoothing": _Kind(functions.cross_entropy),
+    "asl": _Kind(functions.asymmetric),
 }
-_LISTED = [name for name in _KINDS if name != "complement-objective"]
-
-
-def list_losses() -> list[str]:
-    """Return the names that `build_loss` knows.
-
-    Examples
-    --------
-    >>> list_losses()[:3]
-    ['cross-entropy', 'inverse-frequency', 'focal']
-    """
-    return list(_LISTED)
 
 
 def build_loss(name: str, *, class_counts: Counts | None = None, **options: Any) -> Loss:
@@ -208,7 +139,7 @@ def build_loss(name: str, *, class_counts: Counts | None = None, **options: Any)
     Parameters
     ----------
     name : str
-        One of `list_losses`.
+        One of `imbal_core.list_losses`.
     class_counts : list, array or Tensor of shape (K,), integer, or mapping of class to int, optional
         n, training images of each class, each at least 1. A fact about the data rather than an option, so it may be
         given to any loss; those that use it require it. See `imbal_core.losses.class_weights.checked_counts`.
@@ -258,21 +189,7 @@ def build_loss(name: str, *, class_counts: Counts | None = None, **options: Any)
     >>> float(loss(torch.zeros(1, 2), torch.tensor([[0.5, 0.5]]))) > float(loss(torch.zeros(1, 2), torch.tensor([0])))
     True
     """
-    known = _options_of(name)
-    for option in options:
-        if option not in known:
-            raise unknown_name(f"option of loss {name!r}", option, known)
+    checked_options(name, options)
     if _KINDS[name].per_class and class_counts is None:
         raise ValueError(f"loss {name!r} needs class_counts, the number of training images of each class.")
     return Loss(name, class_counts, options)
-
-
-def loss_defaults(name: str) -> dict[str, Any]:
-    """Return the options of a loss and their defaults, such as gamma -1 for "cce"."""
-    return {option: default for option, (default, _) in _options_of(name).items()}
-
-
-def _options_of(name: str) -> Options:
-    if name not in _LISTED:
-        raise unknown_name("loss", name, _LISTED)
-    return _KINDS[name].all_options()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any, Self
 
 from imbal_core._checks.fields import allowed, checked_field, whole_number
 from imbal_core._checks.names import unknown_name
-from imbal_core.losses.modules import build_loss, list_losses, loss_defaults
+from imbal_core.losses.options import DECLARED, checked_options, list_losses
 
 #: Every loss that trains a network by itself; the complement entropy is a part of others.
 LOSSES = tuple(name for name in list_losses() if name != "complement-entropy")
@@ -156,12 +155,8 @@ class Recipe:
                 raise TypeError(f"loss_options[{name!r}] must be a number, a string or None, got {value!r}.")
         if "reduction" in options:
             raise ValueError("loss_options: reduction is always the mean over the batch.")
-        defaults, _ = _known_loss(self.loss, **options)
-        for name, value in options.items():
-            if isinstance(defaults[name], float) and isinstance(value, Real):
-                options[name] = float(value)
-        changed = (item for item in sorted(options.items()) if item[1] != defaults[item[0]])
-        self._set("loss_options", tuple(changed))
+        changed = checked_options(self.loss, options).items() - checked_options(self.loss, {}).items()
+        self._set("loss_options", tuple(sorted(changed)))
 
     def _refuse_idle_options(self) -> None:
         step, one_cycle = self.schedule == "step", self.schedule == "one-cycle"
@@ -170,10 +165,9 @@ class Recipe:
         float32 = self.float32_head and (frozen or self.precision == "fp32")
         changed = self.final_batch_norm_momentum != 0.01 or not self.final_batch_norm_affine
         norm = changed and not self.final_batch_norm
-        options = dict(self.loss_options)
-        start = options.get("reweight_from")
+        start = dict(self.loss_options).get("reweight_from")
         late = isinstance(start, int) and start >= self.epochs
-        normed = restarted and _known_loss(self.loss, **options)[1]
+        normed = restarted and DECLARED[self.loss].cosines
         idle = {
             "milestones: only schedule='step' reads them": self.milestones and not step,
             "decay: only schedule='step' reads it": self.decay != 0.1 and not step,
@@ -244,12 +238,6 @@ class Recipe:
         remedies += [f"{self.head_start} head"] * (self.head_start != "own")
         remedies += ["batch norms folded"] * self.fold_batch_norm
         return f"{self.model or 'network'} {form}, {' '.join([*remedies, self.sampler])}"
-
-
-@functools.lru_cache(maxsize=1024, typed=True)
-def _known_loss(name: str, **options: Any) -> tuple[dict[str, Any], bool]:
-    """Return the defaults of a loss, and whether its head is its own; thousands of recipes ask for few losses."""
-    return loss_defaults(name), build_loss(name, class_counts=(2, 1), **options).needs_normed_head
 
 
 def scored_epochs(epochs: int, score_every: int) -> list[int]:

@@ -40,11 +40,7 @@ def seeded_init(seed: int, *, stream: str = "weights", device: torch.device | No
 
 
 def build_network(
-    recipe: Recipe,
-    num_classes: int,
-    *,
-    root: Path | str | None = None,
-    in_features: int | None = None,
+    recipe: Recipe, num_classes: int, *, root: Path | str | None = None, in_features: int | None = None
 ) -> Network:
     """Return the untrained network of a run: its model, the head that its loss needs, the final batch norm.
 

@@ -145,8 +145,9 @@ def plan(
     if probe:
         from imbal_book.grid import probe as probing
     store = _store(results)
+    seconds = planning.recorded_seconds(store)
     for name in [study] if study else STUDIES:
-        it = planning.plan(_grid(name, profile, only), store, probing.probe if probe else None)
+        it = planning.plan(_grid(name, profile, only), store, seconds, probing.probe if probe else None)
         counts = f"{it.total} runs, {it.recorded} recorded, {len(it.missing)} missing"
         echo(f"{name}, profile {profile}: {counts if it.total else 'no runs'}")
         if it.missing:
@@ -271,14 +272,13 @@ def records_list(study: _AnyStudy = None, results: _Results = None) -> None:
     \b
     imbal records list category_centers
     """
-    from imbal_book.studies import get_study
+    from imbal_book.run.config import RunConfig
+    from imbal_book.studies import known_study
 
-    if study is not None:
-        get_study(study)  # refuses a mistyped name
-    found = _store(results).read(study)
-    for record in found:
-        config, seconds = record.run_config(), float(record.provenance["seconds"])
-        echo(f"{config.study}  {config.profile:6}  {record.key}  {seconds:8.1f} s  {config.label()}")
+    found = _store(results).listing(study and known_study(study))
+    for key, fields, seconds in found:
+        config = RunConfig.from_dict(fields)
+        echo(f"{config.study}  {config.profile:6}  {key}  {seconds:8.1f} s  {config.label()}")
     echo(f"{len(found)} records")
 
 

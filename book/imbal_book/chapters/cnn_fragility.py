@@ -15,8 +15,8 @@ from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.rank_correlation import bootstrap, partial_spearman
 from imbal_book.evidence.verbs import PAIR, minus, summarise
 from imbal_book.run.packed_numbers import unpack_rows
-from imbal_book.studies.cnn_fragility import ARMS, EXPERIMENT_ARMS, NETWORKS
 from imbal_book.studies.fragility_scores import PLAIN
+from imbal_book.studies.grids.cnn_fragility import ARMS, EXPERIMENT_ARMS, NETWORKS
 from imbal_book.studies.latent_readings import class_overlaps, share_curve
 from imbal_core.data.sources import INATURALIST_CLASSES, PLACES_CLASSES
 

@@ -13,8 +13,8 @@ from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.verbs import summarise
 from imbal_book.run.config import RunConfig
-from imbal_book.studies.cnn_fragility import cell, scale
 from imbal_book.studies.fragility_scores import GAINS, PLAIN
+from imbal_book.studies.grids.cnn_fragility import cell, scale
 
 #: Word -> readout, the one that is subtracted, metric, factor; see `chapters.cnn_fragility.beside_table`.
 _QUANTITIES = {

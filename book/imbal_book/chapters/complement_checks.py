@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbal_book.evidence.papers import Paper
-from imbal_book.studies.complement_cross_entropy import ARMS
+from imbal_book.studies.grids.complement_cross_entropy import ARMS
 from imbal_core.losses.complement import complement_cross_entropy
 from imbal_core.losses.functional import cross_entropy
 from imbal_core.losses.modules import build_loss

@@ -13,8 +13,9 @@ from imbal_book.evidence.judgement import gate_reason
 from imbal_book.evidence.papers.reference import published_values, reference_numbers
 from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.verbs import PAIR, minus, summarise
-from imbal_book.studies.complement_cross_entropy import ARMS, LITERATURE, NETWORKS, POST_HOC, TAU, has_tau
-from imbal_book.studies.complement_cross_entropy import arm as arm_of
+from imbal_book.studies.complement_cross_entropy import POST_HOC, TAU
+from imbal_book.studies.grids.complement_cross_entropy import ARMS, LITERATURE, NETWORKS, has_tau
+from imbal_book.studies.grids.complement_cross_entropy import arm as arm_of
 
 #: What the chapter's first picture compares.
 FIRST = ("CE", "CCE (paper)", "CCE (released)")

@@ -14,7 +14,7 @@ from imbal_book.evidence.papers import Paper
 from imbal_book.evidence.verbs import PAIR, minus, summarise
 from imbal_book.run.config import RunConfig
 from imbal_book.studies import build_grid
-from imbal_book.studies import final_batch_norm as study
+from imbal_book.studies.grids import final_batch_norm as study
 
 LITE = study.NETWORKS["timm:tf_efficientnet_lite0"]
 #: How the weights of EfficientNet-Lite0's head start -> its form.

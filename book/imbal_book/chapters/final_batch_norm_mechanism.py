@@ -12,7 +12,7 @@ from imbal_book.chapters.final_batch_norm import ARMS, F1, FORMS, gains, levels,
 from imbal_book.chapters.readings import wide
 from imbal_book.evidence.verbs import minus, summarise
 from imbal_book.run.config import RunConfig
-from imbal_book.studies.final_batch_norm import BASE_BATCH_SIZE, BASE_IMBALANCE, OWN_START, describe
+from imbal_book.studies.grids.final_batch_norm import BASE_BATCH_SIZE, BASE_IMBALANCE, OWN_START, describe
 
 _REMOVED = "final BN, removed at inference"
 #: What stands beside the plain network and the layer, in the order of the figure.

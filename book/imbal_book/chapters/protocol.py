@@ -12,10 +12,10 @@ import pandas as pd
 from imbal_book.chapters.readings import DATA
 from imbal_book.evidence.papers import Paper
 from imbal_book.run.config import RunConfig
-from imbal_book.studies import cnn_fragility, final_batch_norm
+from imbal_book.studies.grids import cnn_fragility, final_batch_norm
 from imbal_core._checks.names import unknown_name
 from imbal_core.data.plantvillage import TEST_PER_CLASS
-from imbal_core.losses.modules import loss_defaults
+from imbal_core.losses.options import checked_options
 
 
 def _distinct(texts: Iterable[object], between: str = " or ") -> str:
@@ -87,7 +87,10 @@ _WORDS_OF_ALL: dict[str, Callable[[Sequence[RunConfig]], Any]] = {
     "plants": _plants,
     "split": _split,
 }
-_CONSTANTS = {"asl": loss_defaults("asl"), "focal": loss_defaults("focal"), "test_per_class": TEST_PER_CLASS}
+_CONSTANTS = {
+    "test_per_class": TEST_PER_CLASS,
+    **{name: checked_options(name, {}) for name in ("asl", "focal")},
+}
 _FIELDS = [field.name for field in dataclasses.fields(RunConfig)]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from imbal_book.chapters.remedies import DATA, NAMES, in_order
+from imbal_book.heads import LENGTHS, RATES
 from imbal_book.heads.baselines import BASELINES, STRENGTHS
-from imbal_book.heads.linear import LENGTHS, RATES
 from imbal_book.heads.remedies import FURTHER, OBJECTIVES, PLAIN, REMEDIES
 from imbal_book.heads.scores import rare_classes
 from imbal_book.heads.side_by_side import WIDTH

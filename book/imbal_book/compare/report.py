@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 
 from imbal_book.compare.outcome import Comparison
-from imbal_book.heads.linear import LENGTHS, RATES
+from imbal_book.heads import LENGTHS, RATES
 from imbal_book.heads.remedies import PLAIN
 from imbal_book.heads.scores import rare_classes
 from imbal_core._checks.files import write_atomically

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from imbal_book.run.config import RunConfig
 from imbal_book.run.records import RecordStore
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "recorded_seconds"]
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,36 @@ class Plan:
     basis: str
 
 
+_Kind: TypeAlias = tuple[object, ...]
+
+
+def recorded_seconds(store: RecordStore) -> dict[_Kind, list[float]]:
+    """Return the seconds of all recorded runs by their kind: model, data set, epochs and whether it is frozen."""
+    seconds: dict[_Kind, list[float]] = {}
+    for _, told, taken in store.listing():
+        like = (told["model"], told["dataset"], told["epochs"], told.get("frozen", False))
+        seconds.setdefault(like, []).append(taken)
+    return seconds
+
+
 def plan(
-    configs: Sequence[RunConfig], store: RecordStore, probe: Callable[[RunConfig], float] | None = None
+    configs: Sequence[RunConfig],
+    store: RecordStore,
+    seconds: dict[_Kind, list[float]],
+    probe: Callable[[RunConfig], float] | None = None,
 ) -> Plan:
     """Return how much of a grid is recorded, and the device time that the rest may take.
 
-    The estimate of a missing run is the median of recorded runs with the same model, data set and epochs. Where there
-    is none, `probe` is asked once for the kind, see `imbal_book.grid.probe`; without one such runs are left out of the
+    The estimate of a missing run is the median of recorded runs of its kind, see `recorded_seconds`. Where there is
+    none, `probe` is asked once for the kind, see `imbal_book.grid.probe`; without one such runs are left out of the
     sum, and the basis says so.
     """
 
-    def kind(config: RunConfig) -> tuple[object, ...]:
+    def kind(config: RunConfig) -> _Kind:
         return config.model, config.dataset, config.epochs, config.frozen
 
+    seconds = dict(seconds)
     missing = store.missing(list(configs))
-    seconds: dict[tuple[object, ...], list[float]] = {}
-    for told, taken in store.seconds():
-        like = (told["model"], told["dataset"], told["epochs"], told.get("frozen", False))
-        seconds.setdefault(like, []).append(taken)
     recorded = sum(kind(config) in seconds for config in missing)
     for config in missing:
         if probe is not None and kind(config) not in seconds:

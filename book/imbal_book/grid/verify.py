@@ -20,7 +20,7 @@ from imbal_book.grid.agreement import alike, same_outcomes, same_to_the_bit
 from imbal_book.grid.batch import execute
 from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
-from imbal_book.studies import PROFILES, STUDIES
+from imbal_book.studies import PROFILES, known_study
 from imbal_core._checks.names import unknown_name
 from imbal_core.training.prediction import default_device
 
@@ -82,8 +82,8 @@ def verify(
     ValueError
         When the study or the profile is unknown, the sample is not positive or there is nothing to draw from.
     """
-    if study is not None and study not in STUDIES:
-        raise unknown_name("study", study, STUDIES)
+    if study is not None:
+        known_study(study)
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
     if sample < 1:

@@ -18,11 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["LENGTHS", "RATES", "Heads", "Objective", "Rows", "Setting", "train_heads"]
+from imbal_book.heads import LENGTHS, RATES
 
-#: Learning rates of Adam, and steps after which a head is kept: each objective chooses among all pairs.
-RATES = (1.0, 6.0, 36.0)
-LENGTHS = (6, 20, 60)
+__all__ = ["Heads", "Objective", "Rows", "Setting", "train_heads"]
+
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 #: Share of the steps after which what is minimised late begins: 160 of 200 epochs in the literature.
 _LATE = 0.8

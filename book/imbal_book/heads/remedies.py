@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imbal_book.heads.linear import LENGTHS, Heads, Objective, Rows, Setting, train_heads
+from imbal_book.heads import LENGTHS
+from imbal_book.heads.linear import Heads, Objective, Rows, Setting, train_heads
 from imbal_book.heads.parts import Parts
 from imbal_book.heads.scores import Metric, confusions
 from imbal_core.centers import CategoryCenters

@@ -1,4 +1,4 @@
-"""Studies: the grid of runs behind each chapter, and what is measured on each run."""
+"""Studies: what is measured on each run behind a chapter; which runs these are is in `imbal_book.studies.grids`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from imbal_book.run.config import RunConfig
     from imbal_book.run.prepared import PreparedRun
 
-#: Every study: a module of this package.
+#: Every study: a module of this package, and one of the grids.
 STUDIES = (
     "category_centers",
     "cnn_fragility",
@@ -28,9 +28,6 @@ PROFILES = ("smoke", "laptop", "paper")
 class Study(Protocol):
     """What a module of this package offers."""
 
-    def grid(self, profile: str) -> list[RunConfig]:
-        """Return every run of the study at one scale, in the order in which they are worth having."""
-
     def measure(self, prepared: PreparedRun, **options: Any) -> dict[str, Any]:
         """Return the measurements of one run as JSON-able values, after training it.
 
@@ -41,16 +38,25 @@ class Study(Protocol):
         """Return the scores of all arms and readouts in long form, with columns readout, metric and value."""
 
 
-def get_study(name: str) -> Study:
-    """Return the module of a study; a ValueError names the nearest ones where there is none."""
+def known_study(name: str) -> str:
+    """Return the name of a study; a ValueError names the nearest ones where there is none."""
     if name not in STUDIES:
         raise unknown_name("study", name, STUDIES)
-    return cast(Study, importlib.import_module(f"{__name__}.{name}"))
+    return name
+
+
+def get_study(name: str) -> Study:
+    """Return what measures the runs of a study; ValueError as `known_study`."""
+    return cast(Study, importlib.import_module(f"{__name__}.{known_study(name)}"))
 
 
 def build_grid(study: str, profile: str) -> list[RunConfig]:
-    """Return every run of a study at one scale; a ValueError names a study or a profile that is unknown."""
-    module = get_study(study)
+    """Return every run of a study at one scale; a ValueError names a study or a profile that is unknown.
+
+    The first are the most wanted. What measures the runs, and PyTorch with it, is not loaded.
+    """
+    module = importlib.import_module(f"{__name__}.grids.{known_study(study)}")
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
-    return module.grid(profile)
+    runs: list[RunConfig] = module.grid(profile)
+    return runs

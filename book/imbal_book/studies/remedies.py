@@ -11,7 +11,6 @@ trained on all images at once, and the expected step of each of the three is a s
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from imbal_book.heads.linear import LENGTHS
+from imbal_book.heads import LENGTHS
 from imbal_book.heads.parts import Parts, draw_part
 from imbal_book.heads.remedies import FURTHER, PLAIN, REMEDIES
 from imbal_book.heads.scores import confusions, metric_of, rare_classes
@@ -30,135 +29,26 @@ from imbal_book.run import long_frames
 from imbal_book.run.config import RunConfig
 from imbal_book.run.packed_numbers import pack_rows, unpack_rows
 from imbal_book.run.trained import SIDES, Labelled, TrainedRun, frozen_features, split_sides, train_run
+from imbal_book.studies.grids.remedies import arm
 
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
     from imbal_core.training.fit import Progress
 
 __all__ = [
-    "ARMS",
-    "DRAWS",
-    "FEW_DRAWS",
     "PLAIN",
     "TEST_PRIORS",
     "frame",
-    "grid",
     "inner_parts",
     "label_frame",
     "measure",
     "setting_frame",
 ]
 
-#: Draws of each cell of profile laptop, and of the one whose heads take as long as those of all others.
-DRAWS, FEW_DRAWS = 10, 5
-#: What a network is trained with where it is not frozen: name -> fields of the recipe.
-ARMS: dict[str, dict[str, Any]] = {
-    "cross entropy": {},
-    "balanced softmax": {"loss": "balanced-softmax"},
-    "class-balanced weights": {"loss": "class-balanced"},
-    "LDAM, deferred weights": {
-        "loss": "ldam",
-        "loss_options": (("reweight_from", 12),),
-        "head_start": "own",
-    },
-    "final batch norm": {"final_batch_norm": True},
-}
 #: How frequent the classes are where a model is used: as often each, as in training, or the other way round.
 TEST_PRIORS = ("uniform", "as trained", "reversed")
 #: Validation images that one run's choices rest on, if its divisions hold so many; and the most divisions.
 _VALIDATION, _MOST_DIVISIONS, _SHARE = 1000, 2, 0.25
-_BACKBONE = "timm:tf_efficientnet_lite0"
-
-
-def _draws(bases: list[RunConfig], draws: int) -> list[RunConfig]:
-    """Return every cell for each draw, whole draws first."""
-    return [
-        dataclasses.replace(base, split_seed=seed, train_seed=seed) for seed in range(draws) for base in bases
-    ]
-
-
-def _smoke() -> list[RunConfig]:
-    base = RunConfig(
-        study="remedies",
-        profile="smoke",
-        dataset="mnist5k",
-        imbalance="exponential-20",
-        imbalance_scale=0.4,
-        valid_share=0.25,
-        model="small_cnn",
-        epochs=3,
-        learning_rate=0.05,
-        batch_size=64,
-    )
-    return _draws([base, dataclasses.replace(base, **ARMS["balanced softmax"])], 2)
-
-
-def _laptop() -> list[RunConfig]:
-    """Return the runs on frozen features: each data set's are read once, then a run is a minute or less."""
-    base = RunConfig(
-        study="remedies",
-        profile="laptop",
-        dataset="cifar10",
-        imbalance="exponential-100",
-        model=_BACKBONE,
-        pretrained=True,
-        frozen=True,
-        image_size=96,
-        epochs=max(LENGTHS),
-        precision="bf16",
-    )
-    cells: list[dict[str, Any]] = [
-        {"dataset": "scenes6", "imbalance": "exponential-20", "image_size": 128},
-        {"dataset": "plantvillage-tomato:by-disease", "imbalance": "natural", "image_size": 128},
-        {"imbalance_scale": 0.4},
-        {"imbalance": "exponential-10", "imbalance_scale": 0.2},
-        {"dataset": "cifar100", "imbalance": "exponential-10", "imbalance_scale": 0.2},
-    ]
-    long_tail = dataclasses.replace(base, dataset="cifar100")
-    runs = _draws([dataclasses.replace(base, **cell) for cell in cells], DRAWS)
-    return [*runs, *_draws([long_tail], FEW_DRAWS)]
-
-
-def _paper() -> list[RunConfig]:
-    """Return the runs that train the whole network, for a GPU: they ask whether frozen features foretell the order."""
-    base = RunConfig(
-        study="remedies",
-        profile="paper",
-        dataset="scenes6",
-        imbalance="exponential-20",
-        imbalance_scale=0.75,  # leaves images of the largest class for validation
-        valid_share=0.25,
-        model=_BACKBONE,
-        pretrained=True,
-        image_size=128,
-        epochs=15,
-        learning_rate=0.02,
-        batch_size=64,
-        schedule="one-cycle",
-        augment="flip",
-        precision="bf16",
-        float32_head=True,
-        head_start="linear",
-    )
-    leaves: dict[str, Any] = {
-        "dataset": "plantvillage-tomato:by-disease",
-        "imbalance": "natural",
-        "imbalance_scale": 1.0,
-    }
-    cells = [base, dataclasses.replace(base, **leaves)]
-    return [dataclasses.replace(run, **fields) for run in _draws(cells, 5) for fields in ARMS.values()]
-
-
-def grid(profile: str) -> list[RunConfig]:
-    """Return every run of the study at one scale ("smoke", "laptop", "paper"), the most wanted first."""
-    return {"smoke": _smoke, "laptop": _laptop, "paper": _paper}[profile]()
-
-
-def arm(config: RunConfig) -> str:
-    """Return the key of `ARMS` that says what a network was trained with; "cross entropy" for frozen features."""
-    if config.final_batch_norm:
-        return "final batch norm"
-    return next(name for name, fields in ARMS.items() if fields.get("loss", "cross-entropy") == config.loss)
 
 
 def inner_parts(

@@ -18,6 +18,7 @@ from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
 from imbal_book.studies import complement_cross_entropy as study
+from imbal_book.studies.grids import complement_cross_entropy as grids
 
 STUDY = "complement_cross_entropy"
 TAIL = ("small network", "cifar10", "exponential 100")
@@ -124,7 +125,7 @@ def test_gains_hold_every_arm_and_readout_that_was_run_but_cross_entropy():
 
 def test_the_table_of_arms_says_what_was_not_attempted_and_what_can_never_be():
     found = tables.arm_table(FRAME).set_index("arm")
-    assert list(found.index) == [*study.ARMS, *study.POST_HOC]
+    assert list(found.index) == [*grids.ARMS, *study.POST_HOC]
     assert found.loc["CCE (paper)", "accuracy (%)"] == t_text(ACCURACY["CCE (paper)"])
     assert found.loc["CCE (paper)", "minority recall minus CE"] == t_text(RECALL["CCE (paper)"], RECALL["CE"])
     assert found.loc["COT", "accuracy (%)"] == found.loc["COT", "accuracy minus CE"] == "not attempted"
@@ -179,7 +180,7 @@ def test_what_stands_beside_the_claims_is_paired_and_says_what_was_not_run():
 
 
 def record_of(config, seconds):
-    name = study.arm(config)
+    name = grids.arm(config)
     scores = {"accuracy": 0.5, "recall": [0.6] * 5 + [0.4] * 5, "precision": [0.5] * 10}
     measured = {
         "train_counts": [40] * 5 + [10] * 5,
@@ -198,7 +199,7 @@ def opened(tmp_path_factory):
     """Return the chapter with three arms on two seeds of one place; COT takes twice the time."""
     store = RecordStore(tmp_path_factory.mktemp("records") / "results")
     for config in build_grid(STUDY, "laptop"):
-        name = study.arm(config)
+        name = grids.arm(config)
         if config.imbalance == "step-10" and config.train_seed < 2 and name in ("CE", "CCE (paper)", "COT"):
             pace = {"COT": 2.0 + 0.2 * config.train_seed}.get(name, 1.0)
             store.write(record_of(config, 100 * (1 + config.train_seed) * pace))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from imbal_book.chapters import complement_checks as checks
 from imbal_book.evidence.papers import load_paper
-from imbal_book.studies.complement_cross_entropy import ARMS
+from imbal_book.studies.grids.complement_cross_entropy import ARMS
 
 
 def released(logits, targets):

@@ -20,7 +20,7 @@ from imbal_book.evidence.papers import load_paper
 from imbal_book.pictures.figures import Drawing
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
-from imbal_book.studies import final_batch_norm as study
+from imbal_book.studies.grids import final_batch_norm as study
 
 NAME = leaf_runs.NAME
 

@@ -11,6 +11,7 @@ from imbal_book.chapters import final_batch_norm as tables
 from imbal_book.chapters import final_batch_norm_mechanism as mechanism
 from imbal_book.studies import build_grid
 from imbal_book.studies import final_batch_norm as study
+from imbal_book.studies.grids import final_batch_norm as grids
 
 NAME = leaf_runs.NAME
 
@@ -54,7 +55,7 @@ def test_a_plain_network_that_is_only_shifted_shows_no_sign_of_more():
 
 def test_the_table_of_shifts_takes_its_numbers_from_the_records(part):
     found = mechanism.shift_table(part).set_index("plant")
-    assert list(found.index) == list(study.PLANTS)
+    assert list(found.index) == list(grids.PLANTS)
     row = found.loc["apple"]
     assert row["F1, plain"] == f"{values(part, 'plain').mean():.2f}"
     assert row["shifted by validation images"] == f"{values(part, 'plain, balanced threshold').mean():.2f}"
@@ -115,7 +116,7 @@ def test_what_is_left_of_the_start_is_what_a_layer_of_torch_has_left():
 
 def test_the_layers_table_says_what_is_done_to_a_logit(runs):
     found = mechanism.layer_table(tables.select(runs, LITE))
-    with_layer = {arm for arm in {**study.ARMS, **study.MECHANISM_ARMS} if arm.startswith("final BN")}
+    with_layer = {arm for arm in {**grids.ARMS, **grids.MECHANISM_ARMS} if arm.startswith("final BN")}
     assert set(found["arm"]) == with_layer
     row = found.iloc[0]
     layer = torch.nn.BatchNorm1d(2).eval()

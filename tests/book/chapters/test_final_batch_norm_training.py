@@ -9,7 +9,7 @@ from scipy import stats
 from imbal_book.chapters import final_batch_norm as tables
 from imbal_book.chapters import final_batch_norm_training as training
 from imbal_book.run.long_frames import IDENTITY
-from imbal_book.studies import final_batch_norm as study
+from imbal_book.studies.grids import final_batch_norm as study
 
 
 def histories(plain, layer, metric="test_f1_minority", imbalance="1000:10"):

@@ -17,6 +17,7 @@ from imbal_book.pictures.arms import METHODS
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies import cnn_fragility as study
+from imbal_book.studies.grids import cnn_fragility as grids
 from imbal_book.studies.latent_readings import class_overlaps, class_readings, share_curve
 
 PLACE = Place("ResNet-20", "cifar10", "exponential 100")
@@ -127,7 +128,7 @@ def test_correlations_are_within_runs_and_say_where_nothing_is_left(labels):
 def test_tables_name_what_was_not_attempted(frame):
     some = frame[frame["readout"] != "ASL"]
     table = chapter.arm_table(some, PLACE).set_index("arm")
-    assert table.index.tolist() == list(study.ARMS)
+    assert table.index.tolist() == list(grids.ARMS)
     assert table.loc["ASL", "accuracy (%)"] == "not attempted" and table.loc["ASL", "n"] == 0
     assert table.loc["Focal", "minority recall (%)"].startswith("30.0 (") and table.loc["Focal", "n"] == 3
     ranks = [readings(seed)["effective_rank"][2:].mean() for seed in range(3)]
@@ -140,7 +141,7 @@ def test_the_experiment_is_compared_with_few_images(frame):
     changed.loc[more, "value"] += 0.25
     table = chapter.experiment_table(changed, STEP).set_index("arm")
     assert table.loc["Distinct", "minority recall (%)"].startswith("55.0 (")
-    assert table.index.tolist() == list(study.EXPERIMENT_ARMS)
+    assert table.index.tolist() == list(grids.EXPERIMENT_ARMS)
     assert table["minority recall minus Few (points)"].tolist()[0] == ""
     assert table.loc["Distinct", "minority recall minus Few (points)"].startswith("+25.0 (")
     assert table.loc["Repeated", "minority recall minus Few (points)"].startswith("+0.0 (")
@@ -365,7 +366,7 @@ def test_rare_classes_have_a_mark_of_their_own(drawn):
 
 
 def test_arms_and_kinds_of_images_can_be_told_apart():
-    for names in (study.ARMS, ["all test images", "true positives", "false negatives"]):
+    for names in (grids.ARMS, ["all test images", "true positives", "false negatives"]):
         assert len({METHODS[name][2:] for name in names}) == len(names)
 
 

@@ -9,13 +9,15 @@ from imbal_book.chapters import final_batch_norm as chapter
 from imbal_book.chapters.protocol import counts_table, protocol_table, recalled_table
 from imbal_book.evidence.papers import list_papers, load_paper
 from imbal_book.evidence.papers.facts import HereItem
-from imbal_book.studies import build_grid, category_centers, cnn_fragility, final_batch_norm
-from imbal_book.studies import complement_cross_entropy as complement
+from imbal_book.studies import build_grid
+from imbal_book.studies.grids import category_centers as grids
+from imbal_book.studies.grids import cnn_fragility, final_batch_norm
+from imbal_book.studies.grids import complement_cross_entropy as complement
 from imbal_core.data.class_counts import zhang_counts
 
 #: Paper -> the name of a run's column in the chapter's table; of the others here the profile.
 COLUMNS = {
-    "zhang_2018": category_centers.form,
+    "zhang_2018": grids.form,
     "kim_2021": lambda config: complement.NETWORKS[config.model],
     "kocaman_2020": chapter.column,
     "dablain_2023": lambda config: cnn_fragility.NETWORKS[config.model],
@@ -63,9 +65,9 @@ def test_several_statements_of_the_paper_bear_their_names_and_labels():
 
 def test_category_centers_are_described_form_by_form():
     grid = build_grid("category_centers", "laptop")
-    grid = [config for config in grid if category_centers.form(config) != "fine-tuned, fair head"]
+    grid = [config for config in grid if grids.form(config) != "fine-tuned, fair head"]
     paper = load_paper("zhang_2018")
-    found = protocol_table(paper, reversed(grid), category_centers.form).set_index("item")
+    found = protocol_table(paper, reversed(grid), grids.form).set_index("item")
     assert found.columns.tolist()[1:-1] == ["here, fine-tuned", "here, from scratch", "here, frozen"]
     assert found.loc["input", "here, frozen"] == "96 pixels"
     assert found.loc["input", "here, from scratch"] == "the images' own size"
@@ -76,7 +78,7 @@ def test_category_centers_are_described_form_by_form():
     assert found.loc["over-sampling", "here, frozen"] == "random duplicates up to the largest label"
     assert "as many images an epoch" in found.loc["over-sampling", "here, fine-tuned"]
     slower = [dataclasses.replace(config, epochs=21) for config in grid if config.frozen]
-    both = protocol_table(paper, [*grid, *slower], category_centers.form).set_index("item")
+    both = protocol_table(paper, [*grid, *slower], grids.form).set_index("item")
     assert both.loc["epochs", "here, frozen"] == (
         "20, of the softmax layer alone or 21, of the softmax layer alone"
     )
@@ -153,7 +155,7 @@ def test_a_word_that_no_run_has_is_refused_with_the_nearest():
     paper = load_paper("zhang_2018")
     wrong = dataclasses.replace(paper, here=[HereItem("epochs", "{epoch}", "why")])
     with pytest.raises(ValueError, match="unknown word of a protocol 'epoch': did you mean 'epochs'"):
-        protocol_table(wrong, build_grid("category_centers", "smoke"), category_centers.form)
+        protocol_table(wrong, build_grid("category_centers", "smoke"), grids.form)
 
 
 @pytest.mark.parametrize(("name", "num_classes"), [("I", 10), ("II", 100)])

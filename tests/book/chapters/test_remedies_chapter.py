@@ -16,6 +16,7 @@ from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import pack_rows
 from imbal_book.run.record_format import Record
 from imbal_book.studies import build_grid, remedies
+from imbal_book.studies.grids import remedies as grids
 
 COUNTS = {"train": [100, 20, 5], "test": [50, 50, 50]}
 #: Of 50 test images of each class, how many a remedy recognises, before noise.
@@ -243,7 +244,7 @@ def test_whole_networks_are_compared_with_the_one_trained_as_usual(overlap):
     base = build_grid("remedies", "paper")
     rows = []
     for config in base[:10]:
-        arm = remedies.arm(config)
+        arm = grids.arm(config)
         hits = {"cross entropy": 30, "balanced softmax": 40}.get(arm)
         if hits:
             measured = {"train_counts": [90, 10], "test_counts": [50, 50], "readouts": {

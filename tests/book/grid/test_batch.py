@@ -500,7 +500,7 @@ def test_plan_sums_the_median_seconds_of_runs_alike(store):
         store.write(plain_record(plain_config(seed), seconds))
     like = [plain_config(seed) for seed in range(5)]
     unlike = plain_config(epochs=77)
-    found = planning.plan([*like, unlike], store)
+    found = planning.plan([*like, unlike], store, planning.recorded_seconds(store))
     assert (found.total, found.recorded) == (6, 3)
     assert found.missing == [*like[3:], unlike]
     assert found.estimated_seconds == 24.0  # two runs of the median, 12 seconds
@@ -510,7 +510,12 @@ def test_plan_sums_the_median_seconds_of_runs_alike(store):
 def test_plan_asks_a_probe_once_for_each_kind_that_was_never_recorded(store):
     store.write(plain_record(plain_config(0), 10.0))
     new, asked = [plain_config(seed, epochs=77) for seed in range(3)], []
-    found = planning.plan([plain_config(1), *new], store, lambda config: asked.append(config) or 50.0)
+    found = planning.plan(
+        [plain_config(1), *new],
+        store,
+        planning.recorded_seconds(store),
+        lambda config: asked.append(config) or 50.0,
+    )
     assert asked == new[:1] and found.estimated_seconds == 160.0
     assert "for 1 of 4 missing runs; a short training on this machine, for 3" in found.basis
 
@@ -553,16 +558,18 @@ def test_plan_passes_over_a_record_that_it_cannot_use_and_names_it(store):
     del older["config"]["frozen"], older["provenance"]["sha256"]  # written before that field was
     store.path(plain_record(plain_config(0))).write_text(json.dumps(older))
     with pytest.warns(SkippedRecordWarning, match=f"skipped 1 of 3 .*{path.name}: damaged: provenance lacks"):
-        found = planning.plan([plain_config(seed) for seed in range(4)], store)
+        found = planning.plan(
+            [plain_config(seed) for seed in range(4)], store, planning.recorded_seconds(store)
+        )
     assert (found.recorded, found.estimated_seconds) == (2, 20.0)
 
 
 def test_plan_says_when_nothing_is_known_and_when_nothing_is_missing(store):
     config = plain_config()
-    unknown = planning.plan([config], store)
+    unknown = planning.plan([config], store, planning.recorded_seconds(store))
     assert unknown.estimated_seconds is None and "not known" in unknown.basis
     store.write(plain_record(config))
-    complete = planning.plan([config], store)
+    complete = planning.plan([config], store, planning.recorded_seconds(store))
     assert (complete.recorded, complete.missing) == (1, [])
     assert complete.estimated_seconds is None and complete.basis == "nothing is missing"
 

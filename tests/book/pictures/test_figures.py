@@ -10,8 +10,9 @@ import pytest
 
 from imbal_book.pictures.arms import METHODS
 from imbal_book.pictures.figures import WIDEST, Drawing, curves, intervals, panels, recall_by_label
-from imbal_book.studies import final_batch_norm
-from imbal_book.studies.complement_cross_entropy import ARMS, POST_HOC
+from imbal_book.studies.complement_cross_entropy import POST_HOC
+from imbal_book.studies.grids import final_batch_norm
+from imbal_book.studies.grids.complement_cross_entropy import ARMS
 
 #: What moves the boundary of a plain network, before or after training.
 SHIFTS = {"plain, logit adjusted", "plain, threshold moved", "plain, balanced threshold", "logit adjustment"}

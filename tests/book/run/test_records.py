@@ -340,8 +340,8 @@ def test_an_index_beside_the_store_spares_reading_and_may_vanish_or_break(store,
         assert len(reads) == 6, "what cannot be read of an index is passed over"
     del reads[:]
     assert RecordStore(store.root).missing(grid) == grid[6:]
-    assert RecordStore(store.root).seconds() == [
-        (json.loads(record.run_config().canonical()), 2.5)
+    assert RecordStore(store.root).listing() == [
+        (record.key, json.loads(record.run_config().canonical()), 2.5)
         for record in sorted(map(make_record, range(6)), key=lambda r: r.key)
     ]
     assert reads == []

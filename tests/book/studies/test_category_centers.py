@@ -17,6 +17,7 @@ from imbal_book.run import trained
 from imbal_book.run.config import RunConfig
 from imbal_book.studies import PROFILES, STUDIES, build_grid, get_study
 from imbal_book.studies import category_centers as study
+from imbal_book.studies.grids import category_centers as grids
 from imbal_core.data.class_counts import zhang_counts
 from imbal_core.models.build import build_model
 from imbal_core.training.prediction import predict
@@ -38,7 +39,7 @@ def cells(profile):
     """Return (form, data set, type, sampler) -> the pairs of seeds."""
     found = {}
     for config in build_grid("category_centers", profile):
-        cell = (study.form(config), config.dataset, config.imbalance, config.sampler)
+        cell = (grids.form(config), config.dataset, config.imbalance, config.sampler)
         found.setdefault(cell, []).append((config.split_seed, config.train_seed))
     return found
 
@@ -66,7 +67,7 @@ def test_a_fair_head_is_trained_on_crossed_pairs_so_that_draws_and_trainings_can
     pairs = cells("laptop")["fine-tuned, fair head", "cifar10", "zhang-a", "shuffle"]
     by_draw = Counter(split for split, _ in pairs)
     assert len(by_draw) >= 3 and set(by_draw.values()) == {2}
-    plain = {c.digest() for c in build_grid("category_centers", "laptop") if study.form(c) == "fine-tuned"}
+    plain = {c.digest() for c in build_grid("category_centers", "laptop") if grids.form(c) == "fine-tuned"}
     fair = [c for c in build_grid("category_centers", "laptop") if c.head_start == "linear"]
     same = [c for c in fair if dataclasses.replace(c, head_start="own").digest() in plain]
     assert {(c.split_seed, c.train_seed) for c in same} == {(0, 0), (1, 1)}, "both starts on the same draws"
@@ -95,7 +96,7 @@ def test_every_run_of_a_grid_is_another_one_and_whole_seeds_come_first(profile):
     assert {(config.study, config.profile) for config in grid} == {("category_centers", profile)}
     blocks = {}
     for config in grid:
-        pairs = blocks.setdefault((study.form(config), config.dataset), [])
+        pairs = blocks.setdefault((grids.form(config), config.dataset), [])
         pairs.append((config.split_seed, config.train_seed))
     for pairs in blocks.values():
         places = [list(dict.fromkeys(pairs)).index(pair) for pair in pairs]
@@ -113,7 +114,7 @@ def test_the_arms_of_a_seed_differ_in_the_sampler_alone(profile):
 
 def test_a_fine_tuned_over_sampled_run_on_the_laptop_costs_what_its_plain_twin_costs():
     grid = build_grid("category_centers", "laptop")
-    over = [c for c in grid if study.form(c) == "fine-tuned" and c.sampler == "over-sample"]
+    over = [c for c in grid if grids.form(c) == "fine-tuned" and c.sampler == "over-sample"]
     assert {(c.imbalance, c.epoch_images) for c in over} == set(TOTALS.items())
     assert all(c.epoch_images is None for c in grid if c.sampler == "shuffle")
 

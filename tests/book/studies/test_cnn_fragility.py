@@ -17,6 +17,7 @@ from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies import PROFILES, build_grid
 from imbal_book.studies import cnn_fragility as study
 from imbal_book.studies.fragility_scores import GAINS
+from imbal_book.studies.grids import cnn_fragility as grids
 from imbal_core.data.class_counts import counts_from_name
 from imbal_core.embeddings.classification_embeddings import linear_classifier
 from imbal_core.training.schedules import epoch_indices, epoch_size
@@ -38,11 +39,11 @@ def test_every_run_is_another_one_and_every_cell_has_all_its_arms_for_every_seed
     assert {(config.study, config.profile) for config in grid} == {(NAME, profile)}
     cells = {}
     for config in grid:
-        arm, imbalance = study.cell(config)
+        arm, imbalance = grids.cell(config)
         seeds = (config.split_seed, config.train_seed)
         cells.setdefault((config.dataset, config.model, imbalance, seeds), []).append(arm)
     for (_, _, imbalance, _), arms in cells.items():
-        expected = study.ARMS if imbalance.startswith("exponential") else study.EXPERIMENT_ARMS
+        expected = grids.ARMS if imbalance.startswith("exponential") else grids.EXPERIMENT_ARMS
         assert sorted(arms) == sorted(expected)
 
 
@@ -51,7 +52,7 @@ def test_what_is_recorded_on_two_cores_is_the_first_draws_of_both_kinds_of_cell(
         grid = build_grid(NAME, profile)
         seeds = {}
         for config in grid:
-            place = (config.dataset, study.cell(config)[1])
+            place = (config.dataset, grids.cell(config)[1])
             seeds.setdefault(place, set()).add((config.split_seed, config.train_seed))
         assert {len(found) for found in seeds.values()} == {draws}
         kinds = {(dataset, imbalance.split()[0]) for dataset, imbalance in seeds}
@@ -60,7 +61,7 @@ def test_what_is_recorded_on_two_cores_is_the_first_draws_of_both_kinds_of_cell(
 
 def test_the_paper_profile_has_the_sibling_recipe_and_begins_with_three_draws_of_three_arms():
     grid = build_grid(NAME, "paper")
-    assert [(study.cell(c)[0], c.split_seed, c.train_seed) for c in grid[:9]] == [
+    assert [(grids.cell(c)[0], c.split_seed, c.train_seed) for c in grid[:9]] == [
         (arm, seed, seed) for seed in range(3) for arm in ("CE balanced", "CE imbalanced", "LDAM-DRW")
     ]
     first = grid[1]
@@ -76,12 +77,12 @@ def test_the_paper_profile_has_the_sibling_recipe_and_begins_with_three_draws_of
 def test_balanced_and_imbalanced_training_have_as_many_images_in_all(profile):
     totals = {}
     for config in build_grid(NAME, profile):
-        arm, imbalance = study.cell(config)
-        if arm in study.ARMS:
+        arm, imbalance = grids.cell(config)
+        if arm in grids.ARMS:
             totals.setdefault((config.dataset, imbalance), {})[arm] = int(train_counts(config).sum())
     assert totals
     for by_arm in totals.values():
-        assert len(by_arm) == len(study.ARMS)
+        assert len(by_arm) == len(grids.ARMS)
         assert max(by_arm.values()) - min(by_arm.values()) <= 5
 
 
@@ -101,8 +102,8 @@ NUMBERS = {
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_experiment_varies_number_and_diversity_of_the_rare_classes_alone_at_equal_steps(profile):
     grid = [config for config in build_grid(NAME, profile) if config.train_seed == config.split_seed == 0]
-    runs = {study.cell(config)[0]: config for config in grid if study.cell(config)[1] == "step 10"}
-    assert set(runs) == set(NUMBERS) == set(study.EXPERIMENT_ARMS)
+    runs = {grids.cell(config)[0]: config for config in grid if grids.cell(config)[1] == "step 10"}
+    assert set(runs) == set(NUMBERS) == set(grids.EXPERIMENT_ARMS)
     many = int(train_counts(runs["Distinct"])[0])
     for arm, (number, distinct) in NUMBERS.items():
         counts, config = torch.from_numpy(train_counts(runs[arm])), runs[arm]
@@ -137,11 +138,11 @@ def test_the_new_arms_run_at_smoke_scale_and_enter_the_frame():
     """On the digits that come with the book, one epoch each."""
     rows = []
     for config in build_grid(NAME, "smoke"):
-        if study.cell(config)[0] in ("Half", "Half, copied", "Quarter, copied"):
+        if grids.cell(config)[0] in ("Half", "Half, copied", "Quarter, copied"):
             prepared = batch.prepare(config)
             short = dataclasses.replace(config, epochs=2)
             found = study.measure(dataclasses.replace(prepared, config=short), device=CPU, progress=False)
-            assert found["train_counts"][5:] == [int(100 * NUMBERS[study.cell(config)[0]][1])] * 5
+            assert found["train_counts"][5:] == [int(100 * NUMBERS[grids.cell(config)[0]][1])] * 5
             rows.append({"key": config.digest(), "config": config, **config.to_dict(), "measurements": found})
     gains = study.frame(pd.DataFrame(rows, dtype=object)).query("metric == 'gain_few'")
     assert set(gains["readout"]) == {"twice the number", "twice the distinct images"}
@@ -149,8 +150,8 @@ def test_the_new_arms_run_at_smoke_scale_and_enter_the_frame():
 
 def test_the_true_scale_of_a_run_is_that_of_its_counts_and_an_arm_unlike_its_cell_says_none():
     for config in build_grid(NAME, "laptop"):
-        counts, words = train_counts(config), study.scale(config)
-        if study.cell(config)[0] in ("CE balanced", "Distinct", "Half", "Half, copied", "Quarter, copied"):
+        counts, words = train_counts(config), grids.scale(config)
+        if grids.cell(config)[0] in ("CE balanced", "Distinct", "Half", "Half, copied", "Quarter, copied"):
             assert words == ""
         else:
             share = f"{100 * config.imbalance_scale:g} % of the full counts"
@@ -160,9 +161,9 @@ def test_the_true_scale_of_a_run_is_that_of_its_counts_and_an_arm_unlike_its_cel
 def test_a_run_of_no_grid_is_named():
     config = dataclasses.replace(build_grid(NAME, "smoke")[0], loss="focal", loss_options={"gamma": 1.0})
     with pytest.raises(ValueError, match="no arm of cnn_fragility is this run of profile smoke: mnist5k"):
-        study.cell(config)
+        grids.cell(config)
     with pytest.raises(ValueError, match="profile other"):
-        study.cell(dataclasses.replace(config, profile="other"))
+        grids.cell(dataclasses.replace(config, profile="other"))
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +248,7 @@ def plain():
 def test_frames_name_arms_cells_and_networks(plain):
     long = study.frame(plain)
     assert set(long["form"]) == {"ResNet-20"} and set(long["imbalance"]) == {"exponential 100", "step 10"}
-    for imbalance, arms in (("exponential 100", study.ARMS), ("step 10", study.EXPERIMENT_ARMS)):
+    for imbalance, arms in (("exponential 100", grids.ARMS), ("step 10", grids.EXPERIMENT_ARMS)):
         rows = long[(long["imbalance"] == imbalance) & (long["metric"] == "accuracy")]
         assert set(rows["readout"]) == set(arms)
     assert not long.duplicated(["key", "readout", "metric"]).any()

@@ -13,6 +13,7 @@ from imbal_book.run import trained
 from imbal_book.run.long_frames import records_frame
 from imbal_book.studies import PROFILES, build_grid
 from imbal_book.studies import complement_cross_entropy as study
+from imbal_book.studies.grids import complement_cross_entropy as grids
 from imbal_core import metrics
 from imbal_core.data.class_counts import counts_from_name
 
@@ -28,8 +29,8 @@ def test_every_arm_of_a_pair_of_seeds_shares_all_but_its_loss(profile):
     plain = dict(loss="cross-entropy", loss_options=())
     cells = {}
     for config in grid:
-        cells.setdefault(dataclasses.replace(config, **plain), []).append(study.arm(config))
-    assert all(sorted(arms) == sorted(study.ARMS) for arms in cells.values())
+        cells.setdefault(dataclasses.replace(config, **plain), []).append(grids.arm(config))
+    assert all(sorted(arms) == sorted(grids.ARMS) for arms in cells.values())
 
 
 def test_the_paper_profile_has_the_recipe_of_the_literature():
@@ -50,14 +51,14 @@ def test_the_paper_profile_has_the_recipe_of_the_literature():
     }
     assert recipe == {(200, 0.1, 5, (160, 180), 0.01, 2e-4, 128, "crop-flip")}
     assert {(c.float32_head, c.score_every) for c in grid} == {(True, 5)}
-    deferred = {dict(c.loss_options)["reweight_from"] for c in grid if study.arm(c) == "LDAM-DRW"}
+    deferred = {dict(c.loss_options)["reweight_from"] for c in grid if grids.arm(c) == "LDAM-DRW"}
     assert deferred == {160}
 
 
 def test_every_cell_of_the_paper_profile_has_independent_pairs_and_a_square_of_draws_and_trainings():
     cells = {}
     for config in build_grid(NAME, "paper"):
-        cell = cells.setdefault((config.model, config.dataset, config.imbalance, study.arm(config)), [])
+        cell = cells.setdefault((config.model, config.dataset, config.imbalance, grids.arm(config)), [])
         cell.append((config.split_seed, config.train_seed))
     for pairs in cells.values():
         assert len(set(pairs)) == len(pairs)
@@ -70,10 +71,10 @@ def test_the_paper_profile_begins_with_what_the_claims_and_the_published_numbers
     grid = build_grid(NAME, "paper")
     places = list(dict.fromkeys((c.model, c.dataset, c.imbalance) for c in grid))
     assert places[0] == ("resnet32", "cifar10", "exponential-100")
-    blocks = list(dict.fromkeys(study.arm(c) for c in grid if (c.model, c.dataset, c.imbalance) == places[0]))
+    blocks = list(dict.fromkeys(grids.arm(c) for c in grid if (c.model, c.dataset, c.imbalance) == places[0]))
     assert blocks[:5] == ["CE", "CCE (paper)", "CCE (released)", "Balanced softmax", "LDAM-DRW"]
     first = grid[: 3 * 3]
-    assert {study.arm(c) for c in first} == set(blocks[:3])
+    assert {grids.arm(c) for c in first} == set(blocks[:3])
     assert len({(c.split_seed, c.train_seed) for c in first}) == 3 and all(
         c.split_seed == c.train_seed for c in first
     )
@@ -82,7 +83,7 @@ def test_the_paper_profile_begins_with_what_the_claims_and_the_published_numbers
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_grid_without_validation_images_is_known_to_have_no_tau(profile):
     for config in build_grid(NAME, profile):
-        assert study.has_tau(config) is (profile != "paper")
+        assert grids.has_tau(config) is (profile != "paper")
 
 
 def test_the_laptop_profile_gives_both_kinds_of_imbalance_as_many_images_and_five_seeds():
@@ -97,13 +98,13 @@ def test_the_laptop_profile_gives_both_kinds_of_imbalance_as_many_images_and_fiv
         assert (valid > 0).all()
     assert totals["exponential-100"] == pytest.approx(totals["step-10"], rel=0.05)
     assert {c.train_seed for c in grid} == set(range(5))
-    assert {study.arm(c) for c in grid[: len(grid) // 3]} == {"CE", "CCE (paper)", "CCE (released)"}
+    assert {grids.arm(c) for c in grid[: len(grid) // 3]} == {"CE", "CCE (paper)", "CCE (released)"}
 
 
 def test_a_loss_of_no_arm_is_named():
     config = dataclasses.replace(build_grid(NAME, "smoke")[0], loss="focal", loss_options={"gamma": 1.0})
     with pytest.raises(ValueError, match="no arm of complement_cross_entropy has loss='focal'"):
-        study.arm(config)
+        grids.arm(config)
 
 
 @pytest.fixture(scope="module")

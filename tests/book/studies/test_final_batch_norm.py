@@ -21,12 +21,13 @@ from imbal_book.run.long_frames import records_frame
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
 from imbal_book.studies import final_batch_norm as study
+from imbal_book.studies.grids import final_batch_norm as grids
 from imbal_core.data.splits import Split
 
 CPU = torch.device("cpu")
 NAME = "final_batch_norm"
 BOTH = ("plain", "final BN")
-EVERY_ARM = study.EVERY_ARM
+EVERY_ARM = grids.EVERY_ARM
 
 
 def write_classes(folder, tints, counts, rng):
@@ -203,7 +204,7 @@ def test_both_networks_rank_the_rare_class_and_shuffled_labels_end_that(two_clas
     for arm in BOTH:
         learnt = arms[arm][1]["readouts"]["softmax"]["auroc"]
         shuffled = [
-            measured(relabelled(two_classes(**study.ARMS[arm], train_seed=seed), rng))[1] for seed in range(3)
+            measured(relabelled(two_classes(**grids.ARMS[arm], train_seed=seed), rng))[1] for seed in range(3)
         ]
         chance = np.mean([found["readouts"]["softmax"]["auroc"] for found in shuffled])
         assert learnt > 0.95 and chance < 0.85, (arm, learnt, chance)
@@ -293,7 +294,7 @@ def test_the_form_says_what_else_differs():
     own = "EfficientNet-Lite0 (timm's start)"
     assert long["form"].tolist() == [f"{own}, batch 16", f"{own}, leaf-grouped split"]
     assert long["imbalance"].tolist() == ["1000:10", "1000:3"]
-    lite = {study.form(config) for config in build_grid(NAME, "laptop") if config.head_start == "linear"}
+    lite = {grids.form(config) for config in build_grid(NAME, "laptop") if config.head_start == "linear"}
     assert lite == {
         "EfficientNet-Lite0",
         "EfficientNet-Lite0, batch norms folded",
@@ -322,9 +323,9 @@ def test_frames_of_nothing_keep_their_columns():
 def test_no_plain_run_with_the_fair_start_begins_far_from_a_coin():
     """Read off the committed records: with timm's start the first epoch costs 1.4 nats and more, a coin 0.69."""
     found = records_frame(RecordStore(Path(__file__).parents[3] / "results").read(NAME, "laptop"))
-    plain = found[found["config"].map(study.arm) == "plain"]
+    plain = found[found["config"].map(grids.arm) == "plain"]
     first = plain["measurements"].map(lambda measured: measured["history"]["train_loss"][0]).astype(float)
     fair = plain["head_start"] == "linear"
-    usual = plain["batch_size"] == study.BASE_BATCH_SIZE
+    usual = plain["batch_size"] == grids.BASE_BATCH_SIZE
     assert fair.sum() >= 7 and first[fair].max() < 1
     assert first[~fair & usual].min() > 1.4

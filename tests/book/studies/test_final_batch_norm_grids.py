@@ -8,7 +8,7 @@ import pytest
 
 from imbal_book.run.config import RunConfig
 from imbal_book.studies import PROFILES, build_grid
-from imbal_book.studies import final_batch_norm as study
+from imbal_book.studies.grids import final_batch_norm as study
 
 NAME = "final_batch_norm"
 PLAIN = {

@@ -12,6 +12,7 @@ from imbal_book.evidence.claims import judge
 from imbal_book.evidence.papers import load_paper
 from imbal_book.run.packed_numbers import pack_rows, unpack_rows
 from imbal_book.studies import cnn_fragility as study
+from imbal_book.studies.grids import cnn_fragility as grids
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +127,10 @@ def test_until_the_arms_are_recorded_diversity_against_number_is_undecided():
 
     found = records(recall_of=recall_of)
     old = [
-        study.cell(config)[0] not in ("Half", "Half, copied", "Quarter, copied") for config in found["config"]
+        grids.cell(config)[0] not in ("Half", "Half, copied", "Quarter, copied") for config in found["config"]
     ]
     assert verdict("C-3a", found[old]) == "undecided"
-    none = [study.cell(config)[1] != "step 10" for config in found["config"]]
+    none = [grids.cell(config)[1] != "step 10" for config in found["config"]]
     assert verdict("C-3a", found[none]) == "not attempted"
 
 

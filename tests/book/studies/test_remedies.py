@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from imbal_book.heads import LENGTHS
 from imbal_book.heads.remedies import FURTHER, REMEDIES
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import unpack_rows
@@ -13,6 +14,7 @@ from imbal_book.run.prepared import prepare
 from imbal_book.run.record_format import Record
 from imbal_book.run.trained import train_run
 from imbal_book.studies import PROFILES, build_grid, remedies
+from imbal_book.studies.grids import remedies as grids
 
 CPU = torch.device("cpu")
 
@@ -20,8 +22,8 @@ CPU = torch.device("cpu")
 def test_every_cell_has_every_draw_and_whole_draws_come_first():
     runs = build_grid("remedies", "laptop")
     cells = Counter((c.dataset, c.imbalance) for c in runs)
-    assert cells.pop(("cifar100", "exponential-100")) == remedies.FEW_DRAWS
-    assert len(cells) == 5 and set(cells.values()) == {remedies.DRAWS}
+    assert cells.pop(("cifar100", "exponential-100")) == grids.FEW_DRAWS
+    assert len(cells) == 5 and set(cells.values()) == {grids.DRAWS}
     assert [c.split_seed for c in runs[:50]] == sorted(c.split_seed for c in runs[:50])
     assert all(c.frozen and c.split_seed == c.train_seed for c in runs)
 
@@ -29,12 +31,12 @@ def test_every_cell_has_every_draw_and_whole_draws_come_first():
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_run_has_an_arm_and_the_trained_ones_pair_with_cross_entropy(profile):
     runs = build_grid("remedies", profile)
-    arms = Counter((c.dataset, c.split_seed, remedies.arm(c)) for c in runs if not c.frozen)
+    arms = Counter((c.dataset, c.split_seed, grids.arm(c)) for c in runs if not c.frozen)
     pairs = {key[:2] for key in arms}
     assert all(arms[(*pair, "cross entropy")] == 1 for pair in pairs)
-    assert {remedies.arm(c) for c in runs} <= set(remedies.ARMS)
+    assert {grids.arm(c) for c in runs} <= set(grids.ARMS)
     if profile == "paper":
-        assert {key[2] for key in arms} == set(remedies.ARMS) and len(pairs) == 10
+        assert {key[2] for key in arms} == set(grids.ARMS) and len(pairs) == 10
 
 
 def features_of(*sizes):
@@ -95,7 +97,7 @@ def test_what_was_chosen_is_the_best_on_validation_images(measured):
     for name, (_, steps) in found["chosen"].items():
         scores = unpack_rows(found["validation"][name])
         assert scores.shape == (3, 3)
-        assert scores[:, remedies.LENGTHS.index(steps)].max() == scores.max(), name
+        assert scores[:, LENGTHS.index(steps)].max() == scores.max(), name
 
 
 def record(measured, **fields):

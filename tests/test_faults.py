@@ -22,6 +22,7 @@ from imbal_book.evidence.papers.reference import parse_reference
 from imbal_book.evidence.rules import RulesError, load_rules, parse_rules
 from imbal_book.grid.claims import Claims
 from imbal_book.run.records import RecordStore
+from imbal_core.data import plantvillage_files
 from imbal_core.data.archives import safe_extract
 from imbal_core.data.prepared import DatasetError
 
@@ -255,6 +256,16 @@ def test_a_tar_file_is_read_to_the_checksum_behind_its_last_member(tmp_path):
     with pytest.raises(DatasetError, match=r"a\.tar\.gz: cannot be unpacked \(CRC check failed"):
         safe_extract(tmp_path / "a.tar.gz", tmp_path / "out")
     assert not (tmp_path / "out").exists(), "nothing is written before"
+
+
+def test_a_leaf_map_with_half_a_character_is_read(tmp_path):
+    """JSON can hold what UTF-8 cannot; a leaf's name is only compared."""
+    PARSERS["tables of leaves"].write(tmp_path)
+    (tmp_path / "leaf-map.json").write_text(r'{"rs_hl 1": ["\ud800"]}')
+    found = plantvillage_files._leaves_csv(
+        tmp_path, tmp_path / "leaf-map.json", tmp_path, ["Apple___healthy"]
+    )
+    assert found.decode().splitlines()[1].endswith(r",\ud800")
 
 
 def test_a_record_is_not_lost_from_an_archive_whose_directory_is_damaged(tmp_path):

@@ -88,7 +88,7 @@ def kill_campaign(
         total += grid.counts
         shutil.rmtree(grid.folder)
         number += 1
-        print(f"kills: {total.kills} of {kills}, in {number} grids", file=sys.stderr, flush=True)
+        print(f"{number} grids, {kills} kills to do: {total}", file=sys.stderr, flush=True)
     return total
 
 

@@ -162,4 +162,4 @@ def _leaves_csv(color: Path, leaf_map: Path | None, target: Path, classes: list[
             rows += [(f"{name}/{file.name}", leaf.replace(":::", ":")) for leaf in leaves[:1]]
     table = io.StringIO(newline="")
     csv.writer(table).writerows(rows)
-    return table.getvalue().encode()
+    return table.getvalue().encode("utf-8", "backslashreplace")  # JSON can hold what UTF-8 cannot

@@ -11,8 +11,9 @@ import pandas as pd
 from imbal_book.chapters import number, readings
 from imbal_book.evidence.statistics import CONFIDENCE
 from imbal_book.evidence.verbs import PAIR, minus
+from imbal_book.heads.remedies import PLAIN
 from imbal_book.heads.scores import corrected_interval, holm
-from imbal_book.studies.remedies import PLAIN, TEST_PRIORS
+from imbal_book.studies.remedies import TEST_PRIORS
 from imbal_core.data.datasets import has_test_side
 
 __all__ = [

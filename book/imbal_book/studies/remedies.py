@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from imbal_book.heads import LENGTHS
 from imbal_book.heads.parts import Parts, draw_part
-from imbal_book.heads.remedies import FURTHER, PLAIN, REMEDIES
+from imbal_book.heads.remedies import FURTHER, REMEDIES
 from imbal_book.heads.scores import confusions, metric_of, rare_classes
 from imbal_book.heads.side_by_side import SideBySide, side_by_side
 from imbal_book.run import long_frames
@@ -34,16 +34,6 @@ from imbal_book.studies.grids.remedies import arm
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
     from imbal_core.training.fit import Progress
-
-__all__ = [
-    "PLAIN",
-    "TEST_PRIORS",
-    "frame",
-    "inner_parts",
-    "label_frame",
-    "measure",
-    "setting_frame",
-]
 
 #: How frequent the classes are where a model is used: as often each, as in training, or the other way round.
 TEST_PRIORS = ("uniform", "as trained", "reversed")

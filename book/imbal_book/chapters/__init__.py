@@ -51,7 +51,8 @@ class Chapter:
         """Return the chapter's first lines: profile, seeds, hardware, time and date."""
         if not self.records:
             names = ", ".join(self.profiles)
-            return Html(f"<p class='chapter-head'><b>Profile</b> {names}: not attempted.</p>")
+            said = f"<b>Profile</b> {names}: not attempted. {self._command()}"
+            return Html(f"<p class='chapter-head'>{said}</p>")
         origin = pd.DataFrame([record.provenance for record in self.records])
         seeds = pd.Series([(r.config["split_seed"], r.config["train_seed"]) for r in self.records])
         done = Counter(record.config["profile"] for record in self.records)
@@ -73,10 +74,10 @@ class Chapter:
 
     def not_run(self) -> Html:
         """Return what stands in place of a figure or table that has no records: the command that trains the runs."""
-        return Html(
-            "<p><i>Not attempted: there is no such record yet.</i> "
-            f"<code>imbal run {self.study} --profile {self.profiles[-1]}</code> trains the runs.</p>"
-        )
+        return Html(f"<p><i>Not attempted: there is no such record yet.</i> {self._command()}</p>")
+
+    def _command(self) -> str:
+        return f"<code>imbal run {self.study} --profile {self.profiles[-1]}</code> trains the runs."
 
     def source(self, keys: Iterable[str] | None = None) -> str:
         """Return where numbers, of the records with these keys or of all, come from: runs, profile, commit and date."""

@@ -302,7 +302,7 @@ def guide(frame: pd.DataFrame, overlap: Mapping[tuple[str, str], float]) -> pd.D
 
     Columns: situation, do, what it changes (smallest to largest over the cells, points), beyond noise, and cells.
     """
-    counts = {metric: changes(frame, metric, overlap) for metric in sorted(set(frame["metric"]))}
+    counts = {metric: changes(frame, metric, overlap) for metric in _METRICS}
 
     def row(situation: str, metric: str, **only: Any) -> dict[str, str]:
         found = counts[metric]

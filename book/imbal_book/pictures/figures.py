@@ -337,7 +337,7 @@ def recall_by_label(recalls: pd.DataFrame, *, title: str = "", caption: str = ""
         labels = list(dict.fromkeys(part["label"]))
         counts = part.drop_duplicates("label")["train_count"].to_numpy()
         drawn = bars.bar(range(len(labels)), counts, color="#d9d9d9", width=0.8)
-        upright = {"fontsize": SMALL, "color": "#595959", "padding": 2, "rotation": 90}
+        upright: dict[str, Any] = {"fontsize": SMALL, "color": "#595959", "padding": 2, "rotation": 90}
         bars.bar_label(drawn, [f"{count:,}" for count in counts], **upright)
         for method, rows in part.groupby("method", sort=False):
             xs = [labels.index(label) for label in rows["label"]]

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from imbal_core._checks.files import sha256_of_file
 from imbal_core.data.prepared import DatasetError
 
 _CHUNK = 1 << 16
@@ -22,9 +23,7 @@ def fetch(url: str, path: Path, *, sha256: str) -> Path:
     rest. A file that is there already and has the hash is not downloaded again. DatasetError if the server cannot be
     reached, ends too early or sends another file.
     """
-    import pooch
-
-    if path.exists() and pooch.file_hash(path) == sha256.lower():
+    if path.exists() and sha256_of_file(path) == sha256.lower():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -36,7 +35,7 @@ def fetch(url: str, path: Path, *, sha256: str) -> Path:
             f"the download of {url} stopped after {size / 1e6:,.1f} MB ({error}). The same command continues "
             "it; without a network, use --from with a copy from a machine that has one"
         ) from error
-    if (found := pooch.file_hash(part)) != sha256.lower():
+    if (found := sha256_of_file(part)) != sha256.lower():
         part.unlink()
         raise DatasetError(
             f"{url} is not the file that was expected: its SHA-256 is {found}, not {sha256}. Nothing of it was "

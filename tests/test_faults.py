@@ -105,6 +105,12 @@ def test_the_campaign_finds_what_a_broken_parser_does_and_nothing_in_a_sound_one
         assert [line for line in fuzz.table({"broken": tally}) if "broken, case" in line]
 
 
+def test_a_parser_that_cannot_read_what_is_intact_ends_the_campaign(tmp_path):
+    parser = Parser("renamed", write_number, lambda folder, _: folder.no_such_name)
+    with pytest.raises(RuntimeError, match="renamed: its intact files cannot be read: AttributeError"):
+        fuzz.campaign(parser, tmp_path / "base", 8)
+
+
 def test_a_case_is_the_same_whenever_it_is_made(tmp_path):
     found = []
     for name in ("one", "two"):
@@ -287,7 +293,7 @@ def test_an_index_of_records_is_not_believed_when_its_checksum_is_another(tmp_pa
     PARSERS["index of records"].write(tmp_path)
     index = tmp_path / "_build" / "index.json"
     index.write_bytes(re.sub(rb'", 2\.5\]', b'", 9.5]', index.read_bytes()))
-    assert {seconds for _, seconds in RecordStore(tmp_path / "results").seconds()} == {2.5}
+    assert {seconds for *_, seconds in RecordStore(tmp_path / "results").listing()} == {2.5}
 
 
 def test_a_claim_from_the_future_is_as_dead_as_an_old_one(tmp_path):

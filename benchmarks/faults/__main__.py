@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="another seed is another campaign")
     parser.add_argument("--parsers", default=".", help="only those whose name this pattern finds")
     options = parser.parse_args()
-    for name, full, quick in (("cases", 1000, 12), ("kills", 110, 3), ("writers", 300, 20)):
+    for name, full, quick in (("cases", 1000, 8), ("kills", 110, 3), ("writers", 300, 20)):
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)
     return options

@@ -67,7 +67,7 @@ def read_records(folder: Path, _: Path) -> object:
     store = RecordStore(folder / "results")
     found = [said(one) for one in store.read()]
     store.missing([CONFIG])
-    store.seconds()
+    store.listing()
     if store.skipped:
         raise Refused(str(store.skipped))
     return found
@@ -76,7 +76,7 @@ def read_records(folder: Path, _: Path) -> object:
 def read_index(folder: Path, _: Path) -> object:
     store = RecordStore(folder / "results")
     assert len(store.missing([dataclasses.replace(CONFIG, split_seed=seed) for seed in range(3)])) >= 1
-    return store.seconds()
+    return store.listing()
 
 
 def write_archive(folder: Path) -> None:

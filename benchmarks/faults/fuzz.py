@@ -146,7 +146,11 @@ def _read_cases(parser: Parser, base: Path, numbers: range, seed: int, answers: 
     intact_files, folder, scratch = (base / name for name in ("intact", "files", "scratch"))
     shutil.copytree(intact_files, folder)
     scratch.mkdir(exist_ok=True)
-    intact = parser.read(folder, scratch)
+    try:
+        intact = parser.read(folder, scratch)
+    except Exception as error:
+        answers.send((-1, "", _where(error)))
+        return
     for number in numbers:
         for place in (folder, scratch):
             shutil.rmtree(place, ignore_errors=True)
@@ -177,6 +181,8 @@ def campaign(parser: Parser, base: Path, cases: int, *, seed: int = 0, limit: fl
         with contextlib.suppress(EOFError):
             while answers.poll(limit):
                 answer = answers.recv()
+                if answer[0] < 0:
+                    raise RuntimeError(f"{parser.name}: its intact files cannot be read: {answer[2]}")
                 tally.add(*answer)
                 number = answer[0] + 1
             if number < cases:

@@ -1,5 +1,7 @@
 """The figures of the final batch norm: what is drawn, against torch's layer, counting and the tables behind."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,8 @@ from leaf_photos import write_plant
 
 from imbal_book.pictures import batch_norm_pictures as pictures
 from imbal_book.pictures import batch_norm_sketches as sketches
-from imbal_book.pictures.leaf_pictures import has_leaves, leaf_grid
+from imbal_book.pictures.photographs import draw_all, leaf_grid, long_tail
+from imbal_core.data.datasets import ImageDataset
 from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
 
 
@@ -107,11 +110,9 @@ def test_margins_count_the_images_on_both_sides_of_both_thresholds():
 
 
 def test_the_grid_shows_healthy_and_diseased_leaves_of_every_plant(tmp_path):
-    assert not has_leaves(tmp_path)
     for plant in PLANT_FOLDERS:
         write_plant(tmp_path / "plantvillage" / "color", plant)
-    assert has_leaves(tmp_path)
-    drawing = leaf_grid(tmp_path, per_class=3)
+    drawing = leaf_grid(tmp_path, tuple(PLANT_FOLDERS), per_class=3)
     assert drawing.table["plant"].tolist() == [plant for plant in PLANT_FOLDERS for _ in range(6)]
     for _, own in drawing.table.groupby("plant"):
         assert (own["shows"] == "healthy").sum() == 3 and own["file"].is_unique
@@ -125,3 +126,28 @@ def test_an_empty_file_is_never_drawn(tmp_path):
     files[0].write_bytes(b"")
     drawing = leaf_grid(tmp_path, ("pepper",), per_class=1)
     assert drawing.table["file"].tolist() == [files[1].name, drawing.table["file"].iloc[1]]
+
+
+def test_a_row_of_the_long_tail_has_its_share_of_the_largest_class_and_one_at_least():
+    images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), dtype=np.uint8)
+    data = ImageDataset("made", "train", images, np.arange(60) % 3, ("cat", "dog", "owl"), "")
+    drawing = long_tail(data, (100, 50, 1), most=4)
+    assert drawing.table["thumbnails"].tolist() == [4, 2, 1]
+    (ax,) = drawing.figure.axes
+    shown = ax.images[0].get_array()
+    assert [shown[1, 6 * i + 1, 0] for i in range(4)] == [0, 3, 6, 9], "the first cats"
+    assert shown[7, 1, 0] == 1 and shown[7, 7, 0] == 4 and shown[7, 13, 0] == 255
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["cat  100", "dog  50", "owl  1"]
+    assert drawing.alt.endswith("cat: 100 images. dog: 50 images. owl: 1 images.")
+
+
+def test_the_pictures_of_photographs_are_drawn_from_a_data_root(tmp_path, monkeypatch):
+    for plant in ("apple", "pepper"):
+        write_plant(tmp_path / "plantvillage" / "color", plant)
+    noise = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    data = ImageDataset("made", "train", noise, np.arange(50) % 10, tuple(f"kind {i}" for i in range(10)), "")
+    monkeypatch.setattr("imbal_book.pictures.photographs.load_dataset", lambda *_, **__: data)
+    files = draw_all(tmp_path, tmp_path / "drawn")
+    committed = Path(__file__).parents[3] / "book" / "_static" / "photographs"
+    assert sorted(file.name for file in files) == sorted(file.name for file in committed.iterdir())
+    assert all(file.read_bytes()[8:12] == b"WEBP" for file in files)

@@ -1,25 +1,29 @@
-"""A picture of real leaves of PlantVillage, where the data root holds them."""
+"""The book's pictures of real photographs, drawn once where the data sets are and committed as pictures.
+
+``python -m imbal_book.pictures.photographs book/_static/photographs`` draws them anew from the data root. Only what
+may be shown is drawn: the tomato leaves of PlantVillage state no licence.
+"""
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
-from imbal_book.pictures.figures import SMALL, Drawing, panels
+from imbal_book.pictures.figures import SMALL, Drawing, panels, told
+from imbal_core.data.class_counts import exponential_counts
+from imbal_core.data.datasets import ImageDataset, load_dataset
 from imbal_core.data.image_folders import visible_files
 from imbal_core.data.plantvillage import DISEASES, PLANT_FOLDERS
+from imbal_core.data.root import data_root
 
 _SIDE = 72  # of a thumbnail, pixels
-
-
-def has_leaves(root: Path) -> bool:
-    """Return whether the data root has images of every class of every plant."""
-    return all(folder.is_dir() for plant in PLANT_FOLDERS for folder in _folders(root, plant).values())
 
 
 def _folders(root: Path, plant: str) -> dict[str, Path]:
@@ -29,10 +33,9 @@ def _folders(root: Path, plant: str) -> dict[str, Path]:
 
 def leaf_grid(
     root: Path,
-    plants: Sequence[str] = tuple(PLANT_FOLDERS),
+    plants: Sequence[str] = ("apple", "pepper"),
     *,
     per_class: int = 4,
-    caption: str = "",
 ) -> Drawing:
     """Return thumbnails of leaves: a row for each plant, healthy ones on the left, diseased ones on the right.
 
@@ -61,7 +64,7 @@ def leaf_grid(
         f"{plant.capitalize()}: " + ", ".join(f"{n} {kind}" for kind, n in shown[plant].items()) + "."
         for plant in plants
     )
-    return Drawing(figure, alt, table, caption)
+    return Drawing(figure, alt, table)
 
 
 def _chosen(root: Path, plants: Sequence[str], per_class: int) -> list[tuple[str, str, Path]]:
@@ -80,3 +83,51 @@ def _chosen(root: Path, plants: Sequence[str], per_class: int) -> list[tuple[str
 def _spread(number: int, count: int) -> list[int]:
     """Return ``count`` places evenly spread over ``number``."""
     return [(2 * i + 1) * number // (2 * count) for i in range(count)]
+
+
+def long_tail(data: ImageDataset, counts: Sequence[int], *, most: int = 12) -> Drawing:
+    """Return a row of thumbnails for each class, as many as its share of ``counts``, and one at least.
+
+    The largest class has ``most``. The images are the first of each class.
+    """
+    each = max(counts) / most
+    numbers = [max(1, round(count / each)) for count in counts]
+    height, width, _ = data.images.shape[1:]
+    canvas = np.full((len(counts) * (height + 2), most * (width + 2), 3), 255, dtype=np.uint8)
+    for row, number in enumerate(numbers):
+        for column, place in enumerate(np.flatnonzero(data.labels == row)[:number]):
+            top, left = row * (height + 2), column * (width + 2)
+            canvas[top : top + height, left : left + width] = data.images[place]
+    figure, (ax,) = panels(1, width=7.8, height=0.6 * len(counts) + 0.2)
+    ax.imshow(canvas, interpolation="none")
+    names = [f"{name}  {count:,}" for name, count in zip(data.class_names, counts, strict=True)]
+    ax.set_yticks([(height + 2) * (row + 0.5) for row in range(len(counts))], names)
+    ax.set(xticks=[])
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    table = pd.DataFrame({"class": list(data.class_names), "images": counts, "thumbnails": numbers})
+    return Drawing(
+        figure, f"Thumbnails, one for {each:.0f} images and one at least. {told(_TOLD, table)}", table
+    )
+
+
+_TOLD = "{class}: {images:,} images."
+
+
+def draw_all(root: Path, folder: Path) -> list[Path]:
+    """Draw every picture of photographs into a folder and return the files."""
+    cifar = load_dataset("cifar10", "train", root=root, download=False)
+    drawn = {
+        "leaves": leaf_grid(root),
+        "long-tail": long_tail(cifar, exponential_counts(5000, num_classes=10, ratio=100).tolist()),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, drawing in drawn.items():
+        options = {"format": "webp", "dpi": 144, "bbox_inches": "tight", "pil_kwargs": {"quality": 88}}
+        drawing.figure.savefig(folder / f"{name}.webp", **options)
+    return [folder / f"{name}.webp" for name in drawn]
+
+
+if __name__ == "__main__":
+    print(*draw_all(data_root(), Path(sys.argv[1])), sep="\n")

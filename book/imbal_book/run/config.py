@@ -10,8 +10,10 @@ from imbal_core.training.recipe import Recipe
 
 __all__ = ["FOLDER_NAME", "RunConfig"]
 
-#: What a study and a profile may be called, since they name folders.
-FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+#: What a study and a profile may be called, since they name folders, on Windows too, which keeps some names.
+FOLDER_NAME = re.compile(
+    r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,8 @@ class RunConfig(Recipe):
         for name in ("study", "profile"):
             if not FOLDER_NAME.fullmatch(getattr(self, name)):
                 raise ValueError(
-                    f"{name} names a folder: letters, digits, '_', '-' and '.' only, got {getattr(self, name)!r}."
+                    f"{name} names a folder: letters, digits, '_', '-' and '.' only, neither a dot at its end nor a "
+                    f"name that Windows keeps, such as CON; got {getattr(self, name)!r}."
                 )
 
     def label(self) -> str:

@@ -57,8 +57,9 @@ class AddReport:
 
 
 class _Summary(NamedTuple):
-    """The digest and canonical text of a record's configuration, and the seconds of its run."""
+    """The sha256 of a record's file, digest and canonical text of its configuration, and the seconds of its run."""
 
+    content: str
     digest: str
     canonical: str
     seconds: float
@@ -86,7 +87,8 @@ class RecordStore:
     its name. Linking fails when the name exists, so no record is ever overwritten, and a reader sees a whole
     file or none. On file systems without hard links the temporary file is renamed instead.
 
-    An index in :attr:`scratch`, which may be deleted at any time, says which of 10,000 runs are recorded.
+    An index in :attr:`scratch`, which may be deleted at any time, says which of 10,000 runs are recorded, and which
+    files have passed every check: what has their sha256 still is not checked again.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
@@ -96,7 +98,7 @@ class RecordStore:
         self.root = own / "results" if root is None else Path(root)
         self.scratch = self.root.parent / "_build"
         self.skipped: list[tuple[str, str]] = []
-        #: File name -> its state (inode, size, time) when it was read, and its summary or why it is no record.
+        #: File name -> its state when it was read, and its summary or why it is no record.
         self._index: dict[str, tuple[tuple[int, ...], _Summary | RecordError]] = {}
         with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
             kept = read_json(self.scratch / "index.json")
@@ -170,7 +172,9 @@ class RecordStore:
         Files that are torn, foreign, of another schema or in the wrong place are left out, listed in
         :attr:`skipped` and named in one :class:`SkippedRecordWarning`.
         """
-        return self._take(study, profile, self._read_file)
+        records = self._take(study, profile, self._read_file)
+        self._keep_index()
+        return records
 
     def _take(self, study: str | None, profile: str | None, look: Callable[[Path], _T]) -> list[_T]:
         """Return what ``look`` makes of each file; those that it refuses are named in a warning."""
@@ -192,28 +196,38 @@ class RecordStore:
         return taken
 
     def _read_file(self, path: Path) -> Record:
-        record = parse_record(read_regular(path))
+        """Return the record in a file, of which a summary is kept."""
+        name, state = self._named(path)
+        content = read_regular(path)
+        content_sha256 = hashlib.sha256(content).hexdigest()
+        known = self._index[name][1] if name in self._index else None
+        summary = known if isinstance(known, _Summary) and known.content == content_sha256 else None
+        record = parse_record(content, checked=summary is not None)
         if path != self.path(record):
             raise RecordError(f"in the wrong place, it belongs in {self.path(record).relative_to(self.root)}")
+        if summary is None:
+            config, seconds = record.run_config(), float(record.provenance["seconds"])
+            summary = _Summary(content_sha256, config.digest(), config.canonical(), seconds)
+        self._index[name] = state, summary
         return record
 
     def _summary(self, path: Path) -> _Summary:
         """Return what is kept of a record in a file; the file is read only after a change."""
-        status = path.stat()
-        state = (status.st_ino, status.st_size, status.st_mtime_ns)
-        name = "/".join(self._below(path))
-        before, found = self._index.get(name, ((), None))
-        if before != state or found is None:
+        name, state = self._named(path)
+        if name not in self._index or self._index[name][0] != state:
             try:
-                record = self._read_file(path)
-                config = record.run_config()
-                found = _Summary(config.digest(), config.canonical(), float(record.provenance["seconds"]))
+                self._read_file(path)
             except RecordError as error:
-                found = error
-            self._index[name] = state, found
+                self._index[name] = state, error
+        found = self._index[name][1]
         if isinstance(found, RecordError):
             raise found
         return found
+
+    def _named(self, path: Path) -> tuple[str, tuple[int, ...]]:
+        """Return the name of a file in the index, and its state: inode, size, time."""
+        status = path.stat()
+        return "/".join(self._below(path)), (status.st_ino, status.st_size, status.st_mtime_ns)
 
     def _keep_index(self) -> None:
         """Write the index, where it is worth it; a folder that cannot be written is no error."""

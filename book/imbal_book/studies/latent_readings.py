@@ -46,12 +46,12 @@ def _of_training(latent: Latent) -> dict[str, np.ndarray]:
     return {"units_in_use": in_use, "magnitude": _kept(latent, "train", "magnitudes").sum(axis=1)}
 
 
-def class_readings(measured: Mapping[str, Any]) -> pd.DataFrame:
-    """Return what the measurements of `cnn_fragility.measure` say of each class, a row per class, NaN where undefined.
+def class_readings(measured: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return what the measurements of `cnn_fragility.measure` say of each class, NaN where undefined.
 
     Returns
     -------
-    DataFrame
+    dict of str to ndarray, shape (C,)
         label; train_count; rare: of the rarer half; recall, and train_recall; recall_only and recall_without, where the
         classifier keeps the K = 10 weights of each class that carry most, or all others.
         magnitude_gap, magnitude_gap_tp, magnitude_gap_fn and the same with ``_fe``: the fall of the top-K CE
@@ -86,11 +86,9 @@ def class_readings(measured: Mapping[str, Any]) -> pd.DataFrame:
             readings[name.replace(" ", "_") + suffix] = row
     for name in ("coverage", "range_gap"):
         readings[name], readings[f"{name}_equal"] = unpack_rows(spread[name])
-    table = pd.DataFrame({name: np.asarray(values, dtype=float) for name, values in readings.items()})
-    logarithm = np.log(table["effective_rank"])
-    return table.assign(
-        label=table.index, train_count=counts, rare=minority(len(counts)), log_effective_rank=logarithm
-    )
+    columns = {name: np.asarray(values, dtype=float) for name, values in readings.items()}
+    columns |= {"label": np.arange(len(counts)), "train_count": counts, "rare": minority(len(counts))}
+    return {**columns, "log_effective_rank": np.log(columns["effective_rank"])}
 
 
 def changes(first: Latent, second: Latent) -> pd.DataFrame:

@@ -57,12 +57,14 @@ def test_classes_have_the_names_of_their_data_set_where_they_are_as_many():
 
 def readings(seed):
     readout = {"recall": [0.0] * 4}
-    return class_readings(
-        {
-            "latent": LATENTS[seed],
-            "train_counts": [1] * 4,
-            "readouts": dict.fromkeys(("softmax", "train"), readout),
-        }
+    return pd.DataFrame(
+        class_readings(
+            {
+                "latent": LATENTS[seed],
+                "train_counts": [1] * 4,
+                "readouts": dict.fromkeys(("softmax", "train"), readout),
+            }
+        )
     )
 
 

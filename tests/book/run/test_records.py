@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imbal_book.run import record_archives, records
+from imbal_book.grid import planning
+from imbal_book.run import record_archives, record_format, records
 from imbal_book.run.config import RunConfig
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.record_format import Record, RecordError, parse_record, run_key
@@ -350,6 +351,50 @@ def test_an_index_beside_the_store_spares_reading_and_may_vanish_or_break(store,
     with pytest.warns(SkippedRecordWarning, match="skipped 1 of 5 files"):
         assert RecordStore(store.root).missing(grid) == [*grid[:2], *grid[6:]]
     assert reads == [files[0].name]
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "aux.x", "LPT1", "end.", "a:b", ".hidden", "a/b"])
+def test_a_study_and_a_profile_have_names_that_are_folders_on_every_system(name):
+    for field in ("study", "profile"):
+        with pytest.raises(ValueError, match=f"{field} names a folder"):
+            make_config(0, **{field: name})
+    assert make_config(0, profile="console.v2-b_").profile == "console.v2-b_"
+
+
+def test_what_passed_every_check_is_not_checked_again_as_long_as_its_bytes_are_the_same(
+    store, reads, monkeypatch
+):
+    monkeypatch.setattr(records, "WORTH_WRITING", 3)
+    checks, checksum = [], record_format._checksum
+    monkeypatch.setattr(
+        record_format, "_checksum", lambda content: checks.append(content["key"]) or checksum(content)
+    )
+    runs = sorted(map(make_record, range(1000)), key=lambda record: record.key)
+    files = [store.write(record) for record in runs]
+    for time_read, checked in enumerate([1000, 0, 0]):
+        if time_read == 2:  # copied, as to another machine: it is the bytes that count
+            os.utime(files[0], (1, 1))
+        del checks[:], reads[:]
+        assert RecordStore(store.root).read() == runs
+        assert (len(checks), len(reads)) == (checked, 1000)
+    # a bit that flips on the disk changes neither size nor time
+    before, content = files[7].stat(), files[7].read_bytes()
+    with files[7].open("r+b") as file:
+        file.write(content.replace(b"0.75", b"0.74"))
+    os.utime(files[7], ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.warns(SkippedRecordWarning, match="skipped 1 of 1000 .*checksum is not that of its content"):
+        assert RecordStore(store.root).read() == runs[:7] + runs[8:]
+
+
+def test_a_thousand_records_are_looked_for_without_reading_one(store, reads, monkeypatch):
+    for seed in range(1000):
+        store.write(make_record(seed))
+    grid = [make_config(seed) for seed in range(1010)]
+    for read in (1000, 0, 0):
+        del reads[:]
+        assert planning.plan(grid, RecordStore(store.root)).recorded == 1000
+        assert RecordStore(store.root).missing(grid) == grid[1000:]
+        assert len(reads) == read
 
 
 def test_a_file_that_another_process_replaces_is_read_again(store):

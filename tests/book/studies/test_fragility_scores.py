@@ -47,7 +47,9 @@ def scored(runs):
     ]
     frame = pd.DataFrame(rows)
     names = frame.drop(columns="measurements").to_dict("records")
-    labels = [class_readings(m).assign(**n) for n, m in zip(names, frame["measurements"], strict=True)]
+    labels = [
+        pd.DataFrame(class_readings(m)).assign(**n) for n, m in zip(names, frame["measurements"], strict=True)
+    ]
     return scores(frame, pd.concat(labels, ignore_index=True))
 
 
@@ -58,7 +60,7 @@ def of(arm, measured):
 
 def test_scores_of_an_arm_are_means_over_classes_and_over_the_rarer_half(latent):
     found = of("ASL", measurements(latent))
-    readings = class_readings(measurements(latent))
+    readings = pd.DataFrame(class_readings(measurements(latent)))
     assert found["ASL", "accuracy"] == pytest.approx(0.55)
     assert found["ASL", "recall_few"] == pytest.approx(0.3)
     assert found["ASL", "recall_many"] == pytest.approx(0.8)

@@ -1,6 +1,7 @@
 """What latent summaries say when they are read: of one network, and of two."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from latent_sides import CLASSES, UNITS, network, side, summaries
 
@@ -16,12 +17,14 @@ def latent():
 
 def readings_of(latent):
     readout = {"recall": [0.8, 0.9, 0.4, 0.2]}
-    return class_readings(
-        {
-            "latent": latent,
-            "train_counts": [60, 30, 12, 6],
-            "readouts": {"softmax": readout, "train": readout},
-        }
+    return pd.DataFrame(
+        class_readings(
+            {
+                "latent": latent,
+                "train_counts": [60, 30, 12, 6],
+                "readouts": {"softmax": readout, "train": readout},
+            }
+        )
     )
 
 

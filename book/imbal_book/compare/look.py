@@ -16,14 +16,9 @@ from imbal_core.data.image_folders import scan, shown, visible_files
 
 __all__ = ["CompareError", "Listing", "check_images", "duplicate_groups", "list_images"]
 
-_SIDES = {
-    "train": "train",
-    "training": "train",
-    "val": "train",
-    "valid": "train",
-    "validation": "train",
-    "test": "test",
-}
+#: The usual names of a side, in lower case; validation images are drawn anew, from those of train and these alike.
+_SIDES = dict.fromkeys(("train", "training", "val", "valid", "validation"), "train")
+_SIDES |= dict.fromkeys(("test", "testing"), "test")
 #: Bits of 64 that the perceptual hashes of near duplicates may differ in.
 NEAR_BITS = 2
 
@@ -79,23 +74,30 @@ def list_images(source: Path) -> Listing:
 
 def _from_folder(root: Path) -> Listing:
     entries = scan(root, Counter())[0]
-    sides = {entry: _SIDES.get(entry.name.lower(), "") for entry in entries}
+    sides = {entry: _SIDES[entry.name.lower()] for entry in entries if entry.name.lower() in _SIDES}
+    if len(sides) == 1 and any(scan(entry, Counter())[1] for entry in sides):
+        sides = {}  # a class that is called like a side
     rows, problems = [], []
-    if {"train", "test"} <= set(sides.values()):
-        for entry in [entry for entry, side in sides.items() if not side]:
+    if sides and "train" not in sides.values():
+        raise CompareError(
+            f"{root}: has {next(iter(sides)).name}/ but no train/: add the training images as train/CLASS/"
+        )
+    for entry in entries if sides else ():
+        if entry not in sides:
+            beside = " and ".join(sorted(side.name for side in sides))
             problems.append(
-                f"the folder {entry.name!r} beside train and test was left out: move it into one of them"
+                f"the folder {entry.name!r} beside {beside} was left out: move it into one of them"
             )
-        if any(entry.name.lower().startswith("val") for entry in entries):
-            problems.append(
-                "the images of the validation folder were added to those of train: validation images are drawn from "
-                "both, for every remedy alike"
-            )
-        for entry, side in sides.items():
-            if side:
-                rows += _class_rows(root, entry, side, problems)
-    else:
-        rows = _class_rows(root, root, "", problems)
+    if any(entry.name.lower().startswith("val") for entry in sides):
+        problems.append(
+            "the images of the validation folder were added to those of train: validation images are drawn from "
+            "both, for every remedy alike"
+        )
+    if sides and "test" not in sides.values():
+        problems.append("there is no folder test: test images are drawn from those of train")
+        sides = dict.fromkeys(sides, "")
+    for entry, side in (sides or {root: ""}).items():
+        rows += _class_rows(root, entry, side, problems)
     return Listing(pd.DataFrame(rows, columns=["path", "name", "label", "side", "group"]), problems)
 
 
@@ -115,6 +117,12 @@ def _class_rows(
         label = shown(entry.name)
         if not files:
             problems.append(f"the class folder {label!r} is empty and was left out: add images or remove it")
+        elif all(file.parent != entry for file in files):
+            inside = ", ".join(sorted({shown(file.relative_to(entry).parts[0]) for file in files})[:3])
+            raise CompareError(
+                f"{shown(entry)}: holds only sub-folders ({inside}), no images of its own: give the folder whose "
+                "sub-folders are the classes, move the images up, or give a CSV with the columns path, label and group"
+            )
         rows += [(file, shown(file.relative_to(root).as_posix()), label, side, "") for file in files]
     if hidden := sum(count for name, count in ignored.items() if not name.startswith(".")):
         problems.append(f"{_count(hidden, 'file or folder', 'files or folders')} of the desktop left out")

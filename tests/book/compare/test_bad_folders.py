@@ -100,6 +100,53 @@ def test_given_sides_are_kept_and_leaks_between_them_closed(tmp_path, small_netw
     assert (side == np.where(side.index.str.startswith("test/"), "test", "train")).all()
 
 
+SIDES = {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("sides", "found"),
+    [
+        (("train", "val"), {""}),
+        (("Training", "VALID"), {""}),
+        (("train",), {""}),
+        (("train", "testing"), {"train", "test"}),
+        (("TRAIN", "validation", "Test"), {"train", "test"}),
+    ],
+)
+def test_sides_by_their_usual_names_are_no_classes(tmp_path, sides, found):
+    """As of an issue: train/ and val/ were read as two classes of these names."""
+    for seed, side in enumerate(sides):
+        write_images(tmp_path / side, SIDES, seed=seed)
+    listing = list_images(tmp_path)
+    assert listing.files.groupby("label").size().to_dict() == {k: n * len(sides) for k, n in SIDES.items()}
+    assert set(listing.files["side"]) == found
+    assert any("no folder test" in problem for problem in listing.problems) == (found == {""})
+
+
+def test_a_layout_that_could_mean_two_things_is_refused(tmp_path):
+    write_images(tmp_path / "tested" / "test", SIDES)
+    with pytest.raises(CompareError, match="has test/ but no train/"):
+        list_images(tmp_path / "tested")
+    write_images(tmp_path / "nested" / "cats", {"black": 2, "white": 2})
+    write_images(tmp_path / "nested", {"dogs": 2})
+    with pytest.raises(
+        CompareError, match=r"cats: holds only sub-folders \(black, white\), no images of its own"
+    ):
+        list_images(tmp_path / "nested")
+
+
+def test_a_class_may_be_called_like_a_side_and_what_lies_beside_sides_is_named(tmp_path):
+    listing = list_images(write_images(tmp_path / "vehicles", {"bus": 3, "train": 2}))
+    assert sorted(set(listing.files["label"])) == ["bus", "train"]
+    for side in ("train", "test", "extra"):
+        write_images(tmp_path / "sides" / side, SIDES)
+    listing = list_images(tmp_path / "sides")
+    assert len(listing.files) == 10
+    assert (
+        "the folder 'extra' beside test and train was left out: move it into one of them" in listing.problems
+    )
+
+
 def test_one_image_in_two_classes_is_left_out_and_copies_count_once(tmp_path, small_network):
     images = write_images(tmp_path / "images", {"a": 30, "b": 12})
     (images / "b" / "same.png").write_bytes((images / "a" / "004.png").read_bytes())

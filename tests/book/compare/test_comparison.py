@@ -1,13 +1,15 @@
 import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+import test_browser
 from PIL import Image
-from tinted_images import SIZES, write_images
+from tinted_images import SIZES, untrained_network, write_images
 
-from imbal_book.compare import compare, load_pipeline
+from imbal_book.compare import compare, comparison, load_pipeline
 from imbal_book.compare.decide import decide
 from imbal_book.compare.look import CompareError
 from imbal_book.compare.measured import measure_remedies
@@ -83,21 +85,67 @@ def test_a_damaged_model_is_named(compared, tmp_path):
         load_pipeline(tmp_path / "nothing")
 
 
-def test_hostile_names_are_text_in_the_report(tmp_path, small_network):
-    hostile = "<img src=x onerror=alert(1)>"
-    names = {hostile: 40, "größer & 'schöner'": 14, "日本": 30}
-    found = compare(
-        write_images(tmp_path / "<b>images", names),
-        tmp_path / "out",
-        repeats=3,
-        cache=None,
-        root=tmp_path,
-        progress=False,
-        say=lambda text: None,
-    )
-    page = (found.out / "report.html").read_text(encoding="utf-8")
-    assert "<img src=x" not in page and "<b>" not in page
-    assert "&lt;img src=x onerror=alert(1)&gt;" in page and "日本" in page
+HOSTILE = "<img src=x onerror=document.title=1>"
+HOSTILE_FILES = '"><svg onload=document.title=2>.png', "'><iframe srcdoc=x>.png"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """Return the report on a folder whose own name, classes and files are markup."""
+    place = tmp_path_factory.mktemp("hostile")
+    # so noisy that there are mistakes, which the report shows with the names of their files
+    folder = write_images(place / "<b>images", {HOSTILE: 40, "größer & 'schöner'": 14, "日本": 30}, noise=500)
+    for label in folder.iterdir():
+        for image in label.iterdir():
+            image.rename(image.with_name(image.stem + HOSTILE_FILES[0]))
+    (folder / HOSTILE / HOSTILE_FILES[1]).write_bytes(b"no image")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "load_backbone", untrained_network)
+        options = {"repeats": 3, "cache": None, "root": place, "progress": False, "say": lambda text: None}
+        return compare(folder, place / "out", **options).out / "report.html"
+
+
+def test_hostile_names_are_text_in_the_report(hostile):
+    page = hostile.read_text(encoding="utf-8")
+    for markup in ("<img src=x", "<b>", "<svg onload", "<iframe"):
+        assert markup not in page
+    assert "&lt;img src=x onerror=document.title=1&gt;" in page and "日本" in page
+    assert "&#34;&gt;&lt;svg onload" in page and "&lt;iframe srcdoc=x&gt;" in page
+
+
+@pytest.mark.skipif(
+    test_browser.CHROMIUM is None, reason="no Chromium here: install it to look at the report"
+)
+def test_hostile_names_stay_text_in_a_browser(hostile, tmp_path):
+    dom, console, hosts = test_browser.open_page(hostile.as_uri(), tmp_path)
+    assert console == "", "not even refused by the page's policy: there is nothing to refuse"
+    seen = Elements(dom)
+    assert not {"script", "iframe", "b"} & seen.tags
+    assert not [name for name in seen.attributes if name.startswith("on")] and "srcdoc" not in seen.attributes
+    assert all(source.startswith("data:image/jpeg") for source in seen.sources) and seen.sources
+    assert seen.title.startswith("Which remedy for <b>images")
+    assert HOSTILE in seen.text and HOSTILE_FILES[1] in seen.text
+
+
+class Elements(HTMLParser):
+    """What a browser has made of a page: its tags, attributes, sources of pictures, title and text."""
+
+    def __init__(self, dom):
+        super().__init__()
+        self.tags, self.attributes, self.sources, self.title, self.text = set(), set(), [], "", ""
+        self.inside = ""
+        self.feed(dom)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.sources += [value for name, value in attrs if name == "src"]
+        self.inside = tag
+
+    def handle_data(self, data):
+        self.title += data if self.inside == "title" else ""
+        self.inside = "" if self.inside == "title" else self.inside
+        self.text += data
 
 
 def decision_on(labels, features, seed):

@@ -13,7 +13,7 @@ READY := $(VENV)/ready
 
 help: ## Show this list
 	@echo "Imbalanced image classification, re-run. Commands:"
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F '|' '{ printf "%-12s  %s\n", $$1, $$2 }'
 	@echo "Settings: make book LIVE=$(LIVE) PROFILE=$(PROFILE) TRAIN=$(TRAIN); any target takes PYTHON=python3.12"
 
 # The lock and the package's declaration decide whether the environment is up to date. uv lives in a folder of its

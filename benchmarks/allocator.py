@@ -1,6 +1,6 @@
 """Training speed of a run's worker process with glibc keeping freed memory, and with glibc's default.
 
-``imbal_book.grid.batch`` starts its workers with two glibc settings; this compares fine-tuning steps of a small timm
+``imbal_book.grid.workers`` starts its workers with two glibc settings; this compares fine-tuning steps of a small timm
 network in processes with and without them, in turn, and prints images per second.
 """
 
@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from imbal_book.grid.batch import KEEP_FREED_MEMORY
+from imbal_book.grid.workers import KEEP_FREED_MEMORY
 
 ROUNDS = 4
 TARGET = 1.05

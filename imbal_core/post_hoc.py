@@ -51,8 +51,7 @@ def tau_normalized_logits(features: Values, weight: Values, tau: float) -> Any:
     -------
     ndarray or Tensor of shape (N, K), float32 or float64
         A tensor, on the device of the features, if those are one. The prediction is its argmax. As probabilities they
-        mean nothing: their scale depends on tau. A value that is not finite, or a class whose weights are all 0, is a
-        ValueError.
+        mean nothing: their scale depends on tau. ValueError for a value that is not finite, or a class of zero weights.
 
     References
     ----------

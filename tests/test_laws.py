@@ -98,3 +98,59 @@ def test_every_room_is_known(package):
         path.relative_to(ROOT / package).with_suffix("").parts[0] for path in (ROOT / package).rglob("*.py")
     }
     assert rooms - {"__init__"} <= set(CORE if package == "imbal_core" else BOOK)
+
+
+#: Modules and functions that Windows, or macOS, lacks, or where another thing happens under their name.
+UNIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog"}
+UNIX_CALLS = {
+    "os": set(
+        "fork forkpty getuid geteuid getpgid setsid killpg kill getppid mkfifo uname nice statvfs chown".split()
+    ),
+    "signal": {"SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "alarm", "pthread_sigmask"},
+}
+#: Where each may stand: what is done elsewhere is tested there.
+GUARDED = {
+    "grid/batch.py": {"resource"},
+    "grid/claims.py": {"os.kill"},
+    "grid/workers.py": {"os.getppid", "signal.SIGKILL"},
+}
+
+
+def unix_only(path):
+    """Return the Unix-only names that a file uses; an import inside a function has a case for systems without it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        yield from UNIX_ONLY & set(names)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.attr in UNIX_CALLS.get(node.value.id, ()):
+                yield f"{node.value.id}.{node.attr}"
+
+
+def test_what_only_unix_has_is_used_where_it_is_guarded_and_nowhere_else():
+    found = {}
+    for package in (ROOT / "imbal_core", ROOT / "book" / "imbal_book"):
+        for path in package.rglob("*.py"):
+            if names := set(unix_only(path)):
+                found[path.relative_to(package).as_posix()] = names
+    assert found == GUARDED
+
+
+def test_no_process_is_forked():
+    """A fork copies threads' locks and CUDA's state half done, and Windows has none."""
+    for path in [*(ROOT / "imbal_core").rglob("*.py"), *(ROOT / "book" / "imbal_book").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("ProcessPoolExecutor"):
+                assert "get_context('spawn')" in ast.unparse(node), f"{path}:{node.lineno}"
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "multiprocessing.Process", "multiprocessing.Pool",
+            ):  # fmt: skip
+                raise AssertionError(f"{path}:{node.lineno} starts processes as the system does by default")
+
+
+def test_text_files_are_opened_as_utf8_whatever_the_system_takes_by_default():
+    for path in [*(ROOT / "imbal_core").rglob("*.py"), *(ROOT / "book" / "imbal_book").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".read_text", ".write_text")):
+                assert "encoding=" in ast.unparse(node), f"{path}:{node.lineno}"

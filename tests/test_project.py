@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -88,6 +89,17 @@ def test_the_conda_environment_is_in_step_with_the_package():
     assert set(names) == wanted
     assert len(names) == len(wanted)
     assert {"pip": ["-e ."]} in environment["dependencies"]
+
+
+def test_the_conda_environment_names_the_versions_that_are_tested():
+    lock = dict(re.findall(r"(?m)^([\w.-]+)==([^\s;\\]+)", (ROOT / "requirements.lock").read_text("utf-8")))
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    tested = dict(re.findall(r"(?m)^  - ([\w.-]+?)[<>=]\S*  # tested: (.+)$", text))
+    matrix = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text("utf-8"))["jobs"]["test"]
+    assert tested.pop("python") == ", ".join(matrix["strategy"]["matrix"]["python"])
+    tested["torch"] = tested.pop("pytorch")
+    assert {name: lock[name.lower().replace("_", "-")] for name in tested} == tested
+    assert len(tested) == len(re.findall(r"(?m)^  - [\w.-]+[<>=]", text)) - 1
 
 
 def test_the_lock_names_no_host_and_has_hashes_for_everything():
@@ -203,6 +215,18 @@ def test_the_makefile_sets_up_once_and_tells_an_old_python(tmp_path):
     assert "pytest" in dry
 
 
+def test_make_lists_its_targets_where_there_is_no_column(tmp_path):
+    for tool in ("make", "sh", "grep", "sed", "awk", "echo"):
+        if found := shutil.which(tool):
+            (tmp_path / tool).symlink_to(found)
+    words = ["make", "-C", str(ROOT), "help"]
+    told = subprocess.run(words, capture_output=True, text=True, env={"PATH": str(tmp_path)})
+    assert told.returncode == 0 and told.stderr == ""
+    targets = re.findall(r"(?m)^([a-z]+):.*## (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    listed = dict(re.findall(r"(?m)^  make (\w+)  +(.*)", told.stdout))
+    assert len(listed) >= 6 and listed == dict(targets)
+
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -234,6 +258,31 @@ def test_every_supported_python_is_tested_and_only_main_is_published():
     publish = book["jobs"]["publish"]
     assert publish["if"] == "github.ref == 'refs/heads/main' && github.event_name == 'push'"
     assert publish["permissions"] == {"pages": "write", "id-token": "write"}
+
+
+def test_once_a_week_chapters_records_and_packages_are_looked_at_again():
+    weekly = yaml.safe_load((ROOT / ".github/workflows/weekly.yml").read_text("utf-8"))
+    triggers = weekly[True]  # `on` is a boolean of YAML
+    assert re.fullmatch(r"\d+ \d+ \* \* \d", triggers["schedule"][0]["cron"])
+    steps = weekly["jobs"]["again"]["steps"]
+    called = [step.get("run", "") for step in steps]
+    assert "make book" in called and any(" verify " in command for command in called)
+    (audit,) = (step for step in steps if "pip_audit" in step.get("run", ""))
+    assert "--require-hashes --disable-pip --requirement requirements.lock" in audit["run"]
+    assert audit["if"] == "always()", "also after a chapter that fails"
+
+
+def test_what_is_promised_on_security_names_how_to_report_and_what_is_tested():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    for promise in (
+        "privately",
+        "never run code",
+        "never\nwrite outside",
+        "escaped",
+        "with hashes",
+        "read-only tokens",
+    ):
+        assert promise.replace("\n", " ") in " ".join(text.split()), promise
 
 
 def test_the_installer_is_pinned_by_hash():

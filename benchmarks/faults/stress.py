@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.faults.runners import Counts, Grid
-from imbal_book.grid import batch
+from imbal_book.grid import batch, workers
 
 #: Seconds in a day, by which a clock may be wrong.
 DAY = 86_400.0
@@ -122,14 +122,14 @@ def shared(folder: Path, only: str, runs: int, expected: dict[str, object]) -> C
 
 def _little_memory() -> None:
     """Give the workers of this runner hardly more memory than they begin with."""
-    start = batch._start_worker
+    start = workers._start_worker
 
     def start_worker(threads: int) -> None:
         start(threads)
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (size + 2**22, resource.RLIM_INFINITY))
 
-    batch._start_worker = start_worker
+    workers._start_worker = start_worker
 
 
 def _broken_device(folder: Path) -> Callable[[], object]:

@@ -12,13 +12,18 @@ import hashlib
 import json
 import os
 import secrets
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, TypeAlias
 
 _Content: TypeAlias = bytes | Callable[[BinaryIO], object]
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+_OPEN_ELSEWHERE, _PATIENCE = (
+    (5, 32, 33),
+    2.0,
+)  # Windows' numbers for a file in use, and seconds to wait for it
 
 
 def sha256_of_file(path: Path) -> str:
@@ -56,14 +61,13 @@ def write_atomically(path: Path, content: _Content) -> None:
     on a full disk, and what the callable raises: no part of the file stays behind, and an older one keeps its content.
     """
     with _written_aside(path, content) as temporary:
-        os.replace(temporary, path)
+        patiently(lambda: os.replace(temporary, path), path)
 
 
 def create_atomically(path: Path, content: _Content) -> bool:
     """Return whether the file was written: False, and the file there untouched, when the name is taken.
 
-    As `write_atomically`. Of several writers exactly one gets the name, by a hard link; on a file system without them
-    two that rename in the same instant can still collide.
+    As `write_atomically`. One of several writers gets the name, by a hard link; without those, two at once may collide.
     """
     with _written_aside(path, content) as temporary:
         try:
@@ -92,6 +96,20 @@ def _written_aside(path: Path, content: _Content) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def patiently(move: Callable[[], object], path: Path) -> object:
+    """Call what renames, replaces or removes `path`; PermissionError if Windows says for two seconds it is open."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return move()
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _OPEN_ELSEWHERE:
+                raise
+            if time.monotonic() > deadline:
+                raise PermissionError(error.errno, "is open elsewhere; close it there", str(path)) from error
+        time.sleep(0.05)
 
 
 def inside(folder: Path, name: str) -> Path:

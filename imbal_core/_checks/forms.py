@@ -6,13 +6,8 @@ import re
 import types
 from typing import Any, Union, get_args, get_origin
 
-_WORDS = {
-    bool: "true or false",
-    dict: "an object",
-    float: "a finite number",
-    int: "a whole number",
-    str: "text",
-}
+_WORDS = {bool: "true or false", dict: "an object", float: "a finite number", int: "a whole number"}
+_WORDS[str] = "text"
 
 
 def check_form(value: object, form: Any, where: str = "") -> None:
@@ -20,8 +15,7 @@ def check_form(value: object, form: Any, where: str = "") -> None:
 
     A form is ``str``, ``int``, ``float`` (a finite number), ``bool``, ``dict``, another class or None; a pattern that
     the text matches; a range of whole numbers; ``[form]``, a list of such; ``{"name": form}``, an object with these
-    fields and maybe others; ``{str: form}``, an object of any names; a tuple of forms, of which one fits. Messages call
-    the value `where`.
+    fields and maybe others; ``{str: form}``, one of any names; a tuple of forms, of which one fits. `where` names it.
     """
     if isinstance(form, dict) and isinstance(value, dict):
         names = value if str in form else form

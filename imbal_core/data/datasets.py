@@ -91,8 +91,7 @@ def list_datasets() -> list[str]:
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
     """Return 64 hexadecimal digits: the SHA-256 of the images' shape (in decimal), of their bytes and of the labels.
 
-    Images are uint8 (N, H, W, 3), in C order; labels, shape (N,), are hashed as little-endian int64, so that the
-    platform does not matter.
+    Images are uint8 (N, H, W, 3), in C order; labels, shape (N,), are hashed as little-endian int64 on every platform.
     """
     digest = hashlib.sha256(str(tuple(int(n) for n in images.shape)).encode())
     digest.update(np.ascontiguousarray(images, dtype=np.uint8).data)

@@ -110,8 +110,7 @@ def load_plantvillage(name: str, path: Path, size: int, root: Path) -> Arrays:
     """Return the pool of one of `PLANTVILLAGE_NAMES`; ``:`` and one of `DISEASES` leave the others out.
 
     With ``:by-disease`` the classes are healthy and every disease for itself, in the order of `DISEASES`. The pool is
-    kept decoded at `path`, and decoded anew when a file below ``color/`` or ``leaves.csv`` changed. DatasetError if
-    images are missing or damaged.
+    kept decoded at `path` until a file of ``color/`` or ``leaves.csv`` changes. DatasetError if any is damaged.
     """
     leaves = root / "plantvillage" / "leaves.csv"
     files = [file for folder in _class_folders(name, root).values() for file in visible_files(folder)]

@@ -24,8 +24,7 @@ def match_units(first: ArrayLike | Tensor, second: ArrayLike | Tensor) -> tuple[
     first network the index of its unit in the second, (D1,) int64, and their correlation, (D1,) float64. Pairs whose
     correlation is not above 0 are taken apart again. Constant units, and those left over where one network has fewer,
     have no partner: -1 and NaN. Look at the correlations before reading anything into the identities: units that
-    respond unlike are paired too. ValueError if the numbers of rows differ or are below 2, or a value is NaN or
-    infinite.
+    respond unlike are paired too. ValueError if the numbers of rows differ or are below 2, or a value is not finite.
 
     Li, Y. et al. (2016), "Convergent Learning: Do different neural networks learn the same representations?"
 

@@ -41,8 +41,7 @@ def deferred_weights(class_counts: Counts, epoch: int, *, start: int | None, bet
     """Return the class weights of an epoch under deferred re-weighting, shape (K,), float64.
 
     All 1 before the epoch `start` (epochs count from 0), and for ever if it is None; those of
-    `effective_number_weights` from then on. The published schedule of 200 epochs has start 160, where the
-    learning rate first drops.
+    `effective_number_weights` from then on. The published schedule of 200 epochs has start 160, where its rate drops.
     """
     weights = effective_number_weights(class_counts, beta=beta)
     return weights if start is not None and epoch >= start else torch.ones_like(weights)

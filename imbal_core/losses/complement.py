@@ -33,8 +33,7 @@ _LOWEST = -1e20
 def complement_entropy(logits: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
     """Return C, the entropy of the wrong classes in nats: log(K - 1) where they are all equally likely.
 
-    Gradient: -q_j (log q_j + C) for j != g, and 0 for the target. Chen, H.-Y. et al. (2019), "Complement Objective
-    Training".
+    Gradient: -q_j (log q_j + C) for j != g, else 0. Chen, H.-Y. et al. (2019), "Complement Objective Training".
     """
     return _mixture(logits, targets, None, reduction, cross_entropy=0.0, entropy=1.0)
 

@@ -149,8 +149,7 @@ def build_loss(name: str, *, class_counts: Counts | None = None, **options: Any)
     Returns
     -------
     Loss
-        On the CPU; move it with ``.to(device)``. An unknown name or option, one out of range, and missing counts are a
-        ValueError.
+        On the CPU; move it with ``.to(device)``. ValueError: unknown name or option, one out of range, missing counts.
 
     Notes
     -----

@@ -108,8 +108,7 @@ def add_final_batch_norm(network: Module, *, momentum: float = 0.01, affine: boo
     -------
     Network or torch.nn.Module
         No random number is drawn, so its other weights are those of the plain network of the same seed. Training
-        needs batches of at least 2 images. A second such layer, another `momentum`, or a module without a linear layer
-        is a ValueError.
+        needs batches of at least 2 images. ValueError: a second such layer, another `momentum`, no linear layer.
 
     References
     ----------

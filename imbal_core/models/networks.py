@@ -72,8 +72,7 @@ class Network(nn.Module):
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return every tap, not flattened, and "logits" (N, K) of a normalised batch.
 
-        Each architecture defines it, and its logits are those before a final batch norm. Read features with
-        `forward_taps`.
+        Each architecture defines it; logits are those before a final batch norm. `forward_taps` reads features.
         """
         raise NotImplementedError
 

@@ -101,8 +101,7 @@ def fit(
         True: a bar over the epochs. A callable gets, after each epoch, the result so far and the images of an epoch.
     score_epoch : callable, optional
         Called with the network in evaluation mode after each ``recipe.score_every`` epochs and after the last; the
-        numbers by name that it returns are added to the history. It reports and decides nothing: no epoch is
-        chosen by it.
+        numbers by name that it returns are added to the history. It decides nothing: no epoch is chosen by it.
 
     Returns
     -------

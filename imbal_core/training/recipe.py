@@ -21,8 +21,7 @@ LOSSES = tuple(name for name in list_losses() if name != "complement-entropy")
 class Recipe:
     """Everything that decides how a network is trained, apart from the images and the machine.
 
-    An option that the training would silently ignore is refused. The defaults never change: the keys of committed
-    records depend on them.
+    An option that the training would ignore is refused. Defaults never change: the keys of records depend on them.
 
     Parameters
     ----------

@@ -23,8 +23,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, recessions: i
     steps, then to :math:`\eta / 250000`; momentum stays. ``plateau-zhang``: :math:`\eta` while :math:`s = 0`, then
     :math:`0.5\,\eta\,e^{-0.1 s}`, where :math:`s`, the recessions, is the number of earlier epochs whose validation
     accuracy was below the best so far; Zhang (2018) prints :math:`0.5\,e^{0.1 s}`, says that it goes down, and leaves
-    "recession" undefined. During the warm-up the value is multiplied by the share of the warm-up done, this step
-    included.
+    "recession" undefined. In the warm-up the value is multiplied by the share of it that is done, this step included.
     """
     epoch, total = step // steps_per_epoch, recipe.epochs * steps_per_epoch
     warmup = recipe.warmup_epochs * steps_per_epoch

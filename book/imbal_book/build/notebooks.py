@@ -18,6 +18,8 @@ from joblib import Parallel, delayed
 import imbal_book
 import imbal_core
 from imbal_book.build.parameters import NotebookError, check_parameters, declared_parameters, read_notebook
+from imbal_book.grid.workers import end_with_parent
+from imbal_core._checks.files import patiently
 
 __all__ = ["run_notebook", "run_notebooks"]
 
@@ -120,7 +122,7 @@ def run_notebook(
         "versions": {name: importlib.metadata.version(name) for name in ("numpy", "torch", "papermill")},
     }
     nbformat.write(executed, failed)
-    failed.replace(destination)
+    patiently(lambda: failed.replace(destination), destination)
     print(f"{source.stem}: executed in {time.perf_counter() - start:.0f} s", flush=True)
     return destination
 
@@ -184,6 +186,11 @@ def run_notebooks(
         raise ValueError(f"jobs must be a positive number, got {jobs}.")
     jobs = max(1, min(jobs, len(copies)))
     options |= {"parameters": parameters, "progress": jobs == 1, "device": _device() if copies else ""}
-    run = delayed(functools.partial(run_notebook, **options))
+    run = delayed(functools.partial(_run_as_worker, **options))
     # Processes, since papermill changes the folder of the whole process while a notebook runs.
     Parallel(n_jobs=jobs)(run(*pair) for pair in copies.items())
+
+
+def _run_as_worker(source: Path, destination: Path, **options: Any) -> None:
+    end_with_parent()
+    run_notebook(source, destination, **options)

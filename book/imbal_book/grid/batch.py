@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +19,7 @@ import torch
 
 from imbal_book.grid.claims import Claims, note_progress
 from imbal_book.grid.progress import Board
+from imbal_book.grid.workers import worker_pool
 from imbal_book.run.config import RunConfig
 from imbal_book.run.networks import borrow_network, keep_network, network_file
 from imbal_book.run.prepared import prepare
@@ -35,16 +32,13 @@ from imbal_core.models.weights import find_weights
 from imbal_core.training.fit import FitResult, Progress
 from imbal_core.training.prediction import default_device, device_label
 
-__all__ = ["KEEP_FREED_MEMORY", "Failure", "GridReport", "execute", "run_grid"]
+__all__ = ["Failure", "GridReport", "execute", "run_grid"]
 
 _TAIL_LINES = 12
-_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 #: Seconds between two looks at the runs under way, and at those that other runners have claimed.
 _LOOK = 1.0
 #: "kept", "done", "failed", or "device lost" of a failed run whose process can do no other; the error's tail; seconds.
 _Outcome: TypeAlias = tuple[str, str, float]
-#: Environment of the worker processes: glibc keeps what is freed instead of handing it back to the kernel.
-KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
 @dataclass(frozen=True)
@@ -165,22 +159,6 @@ def _note(store: RecordStore, config: RunConfig, result: FitResult, images: int)
     )
 
 
-def _start_worker(threads: int) -> None:
-    # the parent hears of them and ends its workers; a worker that ended by itself would look like one that crashed
-    for number in _STOPPING:
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when the process that started it is gone, even by SIGKILL, instead of waiting for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 def _number_of_jobs(jobs: int | Literal["auto"], runs: int) -> int:
     """Return how many processes run at once: on a GPU several small networks share it; a CPU run uses all cores."""
     if jobs == "auto":
@@ -211,28 +189,6 @@ class _Clock:
             return True
         left = self.minutes * 60 - (time.perf_counter() - self.start)
         return left > self.longest.get(self._kind(config), max(self.longest.values(), default=0.0))
-
-
-@contextlib.contextmanager
-def _executor(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes that share the processor's cores evenly."""
-    threads = max(1, torch.get_num_threads() // jobs)
-    # glibc hands large freed blocks back to the kernel at once and asks for them again at the next step; keeping
-    # them makes training on a CPU a fifth faster (benchmarks/allocator.py). Read by the workers when they start.
-    for name, value in KEEP_FREED_MEMORY.items():
-        os.environ.setdefault(name, value)
-    pool = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(threads,)
-    )
-    try:
-        yield pool
-    except BaseException:
-        # drops the epochs under way: the checkpoints of those that ended are whole, as every file of a run
-        for process in list((pool._processes or {}).values()):
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _as_they_end(
@@ -318,7 +274,7 @@ def run_grid(
         # a process that is killed, for want of memory say, takes its pool with it, and one whose device is lost must
         # take no other run: what waits gets a new pool
         while waiting and clock.fits(waiting[0]):
-            with _executor(jobs) as pool:
+            with worker_pool(jobs) as pool:
                 for future, config in _as_they_end(pool, work, waiting, jobs, clock, claims, board):
                     died = future.exception()
                     outcome, tail, seconds = ("failed", _tail(died), 0.0) if died else future.result()

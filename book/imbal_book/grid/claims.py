@@ -13,13 +13,14 @@ import json
 import os
 import secrets
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from imbal_book.run.config import RunConfig
 from imbal_book.run.provenance import utc_now
-from imbal_core._checks.files import create_atomically, read_json, write_atomically
+from imbal_core._checks.files import create_atomically, patiently, read_json, write_atomically
 from imbal_core._checks.forms import check_form
 
 __all__ = ["Claims", "note_progress"]
@@ -97,8 +98,9 @@ class Claims:
         self._held.discard(path)
         # one that was taken over meanwhile is somebody else's
         if _read(path, _CLAIM).get("token") == self._token:
-            path.unlink(missing_ok=True)
-            path.with_suffix(".progress").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # without a beat it is taken over, which ends no grid
+                patiently(lambda: path.unlink(missing_ok=True), path)
+                path.with_suffix(".progress").unlink(missing_ok=True)
 
     def _renew(self) -> None:
         while not self._ended.wait(min(BEAT, self.expiry / 4)):
@@ -120,7 +122,8 @@ class Claims:
                 return False
             aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
             os.rename(path, aside)
-        except FileNotFoundError:  # given back, or taken over by another runner, a moment ago
+        # given back, or taken over by another runner, a moment ago; or being read, which forbids it on Windows
+        except (FileNotFoundError, PermissionError):
             return False
         dead = aside.read_bytes() == content
         if not dead:  # somebody else took it over between the look and the rename: it is theirs
@@ -150,7 +153,12 @@ def _read(path: Path, form: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_gone(claim: dict[str, Any]) -> bool:
-    """Return whether a claim is of this machine and its process is gone; that of another machine cannot be known."""
+    """Return whether a claim is of this machine and its process is gone; that of another machine cannot be known.
+
+    On Windows only its age tells: asking for a process as Unix does would stop this one there.
+    """
+    if sys.platform == "win32":
+        return False
     if claim.get("host") == socket.gethostname():
         try:
             os.kill(claim["process"], 0)

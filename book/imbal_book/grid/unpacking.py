@@ -29,6 +29,11 @@ __all__ = ["BundleContents", "open_bundle"]
 MOST_MANIFEST = 256 * 2**20
 _SHA256, _IDENTITY = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")
 _COUNT = range(1, 2**40)
+#: A part of a path that every system takes for what it says: Windows keeps names for devices, drops a dot or a space
+#: at the end, and has its own use for some characters.
+_PORTABLE = re.compile(
+    r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[^<>:\"|?*\\\x00-\x1f]*[^<>:\"|?*\\\x00-\x1f. ]"
+)
 #: What a manifest is made of.
 _FORM = {
     "bundle": _IDENTITY,
@@ -196,11 +201,18 @@ def _unpack(manifest: Mapping[str, Any], members: Mapping[str, Path], root: Path
         with zipfile.ZipFile(members[name]) as archive:
             return archive.read(name)
 
+    placed: dict[str, str] = {}
+
     def place(name: str) -> Path:
         try:
             path = inside(root, name)
         except ValueError as error:
             raise BundleError(f"{error}: this is no bundle to trust") from None
+        # pack writes no such names; they would be lost, or one file instead of two, where systems read names so
+        if not all(_PORTABLE.fullmatch(part) for part in Path(name).parts):
+            raise BundleError(f"{name!r} is no file name on every system: this is no bundle to trust")
+        if (twin := placed.setdefault(name.casefold(), name)) != name:
+            raise BundleError(f"{twin!r} and {name!r} are one file on some systems: no bundle to trust")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -24,6 +24,11 @@ def repo(tmp_path: Path) -> Path:
         '[project]\ndependencies = ["numpy>=1.26", "torch>=2.6", "absent-package>=1"]\n'
         '[project.optional-dependencies]\nnotebooks = ["jupyterlab>=4", "mlxtend>=0.23"]\n'
     )
+    (tmp_path / "requirements.lock").write_text(
+        "# made by a tool\nabsent-package==1.4 ; python_version < '3.12' \\\n    --hash=sha256:00\n    # via x\n"
+        "joblib==9.9 \\\n    --hash=sha256:00\nmlxtend==0.25.0 \\\n    --hash=sha256:00\n"
+        "new-below-it==2.0 \\\n    --hash=sha256:00\ntorch==2.13 \\\n    --hash=sha256:00\n"
+    )
     return tmp_path
 
 
@@ -49,12 +54,23 @@ def pretend(monkeypatch, versions):
     monkeypatch.setattr(importlib.metadata, "version", version)
 
 
-def test_only_absent_packages_are_installed_and_torch_is_pinned(repo, commands, monkeypatch):
-    pretend(monkeypatch, {"numpy": "2.0.2", "torch": "2.6.0+cu124", "torchvision": "0.21.0+cu124"})
+def test_only_absent_packages_are_installed_in_tested_versions_and_torch_is_pinned(
+    repo, commands, monkeypatch
+):
+    here = {"numpy": "2.0.2", "torch": "2.6.0+cu124", "torchvision": "0.21.0+cu124", "joblib": "1.4"}
+    pretend(monkeypatch, here)
     assert install_missing(repo) == ["absent-package>=1", "mlxtend>=0.23"]
     [(command, constraints)] = commands
     assert command[-2:] == ["absent-package>=1", "mlxtend>=0.23"]
-    assert constraints.split() == ["torch==2.6.0+cu124", "torchvision==0.21.0+cu124", "numpy==2.0.2"]
+    kept = ["torch==2.6.0+cu124", "torchvision==0.21.0+cu124", "numpy==2.0.2"]
+    tested = ["absent-package==1.4 ; python_version < '3.12'", "mlxtend==0.25.0", "new-below-it==2.0"]
+    assert constraints.splitlines() == [*kept, *tested], "what is there keeps its version"
+
+
+def test_the_lock_of_the_checkout_names_a_tested_version_of_whatever_colab_may_lack():
+    lock = (CHAPTER.parents[1] / "requirements.lock").read_text(encoding="utf-8")
+    named = {name for _, name in imbal_book.build.colab._LOCKED.findall(lock)}
+    assert {"mlxtend", "myst-nb", "timm", "scikit-learn", "safetensors"} <= named and len(named) > 100
 
 
 def test_nothing_is_installed_where_everything_is_there(repo, commands, monkeypatch):

@@ -31,7 +31,7 @@ def texts(notebook: Path) -> str:
 def copies(tmp_path_factory):
     """Execute one notebook for real, then again with reuse, then again after a record has appeared.
 
-    A kernel of the name python3 is installed that is none.
+    A kernel of the name python3 is installed that is none, and the notebook was saved with one that is not installed.
     """
     repo = tmp_path_factory.mktemp("repo")
     foreign = repo / "jupyter" / "kernels" / "python3"
@@ -44,6 +44,9 @@ def copies(tmp_path_factory):
         "print('profile', PROFILE, 'live', LIVE, 'in', os.path.basename(os.getcwd()))\nprint(time.time())",
         "print(sys.executable)",
     )
+    saved = nbformat.read(source, as_version=4)
+    saved.metadata["kernelspec"] = {"name": "julia-1.9", "display_name": "Julia", "language": "julia"}
+    nbformat.write(saved, source)
     copy = repo / "_build" / "chapter.ipynb"
     seen = []
     with pytest.MonkeyPatch.context() as patch:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -106,7 +105,7 @@ def inline(monkeypatch):
     def executor(jobs):
         yield InlinePool()
 
-    monkeypatch.setattr(batch, "_executor", executor)
+    monkeypatch.setattr(batch, "worker_pool", executor)
     monkeypatch.setattr(batch, "execute", execute)
     return calls
 
@@ -419,7 +418,7 @@ def test_a_killed_worker_costs_its_own_run_only(store, monkeypatch):
                 return future
             return super().submit(function, config, *arguments)
 
-    monkeypatch.setattr(batch, "_executor", executor)
+    monkeypatch.setattr(batch, "worker_pool", executor)
     monkeypatch.setattr(batch, "execute", lambda config, store, **_: store.write(plain_record(config)))
     report = batch.run_grid(grid, store, progress=False)
     assert [failure.config for failure in report.failed] == [grid[0]]
@@ -442,7 +441,7 @@ def test_a_process_whose_device_is_lost_fails_one_run_and_does_no_other(store, m
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         store.write(plain_record(config))
 
-    monkeypatch.setattr(batch, "_executor", executor)
+    monkeypatch.setattr(batch, "worker_pool", executor)
     monkeypatch.setattr(batch, "execute", execute)
     report = batch.run_grid(grid, store, progress=False)
     assert pools == [[0, 1], [2, 3]]
@@ -572,38 +571,3 @@ def test_plan_says_when_nothing_is_known_and_when_nothing_is_missing(store):
     complete = planning.plan([config], store, planning.recorded_seconds(store))
     assert (complete.recorded, complete.missing) == (1, [])
     assert complete.estimated_seconds is None and complete.basis == "nothing is missing"
-
-
-def alive(process: int) -> bool:
-    status = Path(f"/proc/{process}/stat")
-    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_workers_end_when_anything_ends_the_grid(error):
-    with pytest.raises(error), batch._executor(1) as pool:
-        worker = pool.submit(os.getpid).result()
-        pool.submit(time.sleep, 600)
-        raise error
-    assert not alive(worker)
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux which processes live")
-def test_workers_end_when_their_parent_is_killed(tmp_path):
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import os, time\n"
-        "from imbal_book.grid.batch import _executor\n"
-        "if __name__ == '__main__':\n"
-        "    with _executor(1) as pool:\n"
-        "        print(pool.submit(os.getpid).result(), flush=True)\n"
-        "        time.sleep(600)\n"
-    )
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    worker = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    deadline = time.monotonic() + 30
-    while alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not alive(worker)

@@ -309,6 +309,42 @@ def test_a_bundle_cannot_write_outside_its_folder(path, tmp_path, place):
     assert set(tmp_path.rglob("*")) - before <= {tmp_path / "there"}
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "CON",
+        "folders/nul.npz",
+        "a/Aux",
+        "com1.txt",
+        "file:stream.npz",
+        "stars*.npz",
+        "end.",
+        "end ",
+        "line\nbreak",
+        "a|b",
+    ],
+)
+def test_a_name_that_some_system_takes_for_another_is_refused(path, tmp_path, place):
+    """Windows would write to a device, drop the dot, or write beside a file."""
+
+    def rename(manifest):
+        manifest["images"][place] = manifest["images"].pop("mnist5k/test.npz")
+
+    change_manifest(path, rename, rename=True)
+    with pytest.raises(BundleError, match="is no file name on every system"):
+        open_bundle([path], tmp_path / "there")
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_two_names_that_are_one_file_on_some_systems_are_refused(path, tmp_path):
+    def twin(manifest):
+        manifest["images"]["MNIST5K/test.npz"] = manifest["images"]["mnist5k/test.npz"]
+
+    change_manifest(path, twin, rename=True)
+    with pytest.raises(BundleError, match="'MNIST5K/test.npz' are one file on some systems"):
+        open_bundle([path], tmp_path / "there")
+
+
 def test_weights_travel_in_pieces(root, store, tmp_path):
     (root / "weights").mkdir(exist_ok=True)
     data = np.random.default_rng(0).bytes(300_000)

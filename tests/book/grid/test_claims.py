@@ -143,3 +143,32 @@ def test_progress_is_read_as_it_was_noted_and_ends_with_the_run(folder):
         assert mine.progress(config()) == told
         mine.release(config())
         assert mine.progress(config()) == {}
+
+
+def test_on_windows_no_process_is_asked_for_since_that_would_stop_it(folder, monkeypatch):
+    """Signal 0 is Ctrl-C there; a claim's age alone tells."""
+    left_by(folder, module.socket.gethostname(), 2**22 + 1, seconds_ago=60)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was sent a signal"))
+    assert not Claims(folder, expiry=120).take(config())
+    assert Claims(folder, expiry=30).take(config())
+
+
+@pytest.mark.parametrize("step", ["rename", "unlink"])
+def test_a_claim_that_somebody_reads_on_windows_ends_no_grid(folder, monkeypatch, step):
+    def refuse(*_, **__):
+        raise PermissionError(13, "The process cannot access the file")
+
+    if step == "rename":
+        left_by(folder, "elsewhere", 1, seconds_ago=1000)
+        monkeypatch.setattr(os, "rename", refuse)
+        assert not Claims(folder).take(config()), "it is asked for again at the next look"
+    else:
+        with Claims(folder) as mine:
+            assert mine.take(config())
+            monkeypatch.setattr(os, "unlink", refuse)
+            monkeypatch.setattr(type(folder), "unlink", refuse)
+            mine.release(config())
+            monkeypatch.undo()
+    monkeypatch.undo()
+    assert place(folder).is_file()

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from imbal_core._checks.files import create_atomically, write_atomically
+from imbal_core._checks import files
+from imbal_core._checks.files import create_atomically, patiently, write_atomically
 
 BOTH = pytest.mark.parametrize("function", [write_atomically, create_atomically])
 
@@ -121,7 +122,8 @@ def test_a_killed_writer_leaves_no_file_of_that_name(tmp_path, function):
 
 WRITERS = """
 import pathlib, sys, time
-from imbal_core._checks.files import create_atomically, write_atomically
+from imbal_core._checks import files
+from imbal_core._checks.files import create_atomically, patiently, write_atomically
 folder, letter = pathlib.Path(sys.argv[1]), sys.argv[2].encode()
 (folder / f"ready-{sys.argv[2]}").touch()
 while len(list(folder.glob("ready-*"))) < 3:
@@ -149,7 +151,7 @@ def test_of_several_writers_readers_see_whole_files_and_one_gets_each_new_name(t
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL])
 def test_without_hard_links_a_name_that_is_taken_is_still_kept(tmp_path, monkeypatch, code):
     def refuse(*_):
         raise OSError(code, os.strerror(code))
@@ -167,3 +169,66 @@ def test_a_file_where_the_folder_should_be_is_an_error_and_no_taken_name(tmp_pat
     (tmp_path / "folder").write_bytes(b"a file")
     with pytest.raises(FileExistsError):
         function(tmp_path / "folder" / "file", b"content")
+
+
+class WindowsError(PermissionError):
+    """What Windows raises where another program has a file open, or, by its number, for another reason."""
+
+    def __init__(self, number):
+        super().__init__(errno.EACCES, "The process cannot access the file")
+        self.winerror = number
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """Let the file system refuse to replace files so often, with an error; return the calls."""
+    calls, replace = [], os.replace
+
+    def refuse(times, error):
+        def attempt(source, target):
+            calls.append(target)
+            if len(calls) <= times:
+                raise error
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", attempt)
+        return calls
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [5, 32])
+def test_a_file_that_is_open_elsewhere_is_replaced_when_it_is_closed(tmp_path, refused, number):
+    calls, path = refused(3, WindowsError(number)), tmp_path / "file"
+    path.write_bytes(b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new" and len(calls) == 4 and names(tmp_path) == ["file"]
+
+
+def test_a_file_that_stays_open_elsewhere_is_named_with_what_to_do(tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE", 0.2)
+    calls, path = refused(10**6, WindowsError(32)), tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(PermissionError, match="is open elsewhere; close it there") as caught:
+        write_atomically(path, b"new")
+    assert caught.value.filename == str(path) and len(calls) > 1
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), WindowsError(1314)])
+def test_a_folder_that_is_closed_to_us_is_said_at_once(tmp_path, refused, error):
+    calls = refused(10**6, error)
+    with pytest.raises(PermissionError) as caught:
+        write_atomically(tmp_path / "file", b"new")
+    assert caught.value is error and len(calls) == 1
+
+
+def test_what_removes_a_file_waits_as_well(tmp_path):
+    answers = iter([WindowsError(32), None])
+
+    def remove():
+        if (error := next(answers)) is not None:
+            raise error
+
+    patiently(remove, tmp_path / "file")
+    assert next(answers, "none left") == "none left"

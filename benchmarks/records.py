@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from imbal_book.grid.planning import plan
+from imbal_book.grid.planning import plan, recorded_seconds
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.record_format import Record, run_key
 from imbal_book.run.records import RecordStore
@@ -59,7 +59,7 @@ def main() -> int:
     number = parser.parse_args().records
     grid = build_grid(LARGEST, "laptop")
     questions: dict[str, Callable[[RecordStore], object]] = {
-        "plan": lambda store: plan(grid, store),
+        "plan": lambda store: plan(grid, store, recorded_seconds(store)),
         "frame": lambda store: records_frame(store.read()),
         "missing": lambda store: store.missing(grid),
     }

@@ -7,6 +7,7 @@ and any number of processes may write at the same time.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -172,7 +173,13 @@ class RecordStore:
         Files that are torn, foreign, of another schema or in the wrong place are left out, listed in
         :attr:`skipped` and named in one :class:`SkippedRecordWarning`.
         """
-        records = self._take(study, profile, self._read_file)
+        collects = gc.isenabled()
+        gc.disable()  # which looks for garbage again and again in what stays, for half of the time
+        try:
+            records = self._take(study, profile, self._read_file)
+        finally:
+            if collects:
+                gc.enable()
         self._keep_index()
         return records
 

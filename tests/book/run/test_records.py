@@ -392,7 +392,8 @@ def test_a_thousand_records_are_looked_for_without_reading_one(store, reads, mon
     grid = [make_config(seed) for seed in range(1010)]
     for read in (1000, 0, 0):
         del reads[:]
-        assert planning.plan(grid, RecordStore(store.root)).recorded == 1000
+        told = planning.recorded_seconds(RecordStore(store.root))
+        assert planning.plan(grid, RecordStore(store.root), told).estimated_seconds == 25
         assert RecordStore(store.root).missing(grid) == grid[1000:]
         assert len(reads) == read
 

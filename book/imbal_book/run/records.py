@@ -179,6 +179,10 @@ class RecordStore:
             records = self._take(study, profile, self._read_file)
         finally:
             if collects:
+                # what was read is old now, and not the first to be looked through
+                if not gc.get_freeze_count():
+                    gc.freeze()
+                    gc.unfreeze()
                 gc.enable()
         self._keep_index()
         return records

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -384,6 +385,19 @@ def test_what_passed_every_check_is_not_checked_again_as_long_as_its_bytes_are_t
     os.utime(files[7], ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.warns(SkippedRecordWarning, match="skipped 1 of 1000 .*checksum is not that of its content"):
         assert RecordStore(store.root).read() == runs[:7] + runs[8:]
+
+
+def test_reading_leaves_the_collector_of_garbage_as_it_was_even_after_an_error(store, monkeypatch):
+    store.write(make_record(0))
+    for before in (True, False):
+        (gc.enable if before else gc.disable)()
+        store.read()
+        assert gc.isenabled() == before and gc.get_freeze_count() == 0
+    gc.enable()
+    monkeypatch.setattr(store, "_files", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.read()
+    assert gc.isenabled()
 
 
 def test_a_thousand_records_are_looked_for_without_reading_one(store, reads, monkeypatch):

@@ -124,8 +124,8 @@ def draw_all(root: Path, folder: Path) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawing in drawn.items():
-        options = {"format": "webp", "dpi": 144, "bbox_inches": "tight", "pil_kwargs": {"quality": 88}}
-        drawing.figure.savefig(folder / f"{name}.webp", **options)
+        file, quality = folder / f"{name}.webp", {"quality": 88}
+        drawing.figure.savefig(file, format="webp", dpi=144, bbox_inches="tight", pil_kwargs=quality)
     return [folder / f"{name}.webp" for name in drawn]
 
 

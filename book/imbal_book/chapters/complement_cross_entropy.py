@@ -228,7 +228,7 @@ def published_table(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of :func:`beside_published` as text, in percent."""
     ends = [f"{100 * min(values):.1f} to {100 * max(values):.1f}" for values in cells["values"]]
     here = pd.Series(numbers(cells), cells.index).where(cells["mean"].notna(), cells["lies"])
-    best = (100 * cells["paper"]).astype(object).map("{:.1f}".format, na_action="ignore").fillna("")
+    best = ["" if np.isnan(value) else f"{100 * value:.1f}" for value in cells["paper"]]
     return pd.DataFrame(
         {
             "place": cells["panel"],

@@ -75,13 +75,13 @@ class Drawing:
         return min((float(text.get_fontsize()) for text in texts), default=SMALL)
 
     def _repr_html_(self) -> str:
-        source = base64.b64encode(self.svg()).decode()
+        svg = self.svg()
+        source, size = base64.b64encode(svg).decode(), re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
         # an interval of one run has no bounds, a method without a printed number no paper's
         finite = self.table.replace([math.inf, -math.inf], math.nan)
         table = finite.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.3f}")
-        look = (
-            f'style="--drawn: {96 * self.figure.get_figwidth():.0f}px" data-text="{self.smallest_text():g}pt"'
-        )
+        width = float(size[1]) * 96 / 72 if size else 0  # a picture ends where what is drawn ends
+        look = f'style="--drawn: {width:.0f}px" data-text="{self.smallest_text():g}pt"'
         return (
             f'<figure class="drawing" tabindex="0" {look}>'
             f'<img alt="{html.escape(_shortened(self.alt))}" src="data:image/svg+xml;base64,{source}">'

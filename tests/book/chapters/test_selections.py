@@ -1,5 +1,6 @@
 """Whatever profile a reader asks for, with records of it or without any, a chapter's report runs to its end."""
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -33,6 +34,8 @@ def report_of(name, profile):
 def quick(monkeypatch):
     """Leave the pictures undrawn: that takes most of the time, and tests of their own look at them."""
     monkeypatch.setattr(Drawing, "svg", lambda self: b"<svg/>")
+    # a shell puts a module of its own there, from which no process can be spawned
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     yield
     InteractiveShell.clear_instance()
 

@@ -198,7 +198,8 @@ def shifted_threshold(scores: Values, labels: Values, *, balanced: bool = False)
     rare, values = checked_scores(labels, scores)
     levels, place = np.unique(values, return_inverse=True)
     # Whole numbers, so that equally good thresholds have the same F1 to the last digit.
-    weights = np.where(rare, *((~rare).sum(), rare.sum()) if balanced else (1.0, 1.0)).astype(np.float64)
+    counts = ((~rare).sum(), rare.sum()) if balanced else (1.0, 1.0)
+    weights = np.where(rare, *counts).astype(np.float64)
     # Images of each kind with at least that score, from the lowest score on.
     hits, called = (
         np.bincount(place, weights=kind, minlength=len(levels))[::-1].cumsum()[::-1]

@@ -20,10 +20,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 _Content: TypeAlias = bytes | Callable[[BinaryIO], object]
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
-_OPEN_ELSEWHERE, _PATIENCE = (
-    (5, 32, 33),
-    2.0,
-)  # Windows' numbers for a file in use, and seconds to wait for it
+_OPEN_ELSEWHERE = (5, 32, 33)  # Windows' numbers for a file in use
+_PATIENCE = 2.0  # seconds to wait for it
 
 
 def sha256_of_file(path: Path) -> str:

@@ -6,8 +6,8 @@ import re
 import types
 from typing import Any, Union, get_args, get_origin
 
-_WORDS = {bool: "true or false", dict: "an object", float: "a finite number", int: "a whole number"}
-_WORDS[str] = "text"
+_WORDS = {bool: "true or false", dict: "an object", str: "text"}
+_WORDS |= {float: "a finite number", int: "a whole number"}
 
 
 def check_form(value: object, form: Any, where: str = "") -> None:

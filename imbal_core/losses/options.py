@@ -28,7 +28,7 @@ class Declared:
 
     def checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every option's value, its default where none is given."""
-        known: Options = {**self.options, **self.of_counts, "reduction": ("mean", partial(_name, REDUCTIONS))}
+        known: Options = {**self.options, **self.of_counts, **_REDUCTION}
         return {name: check(name, given.get(name, default)) for name, (default, check) in known.items()}
 
 
@@ -53,6 +53,7 @@ _at_least_0 = partial(checked_number, interval="[0, inf)")
 _above_0 = partial(checked_number, interval="(0, inf)")
 _fraction = partial(checked_number, interval="[0, 1)")
 _FORM: Options = {"form": ("paper", partial(_name, FORMS))}
+_REDUCTION: Options = {"reduction": ("mean", partial(_name, REDUCTIONS))}
 _BETA: Options = {"beta": (0.9999, _fraction)}
 
 #: Every loss; the complement objective is a part of "cot" and has no name that is listed.
@@ -94,7 +95,8 @@ def checked_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return every option's value, or its default; ValueError if a name is unknown or a value is out of range."""
     if name not in list_losses():
         raise unknown_name("loss", name, list_losses())
-    known = DECLARED[name].checked({})
-    for option in (option for option in given if option not in known):
-        raise unknown_name(f"option of loss {name!r}", option, known)
-    return DECLARED[name].checked(given)
+    declared = DECLARED[name]
+    known = [*declared.options, *declared.of_counts, *_REDUCTION]
+    if unknown := [option for option in given if option not in known]:
+        raise unknown_name(f"option of loss {name!r}", unknown[0], known)
+    return declared.checked(given)

@@ -11,8 +11,7 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from imbal_book.evidence.papers import build
-from imbal_book.evidence.yaml_files import load_yaml
-from imbal_core._checks.forms import check_form
+from imbal_book.evidence.yaml_files import check, read_yaml
 from imbal_core._checks.names import unknown_name
 
 #: What a file of rules is made of; what a part and a gate hold is said by their classes.
@@ -104,10 +103,7 @@ def parse_rules(content: Mapping[str, Any]) -> Rules:
         If a field is missing or of another kind, or a part has an unknown one, an unknown side or kind of comparison,
         or a negative margin.
     """
-    try:
-        check_form(content, _FORM)
-    except ValueError as error:
-        raise RulesError(str(error)) from None
+    check(content, _FORM, "", RulesError)
     claims = {name: _claim(name, entry, content["parts"]) for name, entry in content["claims"].items()}
     return Rules(
         declared=str(content["declared"]),
@@ -131,11 +127,7 @@ def load_rules() -> Rules:
 
 def read_rules(file: Traversable) -> Rules:
     """Return the rules in a YAML file; a RulesError names file and entry."""
-    content = load_yaml(file, RulesError)
-    try:
-        return parse_rules(content)
-    except RulesError as error:
-        raise RulesError(f"{file.name}: {error}") from error
+    return read_yaml(file, parse_rules, RulesError)
 
 
 def _claim(name: str, entry: Any, sides: Mapping[str, str]) -> list[Part] | str | float:

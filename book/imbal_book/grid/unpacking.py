@@ -18,7 +18,7 @@ import numpy as np
 
 from imbal_book.grid.bundle import FORMAT, MANIFEST, SCHEMA, BundleError, as_json, identity_of, sha256_of
 from imbal_book.grid.mosaics import WEBP_SIDE, decode_mosaic
-from imbal_book.run.config import RunConfig
+from imbal_book.run.config import NO_DEVICE, RunConfig
 from imbal_core._checks.files import inside
 from imbal_core._checks.forms import check_form
 from imbal_core._checks.npz import MOST_BYTES, read_arrays
@@ -31,9 +31,7 @@ _SHA256, _IDENTITY = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")
 _COUNT = range(1, 2**40)
 #: A part of a path that every system takes for what it says: Windows keeps names for devices, drops a dot or a space
 #: at the end, and has its own use for some characters.
-_PORTABLE = re.compile(
-    r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[^<>:\"|?*\\\x00-\x1f]*[^<>:\"|?*\\\x00-\x1f. ]"
-)
+_PORTABLE = re.compile(NO_DEVICE + r"[^<>:\"|?*\\\x00-\x1f]*[^<>:\"|?*\\\x00-\x1f. ]")
 #: What a manifest is made of.
 _FORM = {
     "bundle": _IDENTITY,

@@ -77,10 +77,8 @@ def _exit_after(parent: multiprocessing.process.BaseProcess) -> None:
     """Wait for the end of a process, and end this one at once."""
     try:
         parent.join()
-    except (
-        TypeError,
-        ValueError,
-    ):  # joblib's workers know the number of their parent, but have nothing to wait on
+    except (TypeError, ValueError):
+        # joblib's workers know the number of their parent, but have nothing to wait on
         while os.getppid() == parent.pid:
             time.sleep(0.5)
     os._exit(1)

@@ -138,10 +138,12 @@ def facets(
     return figure, [(ax, *part) for ax, part in zip(axes, parts, strict=True)]
 
 
-def wrapped(number: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure of so many panels, in rows of ``columns``, each ``height`` inches high."""
+def wrapped(
+    number: int, columns: int, *, width: float, height: float, margin: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of so many panels, in rows of ``columns``, each ``height`` inches high, and a margin for all."""
     rows = -(-number // columns)
-    figure, axes = panels(columns, rows=rows, width=width, height=rows * height)
+    figure, axes = panels(columns, rows=rows, width=width, height=rows * height + margin)
     for ax in axes[number:]:
         ax.remove()
     return figure, axes[:number]

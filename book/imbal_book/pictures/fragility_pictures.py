@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from imbal_book.pictures.arms import METHODS, legend_name
-from imbal_book.pictures.figures import SMALL, Drawing, curve, facets, finish, panels, told
+from imbal_book.pictures.figures import SMALL, Drawing, curve, facets, finish, panels, told, wrapped
 from imbal_book.pictures.labels import name_points
 
 #: A unit is called silent if no class's mean |CE| in it reaches this share of the largest of all units.
@@ -61,11 +61,8 @@ def share_curves(shares: pd.DataFrame, *, title: str = "", caption: str = "") ->
     """
     names = list(dict.fromkeys(shares["panel"]))
     columns = min(5, len(names))
-    rows = -(-len(names) // columns)
-    figure, axes = panels(columns, rows=rows, width=1.75 * columns + 0.8, height=1.9 * rows + 0.9)
-    for ax in axes[len(names) :]:
-        ax.set_visible(False)
-    for ax, name in zip(axes, names, strict=False):
+    figure, axes = wrapped(len(names), columns, width=1.75 * columns + 0.8, height=1.9, margin=0.9)
+    for ax, name in zip(axes, names, strict=True):
         for method, part in shares[shares["panel"] == name].groupby("method", sort=False):
             curve(ax, part["k"], part, str(method), markersize=4.5, label=legend_name(str(method)))
         ax.set_xscale("log", base=2)

@@ -107,12 +107,8 @@ def long_tail(data: ImageDataset, counts: Sequence[int], *, most: int = 12) -> D
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     table = pd.DataFrame({"class": list(data.class_names), "images": counts, "thumbnails": numbers})
-    return Drawing(
-        figure, f"Thumbnails, one for {each:.0f} images and one at least. {told(_TOLD, table)}", table
-    )
-
-
-_TOLD = "{class}: {images:,} images."
+    said = told("{class}: {images:,} images.", table)
+    return Drawing(figure, f"Thumbnails, one for {each:.0f} images and one at least. {said}", table)
 
 
 def draw_all(root: Path, folder: Path) -> list[Path]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from imbal_core._checks.fields import allowed
 from imbal_core.training.recipe import Recipe
 
-__all__ = ["FOLDER_NAME", "RunConfig"]
+__all__ = ["FOLDER_NAME", "NO_DEVICE", "RunConfig"]
 
-#: What a study and a profile may be called, since they name folders, on Windows too, which keeps some names.
-FOLDER_NAME = re.compile(
-    r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?"
-)
+#: Pattern: not one of the names that Windows keeps for devices, whatever follows a dot.
+NO_DEVICE = r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))"
+#: What a study and a profile may be called, since they name folders, on Windows too.
+FOLDER_NAME = re.compile(NO_DEVICE + "[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from imbal_book.evidence.papers.facts import (
     ProtocolItem,
     Table,
 )
-from imbal_book.evidence.yaml_files import load_yaml
-from imbal_core._checks.forms import check_form, form_of
+from imbal_book.evidence.yaml_files import check, read_yaml
+from imbal_core._checks.forms import form_of
 from imbal_core._checks.names import unknown_name
 
 T = TypeVar("T")
@@ -83,11 +83,7 @@ def load_paper(name: str) -> Paper:
 
 def read_paper(file: Traversable) -> Paper:
     """Return the paper in a YAML file; a PaperError names file and entry where it breaks a rule."""
-    content = load_yaml(file, PaperError)
-    try:
-        return parse_paper(content)
-    except PaperError as error:
-        raise PaperError(f"{file.name}: {error}") from error
+    return read_yaml(file, parse_paper, PaperError)
 
 
 def parse_paper(content: Mapping[str, Any]) -> Paper:
@@ -98,8 +94,8 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
     PaperError
         If an entry lacks a field (a number its status, say), has an unknown one, or repeats an id.
     """
-    _check(content, dict, "")
-    _check(content, {name: form for name, form in _SECTIONS.items() if name in content}, "")
+    check(content, dict, "", PaperError)
+    check(content, {name: form for name, form in _SECTIONS.items() if name in content}, "", PaperError)
     raw = dict(content)
     tables = _by_id(Table, raw.pop("tables", []), "tables")
     numbers = _by_id(Number, raw.pop("numbers", []), "numbers")
@@ -136,7 +132,7 @@ def parse_paper(content: Mapping[str, Any]) -> Paper:
 def _reported(tables: list[Table]) -> dict[tuple[str, str, str, str], float]:
     """Return the accuracies that were read, by network, data set, imbalance and readout."""
     for table in tables:
-        _check([row[0] for row in table.rows], [(str, int)], f"table {table.id!r}: first cells")
+        check([row[0] for row in table.rows], [(str, int)], f"table {table.id!r}: first cells", PaperError)
     return {
         (table.network or "", table.dataset or "", imbalance, row[0]): number.reported()
         for table in tables
@@ -149,7 +145,7 @@ def _reported(tables: list[Table]) -> dict[tuple[str, str, str, str], float]:
 
 def _printed(entry: Mapping[str, Any], where: str, numbers: Mapping[str, Number]) -> dict[str, float]:
     """Return, by network, the gain between two of the paper's numbers."""
-    _check(entry, {str: [str]}, f"{where}: printed")
+    check(entry, {str: [str]}, f"{where}: printed", PaperError)
     for network, pair in entry.items():
         if len(pair) != 2:
             raise PaperError(f"{where}: printed.{network} is {pair}, expected two numbers of the paper")
@@ -166,20 +162,13 @@ def _by_id(kind: type[T], entries: list[dict[str, Any]], section: str) -> dict[A
     return built
 
 
-def _check(value: object, form: Any, where: str, error: type[ValueError] = PaperError) -> None:
-    try:
-        check_form(value, form, where)
-    except ValueError as reason:
-        raise error(str(reason)) from None
-
-
 def build(kind: type[T], entry: Mapping[str, Any], where: str, error: type[ValueError] = PaperError) -> T:
     """Return the dataclass with the fields of an entry; an ``error`` names a field that it lacks or does not have."""
     hints = get_type_hints(kind)
     for name in entry:
         if name not in hints:
             raise unknown_name(f"field of {where}", name, hints, error)
-        _check(entry[name], form_of(hints[name]), f"{where}: {name}", error)
+        check(entry[name], form_of(hints[name]), f"{where}: {name}", error)
     try:
         return kind(**entry)
     except TypeError as reason:

@@ -13,8 +13,7 @@ import pandas as pd
 
 from imbal_book.evidence.papers import Number, PaperError, build
 from imbal_book.evidence.papers.facts import status_label
-from imbal_book.evidence.yaml_files import load_yaml
-from imbal_core._checks.forms import check_form
+from imbal_book.evidence.yaml_files import check, read_yaml
 from imbal_core._checks.names import unknown_name
 
 _PERCENT = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -65,11 +64,7 @@ def reference_numbers() -> pd.DataFrame:
 
 def read_reference(file: Traversable) -> pd.DataFrame:
     """Return the table of :func:`reference_numbers` in a YAML file; a PaperError names file and entry."""
-    content = load_yaml(file, PaperError)
-    try:
-        return parse_reference(content)
-    except PaperError as error:
-        raise PaperError(f"{file.name}: {error}") from error
+    return read_yaml(file, parse_reference, PaperError)
 
 
 def parse_reference(entries: list[dict[str, Any]]) -> pd.DataFrame:
@@ -80,10 +75,7 @@ def parse_reference(entries: list[dict[str, Any]]) -> pd.DataFrame:
     PaperError
         If an entry lacks a field or has an unknown one, or a number has no status or stands twice.
     """
-    try:
-        check_form(entries, [dict])
-    except ValueError as error:
-        raise PaperError(str(error)) from None
+    check(entries, [dict], "", PaperError)
     built = [build(_Entry, entry, f"reference numbers of {entry.get('method')!r}") for entry in entries]
     table = pd.DataFrame([_row(entry, value) for entry in built for value in entry.values])
     twice = table.duplicated(["method", "variant", "dataset", "imbalance", "ratio", "source"])

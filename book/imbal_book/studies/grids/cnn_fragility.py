@@ -133,9 +133,10 @@ def _places(profile: str) -> list[tuple[str, str, RunConfig]]:
         (
             arm,
             base.imbalance.replace("-", " "),
-            dataclasses.replace(base, split_seed=split, train_seed=train, **_arms(base)[arm]),
+            dataclasses.replace(base, split_seed=split, train_seed=train, **changes[arm]),
         )
         for base, pairs, arms in _PLANS.get(profile, ())
+        for changes in [_arms(base)]
         for split, train in pairs
         for arm in arms
     ]

@@ -30,7 +30,8 @@ def safe_extract(archive: Path, destination: Path) -> None:
                     _check_member(archive, destination, member.name, member.isreg() or member.isdir())
                 while tarred.fileobj.read(2**20):
                     pass  # to the checksum, which stands behind the last member
-                tarred.extractall(destination, filter="data")
+                tarred.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Debian's 3.11.2
+                tarred.extractall(destination)
     except DatasetError:
         raise
     except Exception as error:  # damage can fail in any layer of the readers

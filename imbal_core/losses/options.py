@@ -95,8 +95,7 @@ def checked_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return every option's value, or its default; ValueError if a name is unknown or a value is out of range."""
     if name not in list_losses():
         raise unknown_name("loss", name, list_losses())
-    declared = DECLARED[name]
-    known = [*declared.options, *declared.of_counts, *_REDUCTION]
+    known = [*DECLARED[name].options, *DECLARED[name].of_counts, *_REDUCTION]
     if unknown := [option for option in given if option not in known]:
         raise unknown_name(f"option of loss {name!r}", unknown[0], known)
-    return declared.checked(given)
+    return DECLARED[name].checked(given)

@@ -47,7 +47,7 @@ bench: $(READY) ## Run every benchmark; fails if one misses its target
 	@status=0; for script in $(sort $(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script || status=1; done; exit $$status
 
-faults: $(READY) ## Kill runners, fill disks and damage files on purpose, and count what is lost (about 10 minutes)
+faults: $(READY) ## Kill runners, fill disks and damage files on purpose, and count what is lost (12 minutes)
 	$(BIN)/python -m benchmarks.faults
 
 lab: $(READY) ## Open the notebooks in JupyterLab

@@ -16,25 +16,6 @@ from imbal_book.heads.scores import corrected_interval, holm
 from imbal_book.studies.remedies import TEST_PRIORS
 from imbal_core.data.datasets import has_test_side
 
-__all__ = [
-    "DATA",
-    "NAMES",
-    "changes",
-    "guide",
-    "heads",
-    "in_order",
-    "in_words",
-    "lengths",
-    "longest",
-    "opening",
-    "overlaps",
-    "priors_table",
-    "ranked",
-    "span",
-    "stacks",
-    "trade_points",
-]
-
 #: Key of a remedy -> its name on this page, which has its colour in `pictures.arms`.
 NAMES = {
     PLAIN: "plain",

@@ -16,8 +16,6 @@ from imbal_book.heads.side_by_side import WIDTH
 from imbal_book.studies import build_grid
 from imbal_core.losses.functional import ldam
 
-__all__ = ["cell_table", "remedy_table", "settings_in_words"]
-
 _FORMS = {"linear": "linear", "cosine": "cosines", "normalised": "linear, normalised over the batch"}
 _AFTER = {"": "", "adjust": "logits adjusted", "normalise": "weights of length 1, no bias"}
 

@@ -13,15 +13,6 @@ from imbal_book.evidence.rank_correlation import partial_spearman
 from imbal_book.evidence.statistics import CONFIDENCE
 from imbal_book.evidence.verbs import minus, summarise
 
-__all__ = [
-    "fine_tuned_in_words",
-    "fine_tuned_table",
-    "foretold",
-    "in_words",
-    "points",
-    "rank_interval",
-]
-
 _CELL = ["dataset", "imbalance"]
 #: Readout of the study on complement cross entropy -> the remedy of this page that is the same step.
 TRAINED = {

@@ -14,8 +14,6 @@ from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.run.record_format import Record
 from imbal_book.studies import get_study
 
-__all__ = ["alike", "outcomes", "same_outcomes", "same_to_the_bit"]
-
 #: Largest accepted difference of an outcome where equality cannot be asked for: of a fraction, or relative above 1.
 TOLERANCE = 0.05
 #: An outcome may also differ by this many standard deviations over the recorded seeds of its arm and cell.

@@ -32,8 +32,6 @@ from imbal_core.models.weights import find_weights
 from imbal_core.training.fit import FitResult, Progress
 from imbal_core.training.prediction import default_device, device_label
 
-__all__ = ["Failure", "GridReport", "execute", "run_grid"]
-
 _TAIL_LINES = 12
 #: Seconds between two looks at the runs under way, and at those that other runners have claimed.
 _LOOK = 1.0

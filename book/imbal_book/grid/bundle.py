@@ -28,8 +28,6 @@ from imbal_core.data.datasets import ImageDataset, decoded_size, prepared_path
 from imbal_core.data.root import data_root
 from imbal_core.models.weights import find_weights
 
-__all__ = ["FORMAT", "MANIFEST", "SCHEMA", "BundleError", "as_json", "identity_of", "pack", "sha256_of"]
-
 FORMAT, SCHEMA = "imbal-bundle", 1
 MANIFEST = "manifest.json"
 #: The fields of a manifest that all parts share and that, with the members, its identity is made of.

@@ -23,8 +23,6 @@ from imbal_book.run.provenance import utc_now
 from imbal_core._checks.files import create_atomically, patiently, read_json, write_atomically
 from imbal_core._checks.forms import check_form
 
-__all__ = ["Claims", "note_progress"]
-
 #: Seconds between two signs of life.
 BEAT = 15.0
 #: What a claim and a note of progress are made of.

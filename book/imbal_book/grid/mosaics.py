@@ -7,8 +7,6 @@ import io
 import numpy as np
 from PIL import Image
 
-__all__ = ["WEBP_SIDE", "decode_mosaic", "encode_mosaic", "mosaic_layout"]
-
 # A mosaic of about 3 MB of pixels: large enough for the compressor, small enough to fill parts evenly.
 MOSAIC_BYTES = 3_000_000
 WEBP_SIDE = 16_383

@@ -10,8 +10,6 @@ from typing import TypeAlias
 from imbal_book.run.config import RunConfig
 from imbal_book.run.records import RecordStore
 
-__all__ = ["Plan", "plan", "recorded_seconds"]
-
 
 @dataclass(frozen=True)
 class Plan:

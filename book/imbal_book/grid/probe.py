@@ -15,8 +15,6 @@ from imbal_core.training.fit import FitResult, fit
 from imbal_core.training.prediction import default_device
 from imbal_core.training.start import build_network
 
-__all__ = ["probe"]
-
 
 class _Enough(Exception):
     """An epoch of the part has ended."""

@@ -12,8 +12,6 @@ from tqdm import tqdm
 
 from imbal_book.run.config import RunConfig
 
-__all__ = ["Board", "run_line"]
-
 #: Seconds between two lines of a log about one run; without an epoch for this long, a run is said to hang.
 LOG_EVERY, STALLED_AFTER = 30.0, 600.0
 

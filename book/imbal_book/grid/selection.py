@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from imbal_book.run.config import RunConfig
 from imbal_core._checks.names import unknown_name
 
-__all__ = ["select_runs", "shard"]
-
 
 def select_runs(grid: Sequence[RunConfig], only: str) -> list[RunConfig]:
     """Return the runs of a grid whose fields have the asked values, in their order.

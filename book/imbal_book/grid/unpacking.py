@@ -23,8 +23,6 @@ from imbal_core._checks.files import inside
 from imbal_core._checks.forms import check_form
 from imbal_core._checks.npz import MOST_BYTES, read_arrays
 
-__all__ = ["BundleContents", "open_bundle"]
-
 #: The largest manifest, in bytes; it is in every part, and no part is larger than a few of them.
 MOST_MANIFEST = 256 * 2**20
 _SHA256, _IDENTITY = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")

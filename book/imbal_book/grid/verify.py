@@ -24,8 +24,6 @@ from imbal_book.studies import PROFILES, known_study
 from imbal_core._checks.names import unknown_name
 from imbal_core.training.prediction import default_device
 
-__all__ = ["Check", "VerifyReport", "expected_seconds", "verify"]
-
 _SAME = ("system", "device", "torch", "torchvision", "numpy", "threads", "weights")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["checkout_folder"]
-
 
 def checkout_folder() -> Path:
     """Return the folder two levels above ``book/imbal_book``'s rooms; of an installed wheel it holds no checkout."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from imbal_core._checks.fields import allowed
 from imbal_core.training.recipe import Recipe
 
-__all__ = ["FOLDER_NAME", "NO_DEVICE", "RunConfig"]
-
 #: Pattern: not one of the names that Windows keeps for devices, whatever follows a dot.
 NO_DEVICE = r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))"
 #: What a study and a profile may be called, since they name folders, on Windows too.

@@ -12,8 +12,6 @@ from imbal_book.run.config import RunConfig
 from imbal_book.run.record_format import Record
 from imbal_core.training.recipe import scored_epochs
 
-__all__ = ["IDENTITY", "epoch_frame", "identified", "label_frame", "records_frame", "score_frame"]
-
 #: The columns that say which run a row is of.
 IDENTITY = ("key", "profile", "form", "model", "dataset", "imbalance", "split_seed", "train_seed")
 _FIELDS = tuple(field.name for field in dataclasses.fields(RunConfig))

@@ -10,8 +10,6 @@ from imbal_book.run.prepared import PreparedRun
 from imbal_core._checks.files import write_atomically
 from imbal_core.training.checkpoints import load_state
 
-__all__ = ["SHARED_PROFILES", "borrow_network", "keep_network", "network_file"]
-
 #: Profiles whose networks take long enough to be worth keeping.
 SHARED_PROFILES = ("paper",)
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["pack_rows", "unpack_rows"]
-
 
 def pack_rows(values: ArrayLike, *, digits: int = 4) -> list[str]:
     """Return each row of an array (N, D) as text, its numbers with so many significant digits and spaces between them.

@@ -14,8 +14,6 @@ from imbal_core.data.datasets import ImageDataset, decoded_size, load_dataset
 from imbal_core.data.root import data_root
 from imbal_core.data.splits import Split, dataset_groups, draw_split, split_counts
 
-__all__ = ["PreparedRun", "prepare"]
-
 
 @dataclass(frozen=True)
 class PreparedRun:

@@ -14,8 +14,6 @@ from typing import Any
 
 from imbal_book.run.checkout import checkout_folder
 
-__all__ = ["git_state", "provenance", "utc_now"]
-
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:

@@ -13,8 +13,6 @@ from pathlib import Path
 from imbal_book.run.record_format import RecordError
 from imbal_core._checks.files import complete, inside
 
-__all__ = ["offered_files", "read_regular"]
-
 # A record is some 10 to 500 kB; this bounds what a hostile archive can unpack to.
 MAX_RECORD_BYTES = 16 * 2**20
 

@@ -14,8 +14,6 @@ from typing import Any
 from imbal_book.run.config import RunConfig
 from imbal_core._checks.forms import check_form
 
-__all__ = ["SCHEMA", "Record", "RecordError", "parse_record", "plain_values", "run_key"]
-
 SCHEMA = 1
 #: What a record is made of; the measurements are the study's own.
 _ORIGIN = {"seconds": float, "date": str, "device": str, "threads": int, "git_commit": (str, None)}

@@ -26,8 +26,6 @@ from imbal_book.run.record_archives import offered_files, read_regular
 from imbal_book.run.record_format import SCHEMA, Record, RecordError, parse_record, plain_values
 from imbal_core._checks.files import create_atomically, read_json, write_atomically
 
-__all__ = ["AddReport", "ContradictionError", "RecordStore", "RecordWriteError", "SkippedRecordWarning"]
-
 _T = TypeVar("_T")
 _SWEPT_AFTER = 600.0  # seconds
 #: So many files read anew make the index worth writing.

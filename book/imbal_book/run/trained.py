@@ -22,8 +22,6 @@ from imbal_core.training.start import build_network, loss_of, seeded_init
 if TYPE_CHECKING:
     from imbal_book.run.prepared import PreparedRun
 
-__all__ = ["SIDES", "Labelled", "TrainedRun", "frozen_features", "split_sides", "train_run"]
-
 SIDES = ("train", "valid", "test")
 #: Inputs, images (N, H, W, 3) or features (N, D), and their labels (N,).
 Labelled = tuple[np.ndarray, np.ndarray]

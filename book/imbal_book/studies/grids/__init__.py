@@ -8,8 +8,6 @@ from typing import Any
 
 from imbal_book.run.config import RunConfig
 
-__all__ = ["crossed", "same"]
-
 
 def crossed(
     bases: Iterable[RunConfig],

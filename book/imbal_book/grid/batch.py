@@ -19,7 +19,7 @@ import torch
 
 from imbal_book.grid.claims import Claims, note_progress
 from imbal_book.grid.progress import Board
-from imbal_book.grid.workers import worker_pool
+from imbal_book.grid.workers import end_workers, worker_pool
 from imbal_book.run.config import RunConfig
 from imbal_book.run.networks import borrow_network, keep_network, network_file
 from imbal_book.run.prepared import prepare
@@ -270,21 +270,30 @@ def run_grid(
     store.sweep()
     with Claims(store.scratch / "claims") as claims, Board(len(configs), report.kept, progress) as board:
         # a process that is killed, for want of memory say, takes its pool with it, and one whose device is lost must
-        # take no other run: what waits gets a new pool
-        while waiting and clock.fits(waiting[0]):
-            with worker_pool(jobs) as pool:
-                for future, config in _as_they_end(pool, work, waiting, jobs, clock, claims, board):
-                    died = future.exception()
-                    outcome, tail, seconds = ("failed", _tail(died), 0.0) if died else future.result()
-                    if outcome in ("failed", "device lost"):
-                        store.write_failure(config, tail)
-                        report.failed.append(Failure(config, tail))
-                    elif outcome == "kept":
-                        report.kept += 1
-                    else:
-                        report.done += 1
-                        clock.note(config, seconds)
-                    claims.release(config)
-                    board.ended(config, outcome, seconds)
-    report.left = len(waiting)
+        # take no other run: what waits gets a new pool. Of several that ran, only another try alone tells which died
+        suspects: list[RunConfig] = []
+        for queue, at_once in ((waiting, jobs), (suspects, 1)):
+            while queue and clock.fits(queue[0]):
+                with worker_pool(at_once) as pool:
+                    for future, config in _as_they_end(pool, work, queue, at_once, clock, claims, board):
+                        claims.release(config)
+                        died = future.exception()
+                        if isinstance(died, BrokenProcessPool) and at_once > 1:
+                            end_workers(pool)
+                            suspects.append(config)
+                            board.say(
+                                f"{config.label()}: a process died, this one's or one beside it; tried again alone"
+                            )
+                            continue
+                        outcome, tail, seconds = ("failed", _tail(died), 0.0) if died else future.result()
+                        if outcome in ("failed", "device lost"):
+                            store.write_failure(config, tail)
+                            report.failed.append(Failure(config, tail))
+                        elif outcome == "kept":
+                            report.kept += 1
+                        else:
+                            report.done += 1
+                            clock.note(config, seconds)
+                        board.ended(config, outcome, seconds)
+    report.left = len(waiting) + len(suspects)
     return report

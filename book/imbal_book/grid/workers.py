@@ -36,15 +36,23 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(threads,)
     )
+    # a pool starts its processes as work comes, and does not see one die until an answer arrived after its start; so
+    # all are started by work that is answered at once
+    for _ in range(jobs):
+        pool.submit(os.getpid)
     try:
         yield pool
     except BaseException:
-        # drops the epochs under way: the checkpoints of those that ended are whole, as every file of a run
-        for process in list((pool._processes or {}).values()):
-            process.kill()
+        end_workers(pool)
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def end_workers(pool: ProcessPoolExecutor) -> None:
+    """Kill the processes of a pool; of a run, the checkpoint of the last whole epoch stays, as every file does."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
 
 
 def _start_worker(threads: int) -> None:

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 
+import dying_workers
 import numpy as np
 import pytest
 import torch
@@ -425,6 +426,16 @@ def test_a_killed_worker_costs_its_own_run_only(store, monkeypatch):
     assert "terminated abruptly" in report.failed[0].tail
     assert (report.done, report.left) == (2, 0)
     assert noted(store) == {grid[0].digest(): report.failed[0].tail}
+
+
+def test_a_run_beside_one_whose_process_dies_is_stopped_and_then_done(store, tmp_path, monkeypatch, capfd):
+    grid = [plain_config(seed) for seed in range(3)]
+    monkeypatch.setattr(batch, "_work", dying_workers.work)
+    report = batch.run_grid(grid, store, jobs=2, root=tmp_path)
+    assert [failure.config for failure in report.failed] == [grid[dying_workers.DIES]]
+    assert (report.done, report.left) == (2, 0)
+    assert noted(store).keys() == {grid[dying_workers.DIES].digest()}
+    assert capfd.readouterr().err.count("tried again alone") == 2
 
 
 def test_a_process_whose_device_is_lost_fails_one_run_and_does_no_other(store, monkeypatch):

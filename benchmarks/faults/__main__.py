@@ -10,13 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from benchmarks.faults import fuzz
     from benchmarks.faults.runners import Counts
+
+T = TypeVar("T")
 
 
 def main() -> int:
@@ -36,15 +37,9 @@ def main() -> int:
     total, tallies = Counts(), {}
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
-        answers, sender = multiprocessing.Pipe(duplex=False)
-        lane = multiprocessing.get_context("fork").Process(
-            target=_fuzz, args=(options, folder, parsers, sender)
-        )
-        lane.start()
-        sender.close()
+        damaged = _beside(fuzz.run, parsers, folder / "fuzz", options.cases, seed=options.seed)
         rows = _faults_of_runners(options, folder) if options.kills else {}
-        tallies = answers.recv()
-        lane.join()
+        tallies = damaged()
     for counts in rows.values():
         total += counts
     print(*fuzz.table(tallies), "", sep="\n")
@@ -73,10 +68,13 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _fuzz(options: argparse.Namespace, folder: Path, parsers: list[fuzz.Parser], sender: Connection) -> None:
-    from benchmarks.faults import fuzz
-
-    sender.send(fuzz.run(parsers, folder / "fuzz", options.cases, seed=options.seed))
+def _beside(function: Callable[..., T], *args: object, **options: object) -> Callable[[], T]:
+    """Call a function in a fork of this process, and return what waits for its answer."""
+    answers, sender = multiprocessing.Pipe(duplex=False)
+    lane = multiprocessing.get_context("fork").Process(target=lambda: sender.send(function(*args, **options)))
+    lane.start()
+    sender.close()
+    return lambda: (answers.recv(), lane.join())[0]
 
 
 def _faults_of_runners(options: argparse.Namespace, folder: Path) -> dict[str, Counts]:
@@ -84,43 +82,41 @@ def _faults_of_runners(options: argparse.Namespace, folder: Path) -> dict[str, C
     import torch
 
     from benchmarks.faults.kills import in_peace, kill_campaign, writers_campaign
-    from benchmarks.faults.runners import prepare_data, smoke_runs
+    from benchmarks.faults.runners import Counts, prepare_data, smoke_runs
     from benchmarks.faults.stress import SCENARIOS
 
     torch.set_num_threads(1)
     prepare_data(folder / "data")
     only, runs = smoke_runs(1 if options.quick else 2)
-    anew = options.kills // 10
-    peace = in_peace(folder / "peace", only, runs, anew=anew > 0)
-    answers, sender = multiprocessing.Pipe(duplex=False)
-    lane = multiprocessing.get_context("fork").Process(
-        target=_stress,
-        args=({} if options.quick else SCENARIOS, folder, only, runs, peace.records),
-        kwargs={"sender": sender},
-    )
-    lane.start()
-    sender.close()
+    peace = in_peace(folder / "peace", only, runs, anew=options.kills >= 10)
+    stress = _beside(_stress, {} if options.quick else SCENARIOS, folder, only, runs, peace.records)
+    # a killed runner leaves a core idle while its next one starts, so two campaigns go on side by side
+    kills = [options.kills // 2, options.kills - options.kills // 2]
+    campaigns = [
+        _beside(
+            kill_campaign, folder / f"kills {lane}", only, runs, count, peace, seed=2 * options.seed + lane
+        )
+        for lane, count in enumerate(kills)
+    ]
     rows = {
         "in peace": peace.counts,
         "writers": writers_campaign(folder / "writers", options.writers, seed=options.seed),
-        "imbal run": kill_campaign(
-            folder / "kills", only, runs, options.kills, anew, peace, seed=options.seed
-        ),
+        "imbal run": Counts(),
     }
-    rows |= answers.recv()
-    lane.join()
-    return rows
+    for campaign in campaigns:
+        rows["imbal run"] += campaign()
+    return rows | stress()
 
 
 def _stress(
-    scenarios: Mapping[str, Callable[..., Counts]], folder: Path, *given: object, sender: Connection
-) -> None:
-    """Send the counts of each scenario by name; they wait more than they compute, so kills go on beside them."""
+    scenarios: Mapping[str, Callable[..., Counts]], folder: Path, *given: object
+) -> dict[str, Counts]:
+    """Return the counts of each scenario by name; they wait more than they compute."""
     rows = {}
     for scenario, run in scenarios.items():
         rows[scenario] = run(folder / scenario.replace(" ", "_"), *given)
         print(f"{scenario}: {rows[scenario]}", file=sys.stderr, flush=True)
-    sender.send(rows)
+    return rows
 
 
 def _last_lines(total: Counts, rows: dict[str, Counts], tallies: dict[str, fuzz.Tally]) -> int:

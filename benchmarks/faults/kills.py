@@ -74,11 +74,9 @@ def kill_once(grid: Grid, rng: np.random.Generator, seconds: float, *, anew: boo
     return status == 0
 
 
-def kill_campaign(
-    folder: Path, only: str, runs: int, kills: int, anew: int, peace: Peace, *, seed: int = 0
-) -> Counts:
-    """Return the counts of so many kills, ``anew`` of them of commands that were started anew, over as many grids."""
-    rng, total, number = np.random.default_rng(seed), Counts(), 0
+def kill_campaign(folder: Path, only: str, runs: int, kills: int, peace: Peace, *, seed: int = 0) -> Counts:
+    """Return the counts of so many kills, a tenth of them of commands that were started anew, over as many grids."""
+    rng, total, number, anew = np.random.default_rng(seed), Counts(), 0, kills // 10
     while total.kills < kills:
         grid, complete = Grid(folder / f"grid {number}", only, runs), False
         while not complete and total.kills + grid.counts.kills < kills:

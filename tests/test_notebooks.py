@@ -1,4 +1,4 @@
-"""What a chapter teaches: cells that are visible, short, and made of public names alone."""
+"""What a notebook teaches: cells that are visible, short, and made of public names alone."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import imbal_core
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-CHAPTERS = ["category_centers", "cnn_fragility", "complement_cross_entropy", "final_batch_norm", "remedies"]
+NAMES = [path.stem for path in NOTEBOOKS]
 HIDDEN = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 
 
@@ -40,7 +40,7 @@ def project_imports(cell):
     return [pair for pair in found if pair[0].startswith("imbal")]
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_chapter_shows_its_method_in_short_cells_of_public_names(name):
     shown = taught(name)
     assert len(shown) >= 5
@@ -56,7 +56,7 @@ def test_a_chapter_shows_its_method_in_short_cells_of_public_names(name):
     }
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_exercise_has_a_folded_solution_that_runs_with_the_page(name):
     solutions = cells(name, "live", "hide-cell")
     path = next(path for path in NOTEBOOKS if path.stem == name)
@@ -68,13 +68,20 @@ def test_every_exercise_has_a_folded_solution_that_runs_with_the_page(name):
         assert not [pair for pair in project_imports(cell) if pair[0] != "imbal_core"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hidden_cell_says_in_its_first_line_what_it_draws(name):
+    for cell in cells(name, "hide-input"):
+        first = cell.source.splitlines()[0]
+        assert first.startswith("# ") and 15 <= len(first) <= 90 and not first.endswith(":"), first
+
+
 def names(cell, kind):
     """Return the names that a cell assigns (ast.Store) or reads (ast.Load)."""
     nodes = ast.walk(ast.parse(cell.source))
     return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, kind)}
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_other_cell_reads_what_a_cell_that_trains_has_assigned(name):
     trained = set().union(*(names(cell, ast.Store) for cell in cells(name, "live")))
     assert "network" in trained

@@ -43,7 +43,7 @@ def _inputs_digest(source: Path, values: Mapping[str, Any], repo: Path | None) -
 
 
 def _tidy(notebook: Any, defaults: Mapping[str, Any]) -> None:
-    """Remove from an executed copy what a page cannot show, widgets and finished bars, and say what was not run."""
+    """Take out of a copy what a page cannot show, widgets and finished bars; name hidden cells and what was not run."""
     import nbformat
 
     notebook.metadata.pop("widgets", None)
@@ -58,6 +58,11 @@ def _tidy(notebook: Any, defaults: Mapping[str, Any]) -> None:
             cell.metadata["tags"] = [*tags, "remove-cell"]
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _shown(output)]
+        if "hide-input" in tags:  # its first line says what it draws
+            first = cell.source.partition("\n")[0].removeprefix("# ")
+            cell.metadata["mystnb"] = {"code_prompt_show": f"Code: {first}"}
+        elif "hide-cell" in tags:
+            cell.metadata["mystnb"] = {"code_prompt_show": "A solution that runs"}
 
 
 def _shown(output: Any) -> bool:

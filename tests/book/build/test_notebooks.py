@@ -139,6 +139,16 @@ def test_progress_bars_and_widgets_leave_the_page_and_everything_else_stays():
     assert "widgets" not in notebook.metadata
 
 
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [("hide-input", "Code: The claims"), ("hide-cell", "A solution that runs"), ("live", None)],
+)
+def test_a_hidden_cell_is_opened_by_a_line_that_says_what_it_is(tag, said):
+    cell = new_code_cell("# The claims\ntable(claims)", metadata={"tags": [tag]})
+    notebooks._tidy(new_notebook(cells=[cell]), {})
+    assert cell.metadata.get("mystnb", {}).get("code_prompt_show") == said
+
+
 @pytest.mark.parametrize(("given", "hidden"), [("best", True), ("smoke", False)])
 def test_the_injected_values_are_shown_only_where_they_differ(given, hidden):
     cell = new_code_cell("# Parameters", metadata={"tags": ["injected-parameters"]})

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from imbal_book.chapters import number, readings
-from imbal_book.evidence.statistics import CONFIDENCE
 from imbal_book.evidence.verbs import PAIR, minus
 from imbal_book.heads.remedies import PLAIN
-from imbal_book.heads.scores import corrected_interval, holm
+from imbal_book.heads.scores import LEVEL, corrected_interval, holm
+from imbal_book.heads.words import listed
 from imbal_book.studies.remedies import TEST_PRIORS
 from imbal_core.data.datasets import has_test_side
 
@@ -61,7 +61,6 @@ DATA = {
 _CELL = ["dataset", "imbalance"]
 #: What a remedy may cost the common classes in `guide`, in the mean over cells.
 CHEAP = 0.03
-_LEVEL = 1 - CONFIDENCE
 
 
 def in_words(frame: pd.DataFrame) -> pd.DataFrame:
@@ -140,7 +139,7 @@ def ranked(found: pd.DataFrame) -> pd.DataFrame:
 
 def _beyond(found: pd.DataFrame) -> pd.DataFrame:
     """Return, for each of the `changes`, whether it is beyond noise upwards and downwards; and 1, to be summed."""
-    sure = found["p"] < _LEVEL
+    sure = found["p"] < LEVEL
     return pd.DataFrame({"up": sure & (found["mean"] > 0), "down": sure & (found["mean"] < 0), "cells": 1})
 
 
@@ -148,14 +147,6 @@ def span(values: pd.Series, digits: int = 1) -> str:
     """Return the smallest and the largest of fractions in points, with their signs, as text."""
     low, high = (f"{100 * end:+.{digits}f}" for end in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    # in quotes, for some names have a comma
-    quoted = [f"“{name}”" for name in names]
-    if len(quoted) < 2:
-        return "".join(quoted) or "none"
-    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def opening(found: pd.DataFrame) -> dict[str, str]:
@@ -170,18 +161,18 @@ def opening(found: pd.DataFrame) -> dict[str, str]:
     told_apart = found.groupby("panel", sort=False)["p"].min()
     by_cell = found.loc[found.groupby("panel", sort=False)["mean"].idxmax()] if len(found) else found
     return {
-        "best": _listed(order[:1]),
+        "best": listed(order[:1]),
         "best_gain": span(best["mean"]) if order else "no",
         "cells": str(found["panel"].nunique()),
         "remedies": str(len(order)),
-        "leaders": _listed(leaders),
+        "leaders": listed(leaders),
         "most": str(int(counts["up"].max())) if order else "no",
         "reach": str(int((counts["up"] == counts["up"].max()).sum())),
-        "silent": _listed([str(name).replace("\n", ", ") for name, p in told_apart.items() if p >= _LEVEL]),
+        "silent": listed([str(name).replace("\n", ", ") for name, p in told_apart.items() if p >= LEVEL]),
         "winners": str(by_cell["method"].nunique()),
         "idle_number": str(len(idle)),
-        "idle": _listed(idle),
-        "worse": _listed(worse),
+        "idle": listed(idle),
+        "worse": listed(worse),
         "draws": " or ".join(map(str, sorted(set(found["n"])))) or "no",
     }
 

@@ -1,4 +1,4 @@
-"""What people already use on features: scikit-learn's balanced logistic regression, and imbalanced-learn."""
+"""What people already use on features: scikit-learn's logistic regression, and imbalanced-learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imbal_book.heads.parts import Parts
 from imbal_book.heads.remedies import Remedy
 from imbal_book.heads.scores import Metric, confusions
 
-__all__ = ["BASELINES", "fit_baseline"]
+__all__ = ["BASELINES", "UNWEIGHTED", "fit_baseline"]
 
 #: Inverse strengths of the penalty that a logistic regression chooses from on validation images.
 STRENGTHS = (1.0, 30.0, 1000.0)
@@ -33,6 +33,13 @@ BASELINES = {
         "imbalanced-learn: balanced random forest", "Fit a balanced random forest on the features"
     ),
 }
+#: What `imbal_book.compare` adds: the records of the study of all remedies have the others alone.
+UNWEIGHTED = {
+    "logistic-plain": Remedy(
+        "scikit-learn: logistic regression",
+        "Fit scikit-learn's LogisticRegression on the features of the frozen network",
+    )
+}
 
 
 def fit_baseline(
@@ -48,7 +55,7 @@ def fit_baseline(
 
     Parameters
     ----------
-    name : {"logistic", "smote", "forest"}
+    name : {"logistic", "logistic-plain", "smote", "forest"}
     features, labels : ndarray of shape (N, D) and (N,)
     parts : Parts
     metric : callable
@@ -57,7 +64,7 @@ def fit_baseline(
         K.
     seed : int
     """
-    if name != "logistic" and importlib.util.find_spec("imblearn") is None:
+    if name in ("smote", "forest") and importlib.util.find_spec("imblearn") is None:
         return None
     tables, weights, biases = [], [], []
     for s, (train, measure) in enumerate(zip(parts.train, parts.measure, strict=True)):

@@ -101,6 +101,11 @@ class Heads:
     weight: Tensor
     bias: Tensor
 
+    def picked(self, lengths: Sequence[int]) -> Heads:
+        """Return the head (S, D, K) of each split s after the number of steps at place ``lengths[s]``, first rate."""
+        at = list(lengths), list(range(len(lengths))), 0
+        return Heads(self.weight[at], self.bias[at])
+
 
 def train_heads(
     objective: Objective,

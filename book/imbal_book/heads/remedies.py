@@ -6,7 +6,7 @@ out of the same number of pairs, and is then trained on the whole training part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ __all__ = [
     "Remedy",
     "after_training",
     "center_heads",
+    "class_counts",
     "fit_remedy",
 ]
 
@@ -256,23 +257,19 @@ def fit_remedy(
     fits = [fit for row in parts.fit for fit in row]
     if remedy.objective not in trained:
         trained[remedy.objective] = train(fits, settings.expand(len(fits), -1, -1))
-    counts = torch.stack([torch.bincount(labels[fit], minlength=classes) for fit in fits])
-    inner = after_training(remedy.after, trained[remedy.objective], counts[:, None], shares)
+    counts = class_counts(labels, fits, classes)[:, None]
+    inner = after_training(remedy.after, trained[remedy.objective], counts, shares)
     score, logits = _inner_scores(inner, features, labels, parts, metric)
     chosen = [
         divmod(int(row.argmax()), len(settings))
         for row in score.transpose(1, 0, 2).reshape(len(parts.train), -1)
     ]
     outer = train(parts.train, torch.stack([settings[g : g + 1] for _, g in chosen]))
-    picked = Heads(
-        torch.stack([outer.weight[length, s, 0] for s, (length, _) in enumerate(chosen)]),
-        torch.stack([outer.bias[length, s, 0] for s, (length, _) in enumerate(chosen)]),
-    )
-    counts = torch.stack([torch.bincount(labels[rows], minlength=classes) for rows in parts.train])
+    picked = outer.picked([length for length, _ in chosen])
     length, rate = chosen[-1]
     held = torch.cat([labels[rows] for rows in parts.validation[-1]])
     return Fitted(
-        after_training(remedy.after, picked, counts, shares),
+        after_training(remedy.after, picked, class_counts(labels, parts.train, classes), shares),
         [(objective.settings[g].rate, LENGTHS[step]) for step, g in chosen],
         score.max(axis=(0, 2)),
         score.mean(1).T,
@@ -297,6 +294,11 @@ def _inner_scores(
             if s == len(parts.train) - 1:
                 kept.append(z)
     return scores, kept
+
+
+def class_counts(labels: Tensor, parts: Sequence[np.ndarray], classes: int) -> Tensor:
+    """Return the images of each class in each of T parts, int64 (T, K)."""
+    return torch.stack([torch.bincount(labels[rows], minlength=classes) for rows in parts])
 
 
 def after_training(kind: str, heads: Heads, counts: Tensor, shares: np.ndarray) -> Heads:

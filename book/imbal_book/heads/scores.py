@@ -15,6 +15,7 @@ from imbal_core._checks.names import unknown_name
 from imbal_core.metrics import accuracy, f1_per_class, per_class_recall
 
 __all__ = [
+    "LEVEL",
     "METRICS",
     "Change",
     "compare_with_plain",
@@ -25,6 +26,9 @@ __all__ = [
     "rare_classes",
     "tie_groups",
 ]
+
+#: p values below are beyond noise.
+LEVEL = 1 - CONFIDENCE
 
 
 class Change(NamedTuple):
@@ -175,7 +179,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 def tie_groups(scores: Mapping[str, np.ndarray], test_over_train: float) -> list[int]:
     """Return the number of the tie group of each remedy, of remedies given the best first.
 
-    The best and all whose difference to it is within noise (p of the corrected test at least 0.05) are group 1; the
+    The best and all whose difference to it is within noise (p of the corrected test at least `LEVEL`) are group 1; the
     best of the others leads group 2, and so on.
     """
     names, found = list(scores), dict.fromkeys(scores, 0)
@@ -184,6 +188,6 @@ def tie_groups(scores: Mapping[str, np.ndarray], test_over_train: float) -> list
         group += 1
         leader = scores[left[0]]
         for name in left:
-            if name == left[0] or corrected_interval(leader - scores[name], test_over_train).p >= 0.05:
+            if name == left[0] or corrected_interval(leader - scores[name], test_over_train).p >= LEVEL:
                 found[name] = group
     return [found[name] for name in names]

@@ -90,6 +90,7 @@ def side_by_side(
     parts: Parts,
     metric: Metric,
     remedies: Mapping[str, Remedy],
+    baselines: Mapping[str, Remedy] = BASELINES,
     *,
     seed: int,
     step: Callable[[str], None] = lambda name: None,
@@ -104,7 +105,8 @@ def side_by_side(
     parts : Parts
     metric : callable
         From a confusion matrix to the score that settings are chosen by.
-    remedies : mapping of str to Remedy
+    remedies, baselines : mapping of str to Remedy
+        Baselines as of `imbal_book.heads.baselines`.
     seed : int
         Of the first weights.
     step : callable
@@ -124,7 +126,7 @@ def side_by_side(
             fitted[name] = center_heads(units.numpy(), labels, parts)
         tables[name] = _tables(fitted[name].heads, units, labels, parts, classes)
         step(remedy.name)
-    for name, baseline in BASELINES.items():
+    for name, baseline in baselines.items():
         outcome = fit_baseline(name, projected.numpy(), labels, parts, metric, classes, seed)
         if outcome is not None:
             tables[name], heads = outcome

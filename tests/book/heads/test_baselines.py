@@ -16,14 +16,15 @@ def problem(counts):
 
 
 @pytest.mark.parametrize("counts", [(80, 30, 10), (60, 12)])
-def test_the_head_of_a_logistic_regression_predicts_as_scikit_learn(counts):
+@pytest.mark.parametrize(("name", "weight"), [("logistic", "balanced"), ("logistic-plain", None)])
+def test_the_head_of_a_logistic_regression_predicts_as_scikit_learn(counts, name, weight):
     features, labels, parts, metric = problem(counts)
-    tables, heads = fit_baseline("logistic", features, labels, parts, metric, len(counts), 0)
+    tables, heads = fit_baseline(name, features, labels, parts, metric, len(counts), 0)
     for s, (train, measure) in enumerate(zip(parts.train, parts.measure, strict=True)):
         logits = features[measure] @ heads.weight[s].numpy() + heads.bias[s].numpy()
         np.testing.assert_array_equal(confusions(labels[measure], logits.argmax(1), len(counts)), tables[s])
         models = [
-            LogisticRegression(C=c, class_weight="balanced", max_iter=100, tol=1e-3).fit(
+            LogisticRegression(C=c, class_weight=weight, max_iter=100, tol=1e-3).fit(
                 features[train], labels[train]
             )
             for c in STRENGTHS

@@ -23,6 +23,17 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "final batch norm": {"final_batch_norm": True},
 }
+#: How such a network is trained, whatever its images are.
+TRAINED: dict[str, Any] = {
+    "epochs": 15,
+    "learning_rate": 0.02,
+    "batch_size": 64,
+    "schedule": "one-cycle",
+    "augment": "flip",
+    "precision": "bf16",
+    "float32_head": True,
+    "head_start": "linear",
+}
 _BACKBONE = "timm:tf_efficientnet_lite0"
 
 
@@ -80,14 +91,7 @@ def _paper() -> list[RunConfig]:
         model=_BACKBONE,
         pretrained=True,
         image_size=128,
-        epochs=15,
-        learning_rate=0.02,
-        batch_size=64,
-        schedule="one-cycle",
-        augment="flip",
-        precision="bf16",
-        float32_head=True,
-        head_start="linear",
+        **TRAINED,
     )
     leaves: dict[str, Any] = {
         "dataset": "plantvillage-tomato:by-disease",

@@ -28,8 +28,8 @@ FOLDER_IMAGE_SIZE = 64
 #: What desktops and file servers leave in folders, beside names that begin with a dot; none of it is the user's.
 _JUNK = frozenset("thumbs.db ehthumbs.db desktop.ini @eadir __macosx lost+found $recycle.bin".split())
 #: The usual names of a side, in lower case.
-_SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-_SIDES |= dict.fromkeys(("val", "valid", "validation"), "validation")
+SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SIDES |= dict.fromkeys(("val", "valid", "validation"), "validation")
 _IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jfif .jp2 .png .bmp .gif .webp .avif .heic .tif .tiff .ppm .pgm".split()
 )
@@ -73,7 +73,7 @@ def folder_sides(name: str) -> dict[str, Path]:
             "with the path of a folder that holds one sub-folder of images per class"
         )
     folders = scan(folder, Counter())[0]
-    named = [(_SIDES[entry.name.lower()], entry) for entry in folders if entry.name.lower() in _SIDES]
+    named = [(SIDES[entry.name.lower()], entry) for entry in folders if entry.name.lower() in SIDES]
     sides = dict(reversed(named))
     if not sides or len(sides) == 1 and any(scan(entry, Counter())[1] for _, entry in named):
         return {"train": folder}

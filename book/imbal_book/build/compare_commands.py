@@ -1,4 +1,4 @@
-"""The commands ``imbal compare``, which remedy helps on a folder of images, and ``imbal predict``, the model of it."""
+"""The commands ``imbal compare``, which remedy helps on a folder of images, and of its model: predict and export."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typer import Argument, Option, echo
 __all__ = ["compare_app"]
 
 compare_app = typer.Typer(rich_markup_mode=None)
+_Model = Annotated[Path, Argument(help="The folder that imbal compare wrote, or its folder model.")]
 
 
 @compare_app.command()
@@ -31,6 +32,12 @@ def compare(
     ] = None,
     repeats: Annotated[int, Option(min=3, help="Repeated splits.")] = 15,
     seed: Annotated[int, Option(help="Of splits and first weights.")] = 0,
+    fine_tune: Annotated[
+        bool, Option("--fine-tune", help="Train the whole network, too: plain and the two best remedies.")
+    ] = False,
+    minutes: Annotated[
+        float | None, Option(min=0, help="Time for --fine-tune; by default 30.", metavar="M")
+    ] = None,
     cache: Annotated[
         Path | None, Option(help="Where features are kept; by default in the data root.", metavar="DIR")
     ] = None,
@@ -41,10 +48,13 @@ def compare(
     \b
     imbal compare my_images
     imbal compare my_images --focus melanoma --out report
+    imbal compare my_images --fine-tune --minutes 60
     imbal compare images.csv                       columns path, label and, where images belong together, group
     """
     from imbal_book.compare.comparison import compare as run
 
+    if minutes is not None and not fine_tune:
+        raise ValueError("--minutes is the time for --fine-tune: add --fine-tune, or leave it out")
     found = run(
         folder,
         out,
@@ -53,6 +63,7 @@ def compare(
         backbone=backbone,
         repeats=repeats,
         seed=seed,
+        minutes=(30.0 if minutes is None else minutes) if fine_tune else None,
         cache=cache,
         overwrite=overwrite,
         say=lambda text: echo(text, err=True),
@@ -63,7 +74,7 @@ def compare(
 
 @compare_app.command()
 def predict(
-    model: Annotated[Path, Argument(help="The folder that imbal compare wrote, or its folder model.")],
+    model: _Model,
     folder: Annotated[Path, Argument(help="A folder with images, in sub-folders or not.")],
     out: Annotated[Path, Option(help="The table to write.", metavar="FILE")] = Path("predictions.csv"),
     cache: Annotated[Path | None, Option(help="Where features are kept.", metavar="DIR")] = None,
@@ -76,8 +87,7 @@ def predict(
     """
     from imbal_book.compare.pipeline import predict_folder
 
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out} is there already: add --overwrite, or write elsewhere with --out FILE")
+    _check_free(out, overwrite)
     table, problems = predict_folder(model, folder, cache=cache)
     for problem in problems:
         echo(f"left out: {problem}", err=True)
@@ -85,3 +95,28 @@ def predict(
     table.to_csv(out, index=False)
     unlike = int(table["unlike_training"].sum())
     echo(f"{len(table)} images, {unlike} unlike the training images: {out}")
+
+
+@compare_app.command()
+def export(
+    model: _Model,
+    out: Annotated[Path, Option(help="The file to write.", metavar="FILE")] = Path("model.onnx"),
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write the model as one ONNX file, checked against PyTorch (needs the extra onnx).
+
+    \b
+    imbal export compare-my_images --out model.onnx
+    """
+    from imbal_book.compare.onnx_file import write_onnx
+    from imbal_book.compare.pipeline import load_pipeline
+
+    _check_free(out, overwrite)
+    pipeline = load_pipeline(model)
+    largest, side = write_onnx(pipeline, out), pipeline.network.image_size
+    echo(f"{out}: uint8 images (N, {side}, {side}, 3) to probabilities, {largest:.0e} from PyTorch's at most")
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} is there already: add --overwrite, or write elsewhere with --out FILE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import shlex
 import time
@@ -15,6 +16,7 @@ import torch
 from imbal_book.compare.curve import Curve, learning_curves
 from imbal_book.compare.decide import Decision, decide, with_more_images
 from imbal_book.compare.features import load_backbone, read_features
+from imbal_book.compare.fine_tune import fine_tune
 from imbal_book.compare.look import CompareError, check_images, list_images
 from imbal_book.compare.measured import Measured, measure_remedies
 from imbal_book.compare.outcome import Comparison
@@ -22,7 +24,7 @@ from imbal_book.compare.pipeline import REFERENCES, Pipeline
 from imbal_book.compare.report import write_report
 from imbal_book.heads.parts import FEWEST, Parts, draw_parts
 from imbal_book.heads.remedies import PLAIN
-from imbal_book.heads.scores import METRICS, metric_of
+from imbal_book.heads.scores import METRICS, Metric, metric_of
 from imbal_book.heads.side_by_side import project, unit_rows
 from imbal_core._checks.names import unknown_name
 from imbal_core.data.root import data_root
@@ -45,6 +47,7 @@ def compare(
     focus: str | None = None,
     repeats: int = REPEATS,
     seed: int = 0,
+    minutes: float | None = None,
     root: Path | None = None,
     cache: Path | None = None,
     overwrite: bool = False,
@@ -69,6 +72,9 @@ def compare(
     repeats : int, default=15
         Repeated splits, at least 3.
     seed : int, default=0
+    minutes : float, optional
+        Time in which the two best remedies and plain training are measured with the whole network trained, too; without
+        one, on fixed features alone. The saved model is one on fixed features either way.
     root, cache : path, optional
         Data root, and the folder of cached features; default: ``features`` in the data root.
     overwrite : bool, default=False
@@ -99,15 +105,17 @@ def compare(
     score = metric_of(metric, measured=parts.measured, focus=chosen)
     called = METRICS[metric] if focus is None else f"F1 of {focus!r}"
     measured = measure_remedies(features, labels, parts, score, seed=seed, step=lambda name: say(f"  {name}"))
-    decision, curves = _decide(measured, features, labels, parts, classes, called, seed)
+    groups = files["group"].to_numpy()
+    decision, curves = _decide(measured, features, labels, groups, parts, classes, called, seed)
     files = files.assign(side="train")
     files.loc[parts.measure[-1], "side"] = "test"
     pipeline = _pipeline(network, measured, decision, features, labels, files, parts, classes)
     about = settings | {
+        "minutes": minutes,
         "folder": source.name,
         "metric": called,
         "backbone": network.name,
-        "command": _command(source, target, settings),
+        "command": _command(source, target, settings | {"minutes": minutes}),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "seconds": round(time.perf_counter() - start, 1),
     }
@@ -115,6 +123,9 @@ def compare(
         decision, measured, curves, files, classes, parts, listing.problems, pipeline, target, about
     )
     write_report(found, features, labels)
+    if minutes is not None:
+        found = _fine_tuned(found, network, labels, score, minutes, seed, say)
+        write_report(found, features, labels)
     say(decision.sentence)
     return found
 
@@ -148,8 +159,11 @@ def _parts(
     problems: list[str],
 ) -> Parts:
     """Return the parts of a comparison, after saying which classes are too small to be measured."""
-    test = (files["side"] == "test").to_numpy() if (files["side"] != "").any() else None
-    parts = draw_parts(labels, files["group"].to_numpy(), test, repeats=repeats, validations=2, seed=seed)
+    test = (files["side"] == "test").to_numpy()
+    if (files["side"] != "").any() and not test.any():
+        problems.append("no image in test can be used: test images are drawn from those of train")
+    given = test if test.any() else None
+    parts = draw_parts(labels, files["group"].to_numpy(), given, repeats=repeats, validations=2, seed=seed)
     _say_what_is_measured(classes, labels, parts, problems)
     return parts
 
@@ -158,6 +172,7 @@ def _decide(
     measured: Measured,
     features: np.ndarray,
     labels: np.ndarray,
+    groups: np.ndarray,
     parts: Parts,
     classes: Sequence[str],
     metric: str,
@@ -183,6 +198,7 @@ def _decide(
         measured.fitted[name].settings,
         project(features, parts)[1],
         torch.from_numpy(labels),
+        groups,
         parts,
         recalls[name],
         seed=seed,
@@ -221,6 +237,9 @@ def _say_what_is_measured(
             f"{classes[int(c)]!r} is too small to be measured: {counts[c]} images in separate groups, at least "
             f"{FEWEST} are needed. Its images train every remedy, and no number here speaks of its recall"
         )
+    tested = np.bincount(labels[parts.measure[-1]], minlength=len(classes))
+    for c in np.flatnonzero(parts.measured & (tested == 0)):
+        problems.append(f"{classes[int(c)]!r} has no images in test: only the repeated splits measure it")
     if parts.measured.sum() < 2:
         raise CompareError(
             f"fewer than 2 classes have the {FEWEST} images that it takes to measure them: {'; '.join(problems[-3:])}"
@@ -272,9 +291,34 @@ def _pipeline(
     )
 
 
+def _fine_tuned(
+    found: Comparison,
+    network: Network,
+    labels: np.ndarray,
+    score: Metric,
+    minutes: float,
+    seed: int,
+    say: Callable[[str], None],
+) -> Comparison:
+    """Return the comparison with what training the whole network brings."""
+    trained = fine_tune(
+        network,
+        list(found.files["path"]),
+        labels,
+        found.parts,
+        found.measured,
+        score,
+        minutes=minutes,
+        seed=seed,
+        step=lambda text: say(f"  {text}"),
+    )
+    return dataclasses.replace(found, fine_tuned=trained)
+
+
 def _command(source: Path, target: Path, given: Mapping[str, object]) -> str:
     words = ["imbal", "compare", str(source), "--out", str(target)]
     defaults = {"metric": "balanced-accuracy", "repeats": REPEATS, "seed": 0}
     for name, value in given.items():
-        words += [] if value == defaults.get(name) else [f"--{name}", str(value)]
+        if value != defaults.get(name):
+            words += ["--fine-tune"] * (name == "minutes") + [f"--{name}", str(value)]
     return shlex.join(words)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from imbal_book.heads.linear import Heads, Rows, train_heads
 from imbal_book.heads.parts import Parts
-from imbal_book.heads.remedies import OBJECTIVES, Remedy, after_training
+from imbal_book.heads.remedies import OBJECTIVES, Remedy, after_training, class_counts
 from imbal_book.heads.scores import Change, corrected_interval
 
 __all__ = ["Curve", "SHARES", "learning_curves"]
@@ -34,7 +34,7 @@ class Curve:
     recall : list of float
         Its mean recall there, the other classes as they are.
     doubling : Change
-        What the last doubling brought, in fractions.
+        What the last doubling brought, in fractions; what another one brings no image here can show.
     """
 
     label: int
@@ -48,6 +48,7 @@ def learning_curves(
     settings: Sequence[tuple[float, int]],
     features: Tensor,
     labels: Tensor,
+    groups: np.ndarray,
     parts: Parts,
     recalls: np.ndarray,
     *,
@@ -62,6 +63,8 @@ def learning_curves(
     settings : sequence of tuple
         Learning rate and steps that each split chose.
     features, labels : Tensor of shape (N, D) and (N,)
+    groups : ndarray of shape (N,), int64
+        Images of one group are left out together: more images of a group that is there would buy less.
     parts : Parts
     recalls : ndarray of shape (K,)
         With the remedy.
@@ -77,7 +80,8 @@ def learning_curves(
     for c in worst:
         for share in SHARES:
             for rows in parts.train[:repeats]:
-                own = rng.permutation(rows[labels[rows].numpy() == c])
+                own = rows[labels[rows].numpy() == c]
+                own = own[np.argsort(rng.permutation(groups.max() + 1)[groups[own]], kind="stable")]
                 kept = own[: max(1, round(share * len(own)))]
                 cuts.append(np.concatenate([rows[labels[rows].numpy() != c], kept]))
                 numbers.setdefault((c, share), []).append(len(kept))
@@ -115,10 +119,6 @@ def _heads(
     found = train_heads(
         objective, features, labels, Rows.of(cuts), rates, num_classes=classes, lengths=steps, seed=seed
     )
-    at = [steps.index(length) for _, length in chosen]
-    heads = Heads(
-        torch.stack([found.weight[step, i, 0] for i, step in enumerate(at)]),
-        torch.stack([found.bias[step, i, 0] for i, step in enumerate(at)]),
-    )
-    counts = torch.stack([torch.bincount(labels[rows], minlength=classes) for rows in cuts])
+    heads = found.picked([steps.index(length) for _, length in chosen])
+    counts = class_counts(labels, cuts, classes)
     return after_training(remedy.after, heads, counts, np.full(classes, 1 / classes))

@@ -10,14 +10,16 @@ import pandas as pd
 
 from imbal_book.compare.curve import Curve
 from imbal_book.heads.remedies import PLAIN, Remedy
-from imbal_book.heads.scores import Change, rare_classes
+from imbal_book.heads.scores import LEVEL, Change, rare_classes
+from imbal_book.heads.words import listed
 
 __all__ = ["Decision", "decide", "with_more_images"]
 
-LEVEL = 0.05
 #: Points of recall from which a price is spoken of, and by which a cheaper alternative must be cheaper.
 _PRICE = 0.03
 _CHEAPER = 0.05
+#: Rare classes that are named one by one.
+_MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def decide(
     sentence = f"{remedies[best].advice}: "
     if rare.any() and not rare[measured].all():
         before, after = (float(recalls[name][rare].mean()) for name in (PLAIN, best))
-        named = _listed([name for name, is_rare in zip(classes, rare, strict=True) if is_rare])
+        names = [name for name, is_rare in zip(classes, rare, strict=True) if is_rare]
+        named = listed(names, "'") if len(names) <= _MOST_NAMES else f"the {len(names)} rare classes"
         sentence += f"the share of images found in {named} goes from {before:.0%} to {after:.0%}"
         common = np.flatnonzero(~rare & measured)
         worst, price = _price(recalls, best, common)
@@ -99,9 +102,11 @@ def with_more_images(decision: Decision, curves: Sequence[Curve], classes: Seque
     if not helped:
         return decision
     best = max(helped, key=lambda curve: curve.doubling.mean)
+    change = best.doubling
     bought = (
         f"more images of {classes[best.label]!r}: when its training images went from {best.images[-2]} to "
-        f"{best.images[-1]}, the share of them found rose by {_points(best.doubling.mean)}"
+        f"{best.images[-1]}, the share of them found rose by {_points(change.mean)} ({_points(change.low)} to "
+        f"{_points(change.high)}); if that goes on, {best.images[-1]} more buy as much again, and less if it flattens"
     )
     if decision.remedy == PLAIN:
         return Decision(PLAIN, f"Collect {bought}. {decision.sentence}")
@@ -160,10 +165,3 @@ def _nothing(
 def _points(fraction: float) -> str:
     value = 100 * fraction
     return f"{value:.1f} points" if abs(value) < 9.95 else f"{value:.0f} points"
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    if len(names) > most:
-        return f"the {len(names)} rare classes"
-    quoted = [repr(name) for name in names]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"

@@ -6,19 +6,19 @@ Nothing is guessed: a file that is left out is named with the reason, and what h
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from imbal_core.data.image_folders import scan, shown, visible_files
+from imbal_core.data.image_folders import SIDES, scan, shown, visible_files
 
 __all__ = ["CompareError", "Listing", "check_images", "duplicate_groups", "list_images"]
 
-#: The usual names of a side, in lower case; validation images are drawn anew, from those of train and these alike.
-_SIDES = dict.fromkeys(("train", "training", "val", "valid", "validation"), "train")
-_SIDES |= dict.fromkeys(("test", "testing"), "test")
+#: Usual name of a side -> where its images count: validation images are drawn anew, from train and these alike.
+_SIDES = {name: "train" if side == "validation" else side for name, side in SIDES.items()}
 #: Bits of 64 that the perceptual hashes of near duplicates may differ in.
 NEAR_BITS = 2
 
@@ -73,7 +73,7 @@ def list_images(source: Path) -> Listing:
 
 
 def _from_folder(root: Path) -> Listing:
-    entries = scan(root, Counter())[0]
+    entries, loose = scan(root, Counter())
     sides = {entry: _SIDES[entry.name.lower()] for entry in entries if entry.name.lower() in _SIDES}
     if len(sides) == 1 and any(scan(entry, Counter())[1] for entry in sides):
         sides = {}  # a class that is called like a side
@@ -88,7 +88,9 @@ def _from_folder(root: Path) -> Listing:
             problems.append(
                 f"the folder {entry.name!r} beside {beside} was left out: move it into one of them"
             )
-    if any(entry.name.lower().startswith("val") for entry in sides):
+    if sides:
+        _name_loose(loose, problems)
+    if any(SIDES[entry.name.lower()] == "validation" for entry in sides):
         problems.append(
             "the images of the validation folder were added to those of train: validation images are drawn from "
             "both, for every remedy alike"
@@ -106,13 +108,15 @@ def _class_rows(
 ) -> list[tuple[Path, str, str, str, str]]:
     ignored: Counter[str] = Counter()
     classes, loose = scan(folder, ignored)
-    if loose:
-        problems.append(
-            f"{_count(len(loose), 'file')} outside the class folders left out, such as {shown(loose[0].name)!r}: move "
-            "each image into the folder of its class"
-        )
+    _name_loose(loose, problems)
     rows = []
     for entry in classes:
+        inner = {_SIDES.get(place.name.lower()): place.name for place in scan(entry, Counter())[0]}
+        if {"train", "test"} <= inner.keys():
+            raise CompareError(
+                f"{shown(entry)}: holds {inner['train']}/ and {inner['test']}/, so it is a folder of classes and no "
+                "class: give this folder itself"
+            )
         files = visible_files(entry, ignored)
         label = shown(entry.name)
         if not files:
@@ -127,6 +131,14 @@ def _class_rows(
     if hidden := sum(count for name, count in ignored.items() if not name.startswith(".")):
         problems.append(f"{_count(hidden, 'file or folder', 'files or folders')} of the desktop left out")
     return rows
+
+
+def _name_loose(loose: Sequence[Path], problems: list[str]) -> None:
+    if loose:
+        problems.append(
+            f"{_count(len(loose), 'file')} outside the class folders left out, such as {shown(loose[0].name)!r}: move "
+            "each image into the folder of its class"
+        )
 
 
 def _from_table(path: Path) -> Listing:

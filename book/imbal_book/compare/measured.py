@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from imbal_book.heads.baselines import BASELINES, UNWEIGHTED
 from imbal_book.heads.parts import Parts
 from imbal_book.heads.remedies import PLAIN, REMEDIES, Fitted, Remedy
 from imbal_book.heads.scores import Change, Metric, compare_with_plain, corrected_interval
 from imbal_book.heads.side_by_side import side_by_side
+from imbal_core.metrics import per_class_recall
 
 __all__ = ["Measured", "measure_remedies"]
 
@@ -43,7 +45,7 @@ class Measured:
     def recalls(self, name: str, *, test: bool = False) -> np.ndarray:
         """Return the recall of each class, (K,): mean over the repeated splits, or of the test part."""
         tables = self.tables[name][-1:] if test else self.tables[name][:-1]
-        return (np.diagonal(tables, axis1=1, axis2=2) / np.maximum(tables.sum(2), 1)).mean(0)
+        return np.mean([per_class_recall(table) for table in tables], axis=0)
 
 
 def measure_remedies(
@@ -70,7 +72,8 @@ def measure_remedies(
     step : callable
         Told the name of each remedy when it is done.
     """
-    found = side_by_side(features, labels, parts, metric, REMEDIES, seed=seed, step=step)
+    baselines = BASELINES | UNWEIGHTED
+    found = side_by_side(features, labels, parts, metric, REMEDIES, baselines, seed=seed, step=step)
     scores = {name: np.array([metric(t) for t in tables[:-1]]) for name, tables in found.tables.items()}
     table = compare_with_plain(scores, PLAIN, parts.test_over_train)
     chosen = _chosen_by_validation(scores, found.fitted)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from imbal_book.compare.curve import Curve
 from imbal_book.compare.decide import Decision
+from imbal_book.compare.fine_tune import FineTuned
 from imbal_book.compare.measured import Measured
 from imbal_book.compare.pipeline import Pipeline
 from imbal_book.heads.parts import Parts
@@ -41,6 +42,8 @@ class Comparison:
         The folder with ``report.html``, ``remedies.csv``, ``report.json`` and ``model``.
     facts : dict
         Settings, versions, seconds.
+    fine_tuned : FineTuned, optional
+        What the two best remedies and plain training are with the whole network trained, where that was asked for.
     """
 
     decision: Decision
@@ -53,3 +56,4 @@ class Comparison:
     pipeline: Pipeline
     out: Path
     facts: dict[str, Any]
+    fine_tuned: FineTuned | None = None

@@ -16,6 +16,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from imbal_book.compare.features import read_features
+from imbal_book.compare.script import plain_script
 from imbal_book.heads.side_by_side import unit_rows
 from imbal_core._checks.files import read_json, regular, write_atomically
 from imbal_core._checks.forms import check_form
@@ -26,7 +27,7 @@ from imbal_core.training.prediction import predict
 
 __all__ = ["Pipeline", "PipelineError", "load_pipeline", "predict_folder"]
 
-TENSORS, DESCRIPTION, FORMAT = "model.safetensors", "pipeline.json", 1
+TENSORS, DESCRIPTION, SCRIPT, FORMAT = "model.safetensors", "pipeline.json", "predict.py", 1
 #: What a description is made of, beside what is only shown.
 _FORM = {
     "backbone": str,
@@ -127,7 +128,7 @@ class Pipeline:
         return softmax(logits.astype(np.float64) / self.temperature, axis=1)
 
     def save(self, folder: Path) -> None:
-        """Write ``model.safetensors`` and ``pipeline.json`` into a folder."""
+        """Write ``model.safetensors``, ``pipeline.json`` and, see `plain_script`, ``predict.py`` into a folder."""
         tensors: dict[str, Tensor] = {
             f"network.{key}": value.cpu().contiguous() for key, value in self.network.state_dict().items()
         }
@@ -146,6 +147,8 @@ class Pipeline:
         write_atomically(folder / TENSORS, save(tensors))
         text = json.dumps(description, indent=1, ensure_ascii=False)
         write_atomically(folder / DESCRIPTION, text.encode())
+        if script := plain_script(self.network.name):
+            write_atomically(folder / SCRIPT, script.encode())
 
 
 def load_pipeline(path: Path | str) -> Pipeline:

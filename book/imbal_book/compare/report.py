@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 
 from imbal_book.compare.outcome import Comparison
+from imbal_book.compare.script import plain_script
 from imbal_book.heads import LENGTHS, RATES
 from imbal_book.heads.remedies import PLAIN
 from imbal_book.heads.scores import rare_classes
@@ -61,11 +63,13 @@ def _summary(comparison: Comparison, context: dict[str, Any]) -> dict[str, Any]:
         "test": {
             "confusion": {name: tables[-1].tolist() for name, tables in measured.tables.items()},
             "images": context["test_counts"],
+            "mean_recall": context["test_mean"],
         },
         "classes": list(comparison.classes),
         "counts": context["counts"],
         "measured": comparison.parts.measured.tolist(),
         "calibration": context["calibration"],
+        "fine_tuned": context["fine_tuned"],
         "problems": comparison.problems,
         "facts": comparison.facts,
     }
@@ -88,11 +92,12 @@ def report_context(comparison: Comparison, features: np.ndarray, labels: np.ndar
         "test_counts": tested.tolist(),
         "few": FEW,
         "rare": rare.tolist(),
-        "rows": _rows(comparison),
+        "rows": _rows(measured.table, comparison),
         "axis": _axis(comparison),
         "scatter": _scatter(_dots(comparison, rare)),
         "test_mean": {
-            key: float(measured.recalls(key, test=True)[parts.measured].mean()) for key in compared
+            key: float(measured.recalls(key, test=True)[parts.measured & (tested > 0)].mean())
+            for key in compared
         },
         "recalls": {key: measured.recalls(key).tolist() for key in measured.table.index},
         "test_recalls": {key: measured.recalls(key, test=True).tolist() for key in compared},
@@ -104,17 +109,25 @@ def report_context(comparison: Comparison, features: np.ndarray, labels: np.ndar
             for key in compared
             if (fitted := measured.fitted[key]).by_setting is not None
         ],
+        "fine_tuned": _fine_tuned(comparison),
+        "script": plain_script(comparison.pipeline.network.name),
         "rates": RATES,
         "lengths": LENGTHS,
     }
 
 
-def _rows(comparison: Comparison) -> list[dict[str, Any]]:
-    measured = comparison.measured
-    rows = measured.table.rename_axis("key").reset_index().to_dict(orient="records")
-    return [
-        {"name": measured.remedies[row["key"]].name, **{str(k): v for k, v in row.items()}} for row in rows
-    ]
+def _rows(table: pd.DataFrame, comparison: Comparison) -> list[dict[str, Any]]:
+    rows = table.rename_axis("key").reset_index().to_dict(orient="records")
+    remedies = comparison.measured.remedies
+    return [{"name": remedies[row["key"]].name, **{str(k): v for k, v in row.items()}} for row in rows]
+
+
+def _fine_tuned(comparison: Comparison) -> dict[str, Any] | None:
+    """Return how far the training of the whole network got, and its rows."""
+    found = comparison.fine_tuned
+    if found is None:
+        return None
+    return {"sentence": found.sentence, "rows": [] if found.table is None else _rows(found.table, comparison)}
 
 
 def _axis(comparison: Comparison) -> dict[str, float]:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from imbal_book.build.cli import app
 from imbal_book.compare import compare
 from imbal_book.compare.features import difference_hash, read_features
 from imbal_book.compare.look import CompareError, list_images
+from imbal_book.heads.remedies import PLAIN
 from imbal_core.data.prepared import DatasetError
 
 QUICK = {"repeats": 3, "progress": False, "say": lambda text: None}
@@ -87,17 +90,41 @@ def test_an_unmeasured_class_trains_and_is_said(tmp_path, small_network):
 
 
 def test_given_sides_are_kept_and_leaks_between_them_closed(tmp_path, small_network):
-    images = write_images(tmp_path / "sides" / "train", {"a": 40, "b": 12, "c": 6})
-    write_images(tmp_path / "sides" / "test", {"a": 10, "b": 4, "only here": 3}, seed=1)
-    copied = tmp_path / "sides" / "test" / "b" / "copy.png"
+    images = write_images(tmp_path / "sides" / "Train", {"a": 40, "b": 12, "c": 6})
+    write_images(tmp_path / "sides" / "TESTING", {"a": 10, "b": 4, "only here": 3}, seed=1)
+    copied = tmp_path / "sides" / "TESTING" / "b" / "copy.png"
     copied.write_bytes((images / "b" / "003.png").read_bytes())
+    (tmp_path / "sides" / "train.npz").write_bytes(b"no image")
     found = run(tmp_path / "sides", tmp_path)
     text = "\n".join(found.problems)
-    assert "1 training image left out because" in text and "train/b/003.png" in text
+    assert "1 training image left out because" in text and "Train/b/003.png" in text
     assert "'only here' has images in test but none in train" in text
+    assert "1 file outside the class folders left out, such as 'train.npz'" in text
+    assert "'c' has no images in test: only the repeated splits measure it" in text
     side = found.files.set_index("name")["side"]
-    assert "train/b/003.png" not in side.index
-    assert (side == np.where(side.index.str.startswith("test/"), "test", "train")).all()
+    assert "Train/b/003.png" not in side.index
+    held_out = side.index.str.startswith("TESTING/")
+    assert (side == np.where(held_out, "test", "train")).all()
+    assert found.parts.measure[-1].tolist() == np.flatnonzero(held_out).tolist()
+    told = json.loads((found.out / "report.json").read_text(encoding="utf-8"))["test"]["mean_recall"]
+    assert told[PLAIN] == found.measured.recalls(PLAIN, test=True)[:2].mean()
+
+
+def test_a_test_side_without_images_is_said_and_drawn(tmp_path, small_network):
+    write_images(tmp_path / "sides" / "train", {"a": 30, "b": 12})
+    write_images(tmp_path / "sides" / "test", {"only here": 3}, seed=1)
+    found = run(tmp_path / "sides", tmp_path)
+    assert "no image in test can be used" in "\n".join(found.problems)
+    assert np.bincount(found.parts.measure[-1] >= 30).tolist() == [6, 2]
+
+
+def test_a_folder_of_folders_with_sides_is_refused(tmp_path):
+    """As the data root: its data sets would be taken for classes."""
+    for side in ("train", "test"):
+        write_images(tmp_path / "scenes" / side, SIDES)
+    write_images(tmp_path, {"leaves": 3})
+    with pytest.raises(CompareError, match=r"scenes: holds train/ and test/, so it is a folder of classes"):
+        list_images(tmp_path)
 
 
 SIDES = {"a": 3, "b": 2}

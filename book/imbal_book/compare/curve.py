@@ -35,12 +35,15 @@ class Curve:
         Its mean recall there, the other classes as they are.
     doubling : Change
         What the last doubling brought, in fractions; what another one brings no image here can show.
+    remedy : str
+        Name of the remedy that all of this is measured with.
     """
 
     label: int
     images: list[int]
     recall: list[float]
     doubling: Change
+    remedy: str
 
 
 def learning_curves(
@@ -98,6 +101,7 @@ def learning_curves(
             [round(float(np.mean(numbers[c, share]))) for share in SHARES],
             got[a].mean(1).tolist(),
             corrected_interval(got[a, -1] - got[a, -2], parts.test_over_train),
+            remedy.name,
         )
         for a, c in enumerate(worst)
     ]

@@ -36,7 +36,8 @@ def predict(file, side=about["image_size"]):  # transparent parts of an image: l
     image.draft("RGB", (side, side))
     image = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (side, side), Image.Resampling.BILINEAR)
     batch = normalize(to_tensor(image), about["mean"], about["std"])[None]
-    feature = torch.nn.functional.normalize($features.half().float())
+    feature = $features
+    feature = torch.nn.functional.normalize(feature.half().float())
     logits = (feature @ saved["head.weight"] + saved["head.bias"]) / about["temperature"]
     return dict(zip(about["classes"], logits.softmax(1)[0].tolist()))
 

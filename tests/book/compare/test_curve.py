@@ -19,7 +19,7 @@ def test_the_recall_of_a_class_of_many_kinds_grows_with_its_images():
     recalls, rows = np.array([1.0, 1.0, 0.5]), np.arange(len(labels))
     given = REMEDIES[PLAIN], [(6.0, 20)] * 7, features, torch.from_numpy(labels)
     curves = learning_curves(*given, rows, parts, recalls, seed=0)
-    assert curves[0].label == 2
+    assert (curves[0].label, curves[0].remedy) == (2, REMEDIES[PLAIN].name)
     train = np.bincount(labels[parts.train[0]])[2]
     assert curves[0].images == [round(train / 4), round(train / 2), train]
     assert curves[0].doubling.mean == pytest.approx(curves[0].recall[2] - curves[0].recall[1])
@@ -32,8 +32,8 @@ def test_the_recall_of_a_class_of_many_kinds_grows_with_its_images():
 
 @pytest.mark.parametrize("remedy", [PLAIN, "weights"])
 def test_the_sentence_names_the_class_of_which_more_images_would_help(remedy):
-    sure = Curve(1, [5, 10, 20], [0.2, 0.4, 0.6], Change(0.2, 0.1, 0.3, 0.001))
-    unsure = Curve(0, [5, 10, 20], [0.2, 0.4, 0.7], Change(0.3, -0.1, 0.7, 0.1))
+    sure = Curve(1, [5, 10, 20], [0.2, 0.4, 0.6], Change(0.2, 0.1, 0.3, 0.001), "focal loss")
+    unsure = Curve(0, [5, 10, 20], [0.2, 0.4, 0.7], Change(0.3, -0.1, 0.7, 0.1), "focal loss")
     found = with_more_images(Decision(remedy, "Do this."), [unsure, sure], ["a", "b"])
     assert "more images of 'b': when its training images went from 10 to 20" in found.sentence
     assert (

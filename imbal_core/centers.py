@@ -81,8 +81,6 @@ class CategoryCenters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
            [0. , 1. ]])
     >>> model.predict([[3.0, 1.0], [1.0, 7.0]])
     array(['cat', 'dog'], dtype='<U3')
-    >>> model.predict_proba([[3.0, 1.0]]).round(2)
-    array([[0.8, 0.2]])
     """
 
     n_features_in_: int
@@ -357,13 +355,9 @@ def _weighed(X: Any, labels: np.ndarray, sample_weight: Any) -> tuple[Any, np.nd
     kept = np.flatnonzero(weights)
     if not len(kept):
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    if len(kept) == len(labels):
-        return X, labels, weights
-    return (
-        X[torch.from_numpy(kept).to(X.device) if isinstance(X, Tensor) else kept],
-        labels[kept],
-        weights[kept],
-    )
+    if len(kept) < len(labels):
+        X = X[torch.from_numpy(kept).to(X.device) if isinstance(X, Tensor) else kept]
+    return X, labels[kept], weights[kept]
 
 
 def _united(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -12,20 +12,15 @@ differentiated once. An unknown form is a ValueError.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from imbal_core._checks.names import unknown_name
-from imbal_core.losses.functional import MASKED, checked, reduced, undefined
+from imbal_core.losses.closed_form import closed_form, softmax_from_0
+from imbal_core.losses.functional import MASKED, checked
 from imbal_core.losses.options import FORMS
 
-# Logits that one thread of a CPU works on at a time (2 MB of float32). Larger parts fall out of its cache, in
-# smaller ones the calls cost more than the arithmetic.
-_LOGITS_PER_THREAD = 524_288
 # No wrong class is less likely than this logit says, but all of them are more likely than what is masked.
 _LOWEST = -1e20
 
@@ -76,76 +71,22 @@ def _mixture(
     logits, targets = checked(logits, targets, reduction, soft=False)
     classes = logits.shape[1]
     entropy /= {None: 1, "paper": classes - 1, "released": classes}[form]
-    if torch.compiler.is_compiling():
-        return reduced(_compiled(logits, targets, cross_entropy, entropy), reduction)
-    values: Tensor = _Mixture.apply(logits, targets, cross_entropy, entropy, reduction)
-    return values
+    return closed_form(_rows, logits, targets, reduction, cross_entropy, entropy)
 
 
-def _compiled(logits: Tensor, targets: Tensor, a: float, b: float) -> Tensor:
-    """Return a CE + b C of each image in steps that a compiler can follow and fuse."""
-    chosen = targets.unsqueeze(1)
-    wrong = logits.clamp(min=_LOWEST).scatter(1, chosen, MASKED)
-    top, own = wrong.amax(1, keepdim=True), logits.gather(1, chosen)
-    log_q = wrong.log_softmax(1)
-    values = undefined(top, own, _LOWEST) - b * (log_q.exp() * log_q).sum(1, keepdim=True)
-    if a:
-        values = values + a * F.softplus(wrong.logsumexp(1, keepdim=True) - own, threshold=40.0)
-    return values.squeeze(1)
-
-
-class _Mixture(torch.autograd.Function):
-    """Give a CE + b C, shape (N,) or reduced, with its gradient from the same pass over the logits.
-
-    One softmax serves the value and the gradient a p_j - b q_j (log q_j + C); automatic differentiation
-    keeps five matrices of that size and reads each twice. On a CPU the gradient gets the factor of a mean while it
-    lies in the cache, and nothing is left to do when the loss itself is what is differentiated.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, a: float, b: float, reduction: str) -> Tensor:
-        rows, classes = logits.shape
-        on_cpu = logits.device.type == "cpu"
-        factor = 1 / max(rows, 1) if reduction == "mean" else 1.0
-        ctx.left, factor = (1.0, factor) if on_cpu else (factor, 1.0)
-        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
-        chosen = targets.unsqueeze(1)
-        odds, entropy = logits.new_empty(rows, 1), logits.new_empty(rows, 1)
-        step = max(rows, 1)
-        if on_cpu:
-            step = max(1, _LOGITS_PER_THREAD * torch.get_num_threads() // classes)
-        for start in range(0, rows, step):
-            part = slice(start, start + step)
-            # Worked out in place, where the gradient is to be: fresh memory costs more than the arithmetic.
-            wrong = torch.clamp(logits[part], min=_LOWEST, out=gradient[part]).scatter_(
-                1, chosen[part], MASKED
-            )
-            top, own = wrong.amax(1, keepdim=True), logits[part].gather(1, chosen[part])
-            wrong -= top
-            share = wrong.softmax(1)
-            # The largest share is exp(0) / total, so its logarithm is that of the total, without a sum.
-            log_total = share.amax(1, keepdim=True).log_().neg_()
-            wrong *= share
-            mean = wrong.sum(1, keepdim=True)
-            mean += undefined(top, own, _LOWEST)
-            torch.sub(log_total, mean, out=entropy[part])
-            torch.add(log_total, top.sub_(own), out=odds[part])
-            share *= torch.add(a * odds[part].sigmoid(), mean, alpha=b)
-            torch.sub(share, wrong, alpha=b, out=wrong)
-            if factor != 1:
-                wrong *= factor
-        gradient.scatter_(1, chosen, odds.sigmoid().mul_(-a).mul_(factor))
-        ctx.save_for_backward(gradient)
-        # The threshold only keeps exp finite: beyond it softplus(u) = u to the last bit.
-        values = torch.add(a * F.softplus(odds, threshold=40.0), entropy, alpha=b) if a else b * entropy
-        return reduced(values.squeeze(1), reduction)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        outer = outer.unsqueeze(1) if outer.ndim else outer
-        # A factor is looked at on a CPU alone: elsewhere that waits for the device, and costs more than to apply it.
-        if outer.ndim or outer.device.type != "cpu" or outer != 1:
-            gradient = gradient * (outer * ctx.left)
-        return gradient, None, None, None, None
+def _rows(z: Tensor, chosen: Tensor, slope: Tensor, factor: float, a: float, b: float) -> Tensor:
+    """Return a CE + b C, with gradient a p_j - b q_j (log q_j + C); see `imbal_core.losses.closed_form.closed_form`."""
+    wrong = torch.clamp(z, min=_LOWEST, out=slope).scatter_(1, chosen, MASKED)
+    top = wrong.amax(1, keepdim=True)
+    wrong -= top
+    share, log_total = softmax_from_0(wrong)
+    wrong *= share
+    # NaN where logits are no distribution (+inf, NaN, -inf alone), as cross entropy is there.
+    mean = wrong.sum(1, keepdim=True).add_(z.amax(1, keepdim=True), alpha=0)
+    odds = top.add_(log_total).sub_(z.gather(1, chosen))
+    right = odds.sigmoid().mul_(a * factor)
+    share *= torch.add(right, mean, alpha=b * factor)
+    torch.sub(share, wrong, alpha=b * factor, out=slope).scatter_(1, chosen, right.neg_())
+    entropy = log_total.sub_(mean)
+    # The threshold only keeps exp finite: beyond it softplus(u) = u to the last bit.
+    return torch.add(F.softplus(odds, threshold=40.0), entropy, alpha=b) if a else b * entropy

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from imbal_core._checks.names import unknown_name
 from imbal_core.losses.class_weights import Counts, checked_counts
+from imbal_core.losses.closed_form import closed_form, reduced, softmax_from_0
 from imbal_core.losses.options import REDUCTIONS
 
 # Far below any logit, yet finite: its exponential is 0, and 0 times it is 0, where infinity gives NaN.
@@ -116,19 +117,39 @@ def asymmetric(
     label, and the defaults, are ``ASLSingleLabel`` of its repository Alibaba-MIIL/ASL, as dd1github/EOS has it.
     """
     logits, targets = checked(logits, targets, reduction)
-    share = smoothing / logits.shape[1]
-    true = _focused(_log_odds_against(logits, targets), gamma_pos)
-    if not smoothing:
-        return _expected(true, targets, reduction)
-    log_p = logits.log_softmax(1)
-    if gamma_neg:
-        log_p = log_p.clamp(min=MASKED)  # p log p of a class that cannot be is 0
-    wrong = (gamma_neg * log_p).exp() * -log_p
+    if targets.ndim == 1 and gamma_neg and not gamma_pos:
+        return closed_form(_asymmetric_rows, logits, targets, reduction, gamma_neg, smoothing)
     if targets.ndim == 1:
-        wrong = wrong.scatter(1, targets.unsqueeze(1), 0.0).sum(1)
-        return reduced((1 - smoothing + share) * true + share * wrong, reduction)
-    values = _expected((1 - smoothing + share) * true, targets, "none")
-    return reduced(values + share * _expected(wrong, 1 - targets, "none"), reduction)
+        targets = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
+    share = smoothing / logits.shape[1]
+    true = (1 - smoothing + share) * _focused(_log_odds_against(logits, targets), gamma_pos)
+    values = _expected(true, targets, "none")
+    if smoothing:  # p log p of a class that cannot be is 0
+        log_p = logits.log_softmax(1).clamp(min=MASKED if gamma_neg else -torch.inf)
+        wrong = (gamma_neg * log_p).exp() * -log_p
+        values = values + share * _expected(wrong, 1 - targets, "none")
+    return reduced(values, reduction)
+
+
+def _asymmetric_rows(
+    z: Tensor, chosen: Tensor, slope: Tensor, factor: float, gamma: float, smoothing: float
+) -> Tensor:
+    """Return the loss of `asymmetric` with gamma_pos 0; see `imbal_core.losses.closed_form.closed_form`."""
+    share = smoothing / z.shape[1]
+    true = 1 - smoothing + share
+    log_p = torch.sub(z, z.amax(1, keepdim=True), out=slope)
+    p, log_total = softmax_from_0(log_p)
+    log_p -= log_total
+    own = log_p.gather(1, chosen)
+    # pow is slow but for squares: that of the default exponent, 4, is two of them.
+    wrong = p.pow(gamma / 2).square_().scatter_(1, chosen, 0.0)
+    log_p.clamp_(min=MASKED).mul_(wrong)
+    values = log_p.sum(1, keepdim=True).mul_(-share).sub_(own, alpha=true)
+    wrong.add_(log_p, alpha=gamma)
+    pull = torch.full_like(own, true * factor)
+    p *= torch.add(pull, wrong.sum(1, keepdim=True), alpha=share * factor)
+    torch.sub(p, wrong, alpha=share * factor, out=slope).scatter_add_(1, chosen, pull.neg_())
+    return values
 
 
 def ldam(
@@ -182,25 +203,12 @@ def logit_adjustment(
 
 
 def adjust_logits(logits: ArrayLike | Tensor, class_counts: Counts, *, tau: float = 1.0) -> Any:
-    """Return z_c - tau log pi_c, the post-hoc adjustment of a network that was trained with CE.
+    """Return z_c - tau log pi_c, the post-hoc adjustment of a network that was trained with CE, of shape (N, K).
 
-    Parameters
-    ----------
-    logits : array-like or Tensor of shape (N, K), floating
-    class_counts : list, array or Tensor of shape (K,), integer, or mapping of class to int
-        n, the images of each class in training, each at least 1; pi = n / sum(n). See
-        `imbal_core.losses.class_weights.checked_counts`.
-    tau : float, default=1.0
-        0 changes nothing.
-
-    Returns
-    -------
-    ndarray or Tensor of shape (N, K)
-        A tensor, on its device, for a tensor. float32, or float64 for float64 logits. The prediction is its argmax.
-
-    References
-    ----------
-    Menon, A. K. et al. (2021). "Long-tail learning via logit adjustment".
+    `logits` are an array-like or a Tensor of shape (N, K), floating; n are the images of each class in training, each
+    at least 1, as `imbal_core.losses.class_weights.checked_counts` takes them, and pi = n / sum(n). tau 0 changes
+    nothing. A tensor, on its device, for a tensor; float32, or float64 for float64 logits. The prediction is its
+    argmax. Menon, A. K. et al. (2021), "Long-tail learning via logit adjustment".
 
     Examples
     --------
@@ -270,11 +278,6 @@ def _checked_logits(logits: Tensor, *per_class: Tensor | None) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def reduced(values: Tensor, reduction: str) -> Tensor:
-    """Return the mean, the sum or the values themselves."""
-    return values if reduction == "none" else values.mean() if reduction == "mean" else values.sum()
-
-
 def _expected(values: Tensor, targets: Tensor, reduction: str, weights: Tensor | None = None) -> Tensor:
     """Return the values (N,) of class indices, or sum_j t_j values_j of soft targets, reduced.
 
@@ -293,20 +296,13 @@ def _focused(odds: Tensor, gamma: float) -> Tensor:
     return (gamma * F.logsigmoid(odds)).exp() * -F.logsigmoid(-odds)
 
 
-def undefined(wrong: Tensor, own: Tensor, lowest: float) -> Tensor:
-    """Return NaN where logits are no distribution (+inf, NaN, -inf alone), as cross entropy is there, else 0.
-
-    `wrong` is the largest logit of the other classes, or the logarithm of their sum; at `lowest` they are all masked.
-    """
-    return 0 * torch.maximum(own, torch.where(wrong > lowest, wrong, -torch.inf)).detach()
-
-
 def _log_odds_against(logits: Tensor, targets: Tensor) -> Tensor:
     """Return log((1 - p) / p) of each target, (N,); for soft ones of every class, (N, K), 0 where that has no share."""
     soft = targets.ndim == 2
     chosen = (logits.argmax(1) if soft else targets).unsqueeze(1)
     wrong, own = logits.scatter(1, chosen, MASKED).logsumexp(1, keepdim=True), logits.gather(1, chosen)
-    odds = wrong - own + undefined(wrong, own, MASKED)
+    # NaN where logits are no distribution (+inf, NaN, -inf alone), as cross entropy is there.
+    odds = wrong - own + 0 * logits.detach().amax(1, keepdim=True)
     if not soft:
         return odds.squeeze(1)
     # 1 - p loses its digits for the likeliest class alone, whose odds are known.

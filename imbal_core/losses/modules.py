@@ -176,10 +176,6 @@ def build_loss(name: str, *, class_counts: Counts | None = None, **options: Any)
     --------
     >>> build_loss("cce", form="released").gamma
     -1.0
-    >>> build_loss("cce", form="realised")
-    Traceback (most recent call last):
-        ...
-    ValueError: unknown form 'realised': did you mean 'released'? Valid: 'paper', 'released'.
 
     Soft targets, as mixup makes them, and counts as they are counted:
 

@@ -41,7 +41,7 @@ def test_every_loss_has_a_formula_to_compare_with():
     assert {name for name, _ in GRID} == set(CALLABLE)
 
 
-@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("classes", [2, 3, 10, 70])
 @pytest.mark.parametrize(("name", "options"), GRID)
 def test_each_loss_is_its_published_formula(name, options, classes):
     logits, targets = draw(rows=7, classes=classes, seed=classes, spread=1.0)
@@ -98,13 +98,20 @@ def test_a_reduced_loss_that_is_scaled_has_a_scaled_gradient(reduction):
 
 
 @pytest.mark.parametrize("threads_worth", [1, 7, 40])
-def test_cutting_a_batch_into_parts_changes_nothing(monkeypatch, threads_worth):
+@pytest.mark.parametrize("function", [complement_cross_entropy, asymmetric])
+def test_cutting_a_batch_into_parts_changes_nothing(monkeypatch, function, threads_worth):
     logits, targets = draw(rows=23, classes=6)
-    whole = complement_cross_entropy(logits, targets, reduction="none")
-    slope = gradient(complement_cross_entropy, logits, targets)
-    monkeypatch.setattr("imbal_core.losses.complement._LOGITS_PER_THREAD", threads_worth)
-    torch.testing.assert_close(complement_cross_entropy(logits, targets, reduction="none"), whole)
-    torch.testing.assert_close(gradient(complement_cross_entropy, logits, targets), slope)
+    whole, slope = function(logits, targets, reduction="none"), gradient(function, logits, targets)
+    monkeypatch.setattr("imbal_core.losses.closed_form._LOGITS_PER_THREAD", threads_worth)
+    torch.testing.assert_close(function(logits, targets, reduction="none"), whole)
+    torch.testing.assert_close(gradient(function, logits, targets), slope)
+
+
+@pytest.mark.parametrize("classes", [10, 70])
+@pytest.mark.parametrize("function", [complement_cross_entropy, asymmetric])
+def test_a_gradient_in_closed_form_is_that_of_automatic_differentiation(function, classes):
+    logits, targets = draw(rows=9, classes=classes)
+    assert torch.autograd.gradcheck(lambda z: function(z, targets, reduction="none"), logits.requires_grad_())
 
 
 some_logits = st.builds(

@@ -6,8 +6,7 @@ import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
-
-from imbal_book.run.config import RunConfig
+from sample_records import run_config
 
 CLASSES = 10
 
@@ -57,16 +56,12 @@ def tiny_config(tiny_data):
             "study": "category_centers",
             "profile": "smoke",
             "dataset": name,
-            "imbalance": "zhang-a",
             "imbalance_scale": 0.005,
-            "model": "small_cnn",
             "epochs": 2,
-            "split_seed": seed,
-            "train_seed": seed,
             "image_size": 8,
             "learning_rate": 0.05,
             "batch_size": 32,
         }
-        return RunConfig(**(values | changes))
+        return run_config(seed, **(values | changes))
 
     return config

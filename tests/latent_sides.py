@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
+from imbal_book.studies.latent_readings import class_readings
 from imbal_book.studies.latent_summaries import Side, latent_summaries
 
 CLASSES, UNITS = 4, 16
@@ -30,3 +32,11 @@ def summaries(strength: float = 0.6, seed: int = 0, **changes: Side) -> dict:
     """Return summaries of a network with few images of the last classes in training."""
     sides = {"train": side((60, 30, 12, 6), seed + 1), "test": side((25,) * 4, seed + 2, strength)} | changes
     return latent_summaries(sides["train"], sides["test"], *network(), seed=0)
+
+
+def readings_of(latent: dict, recall: tuple[float, ...] = (0.8, 0.9, 0.4, 0.2)) -> pd.DataFrame:
+    """Return the readings of every class of a network with these summaries, a row per class."""
+    readouts = dict.fromkeys(("softmax", "train"), {"recall": [*recall]})
+    return pd.DataFrame(
+        class_readings({"latent": latent, "train_counts": [60, 30, 12, 6], "readouts": readouts})
+    )

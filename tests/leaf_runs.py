@@ -3,9 +3,9 @@
 import zlib
 
 import numpy as np
+from sample_records import record_of
 from scipy.special import softmax
 
-from imbal_book.run.record_format import Record
 from imbal_book.studies import build_grid
 from imbal_book.studies.grids.final_batch_norm import ARMS, BASE_BATCH_SIZE, OWN_START, PAIRS, arm, form
 from imbal_book.studies.rare_class_scores import class_margins, epoch_scores, readout_scores
@@ -86,20 +86,11 @@ def history(config):
     return kept
 
 
-def record_of(config, **origin):
-    provenance = {
-        "device": "Two cores (cpu)", "threads": 2, "seconds": 100.0, "git_commit": "abcdef0123456789",
-        "date": "2026-01-02T03:04:05+00:00",
-    }  # fmt: skip
-    data = {"train": "aa" * 32, "test": "aa" * 32}
-    return Record.of_run(config, data, "cc" * 32, measurements(config), provenance | origin)
-
-
 def fill(store, profile="laptop", keep=lambda config: True):
     """Write a record for every run of a profile that is to be kept."""
     for config in build_grid(NAME, profile):
         if keep(config):
-            store.write(record_of(config))
+            store.write(record_of(config, measurements(config)))
     return store
 
 

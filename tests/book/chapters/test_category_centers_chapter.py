@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from long_rows import rows, t_interval
 from scipy import stats
 
 from imbal_book.chapters import category_centers as tables
@@ -18,26 +19,11 @@ def paper():
     return load_paper("zhang_2018")
 
 
-def long_frame(values, form="frozen", dataset="cifar10", profile="laptop", metric="accuracy"):
+def long_frame(values, form="frozen", **options):
     """Return rows in long form; ``values`` maps (type, readout) to one value per seed."""
-    return pd.DataFrame(
-        [
-            {
-                "key": f"{form}-{dataset}-{kind}-{seed}",
-                "profile": profile,
-                "form": form,
-                "model": "net",
-                "dataset": dataset,
-                "imbalance": kind,
-                "split_seed": seed,
-                "train_seed": seed,
-                "readout": readout,
-                "metric": metric,
-                "value": value,
-            }
-            for (kind, readout), series in values.items()
-            for seed, value in enumerate(series)
-        ]
+    return pd.concat(
+        rows({readout: series}, form=form, imbalance=kind, **options)
+        for (kind, readout), series in values.items()
     )
 
 
@@ -49,11 +35,6 @@ VALUES = {
     ("B", "D"): [0.61, 0.66, 0.64, 0.60],
     ("B", "C"): [0.60, 0.63, 0.65, 0.58],
 }
-
-
-def t_interval(values):
-    values = np.asarray(values)
-    return stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
 
 
 def compared(frame, paper, form, dataset="cifar10"):
@@ -161,7 +142,7 @@ def test_best_remedy_sets_the_better_center_against_adjusted_logits():
 
 def test_available_puts_the_nearest_to_the_paper_first():
     frame = pd.concat(
-        long_frame({("A", "D"): [0.5]}, form, dataset)
+        long_frame({("A", "D"): [0.5]}, form, dataset=dataset)
         for form, dataset in [("frozen", "cifar100"), ("frozen", "cifar10"), ("fine-tuned", "cifar10")]
     )
     found = tables.available(frame)
@@ -236,6 +217,6 @@ def test_verdicts_leave_digits_and_frozen_features_out(paper):
         claims = paper.claims.values()
         return {verdict.label for claim in claims for verdict in judge_forms(claim, frame, tables.FORMS)}
 
-    digits = long_frame(VALUES, "from scratch", "mnist5k", "smoke")
+    digits = long_frame(VALUES, "from scratch", dataset="mnist5k", profile="smoke")
     assert labels(pd.concat([long_frame(VALUES), digits])) == {"not attempted"}
     assert labels(long_frame(VALUES, "from scratch")) > {"not attempted"}

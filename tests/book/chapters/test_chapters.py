@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from long_rows import rows
+from sample_records import record_of
 from scipy import stats
 
 from imbal_book import chapters
@@ -20,7 +22,6 @@ from imbal_book.evidence.papers import load_paper
 from imbal_book.evidence.statistics import detectable_difference, seeds_for_power
 from imbal_book.grid.batch import Failure, GridReport
 from imbal_book.run.long_frames import records_frame
-from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
 from imbal_book.studies import category_centers as study
@@ -33,18 +34,11 @@ def paper():
     return load_paper("zhang_2018")
 
 
-def record_of(config, **origin):
-    provenance = {
-        "device": "Two cores (cpu)",
-        "threads": 2,
-        "seconds": 1800.0,
-        "git_commit": "abcdef0123456789",
-        "date": "2026-01-02T03:04:05+00:00",
-    }
+def half_right(config, **origin):
+    """Return the record of a run that took half an hour and recognises half of every class."""
     scores = {"accuracy": 0.5, "recall": [0.5] * 10, "precision": [0.5] * 10}
     measurements = {"train_counts": [10] * 5 + [40] * 5, "readouts": {"D": scores}}
-    data = {"train": "aa" * 32, "test": "bb" * 32}
-    return Record.of_run(config, data, "cc" * 32, measurements, provenance | origin)
+    return record_of(config, measurements, seconds=1800.0, **origin)
 
 
 def first_runs(profile, count):
@@ -55,9 +49,11 @@ def first_runs(profile, count):
 def store(tmp_path):
     store = RecordStore(tmp_path / "results")
     for config in first_runs("laptop", 8):  # seed 0 of six arms, two arms of seed 1
-        store.write(record_of(config))
-    store.write(record_of(first_runs("paper", 1)[0], device="A <fast> GPU", date="2026-02-03T00:00:00+00:00"))
-    store.write(record_of(first_runs("smoke", 1)[0]))
+        store.write(half_right(config))
+    store.write(
+        half_right(first_runs("paper", 1)[0], device="A <fast> GPU", date="2026-02-03T00:00:00+00:00")
+    )
+    store.write(half_right(first_runs("smoke", 1)[0]))
     return store
 
 
@@ -143,7 +139,7 @@ def test_the_source_of_a_figure_names_runs_profile_commit_and_date(store):
 
 def test_the_frame_of_a_chapter_is_what_the_study_reads(store):
     # some runs have no image size of their own, so the column holds numbers and None
-    store.write(record_of(next(c for c in build_grid(STUDY, "laptop") if c.image_size is None)))
+    store.write(half_right(next(c for c in build_grid(STUDY, "laptop") if c.image_size is None)))
     chapter = open_chapter(STUDY, "laptop", store=store)
     found = study.frame(chapter.frame())
     expected = study.frame(records_frame(store.read(STUDY, "laptop")))
@@ -245,14 +241,14 @@ def test_the_verdict_table_escapes_what_it_quotes_and_names_each_claim_once():
 
 
 def test_prefer_takes_the_first_profile_of_each_form_and_data_set():
-    rows = [
+    places = [
         ("laptop", "fine-tuned", "cifar10"),
         ("paper", "fine-tuned", "cifar10"),
         ("laptop", "fine-tuned", "cifar100"),
         ("laptop", "frozen", "cifar10"),
         ("paper", "from scratch", "cifar10"),
     ]
-    frame = pd.DataFrame(rows, columns=["profile", "form", "dataset"])
+    frame = pd.DataFrame(places, columns=["profile", "form", "dataset"])
     found = prefer(frame, ("paper", "laptop"))
     assert set(found[["profile", "form", "dataset"]].itertuples(index=False, name=None)) == {
         ("paper", "fine-tuned", "cifar10"),
@@ -302,13 +298,8 @@ def test_a_single_seed_is_printed_without_an_interval():
 
 def test_the_page_says_what_its_pairs_could_have_shown():
     rng = np.random.default_rng(3)
-    rows = [
-        {"profile": "laptop", "form": "net", "dataset": "leaves", "imbalance": "1000:10", "readout": readout,
-         "metric": "f1", "split_seed": draw, "train_seed": training, "value": shift + 0.02 * rng.normal()}
-        for readout, shift in (("plain", 0.5), ("new", 0.6))
-        for draw in range(4) for training in range(2)
-    ]  # fmt: skip
-    frame = pd.DataFrame(rows)
+    values = {name: level + 0.02 * rng.normal(size=8) for name, level in (("plain", 0.5), ("new", 0.6))}
+    frame = rows(values, "f1", draws=[0, 0, 1, 1, 2, 2, 3, 3])
     (found,) = power_table(frame, "new", "plain", "f1").to_dict("records")
     wide = frame.pivot(index=["split_seed", "train_seed"], columns="readout", values="value")
     sd = (wide["new"] - wide["plain"]).std()
@@ -320,14 +311,7 @@ def test_the_page_says_what_its_pairs_could_have_shown():
 
 def test_pairs_that_share_no_draw_give_their_spread_an_interval_and_any_difference_may_be_asked():
     values = [0.01, 0.03, 0.02, 0.05]
-    frame = pd.DataFrame(
-        [
-            {"dataset": "d", "imbalance": "i", "readout": readout, "metric": "f1", "split_seed": seed,
-             "train_seed": seed, "value": value}
-            for seed, gain in enumerate(values)
-            for readout, value in (("plain", 0.5), ("new", 0.5 + gain))
-        ]
-    )  # fmt: skip
+    frame = rows({"plain": [0.5] * 4, "new": [0.5 + gain for gain in values]}, "f1")
     (found,) = power_table(frame, "new", "plain", "f1", (0.01,)).to_dict("records")
     sd = np.std(values, ddof=1)
     low, high = (100 * sd * math.sqrt(3 / stats.chi2.ppf(end, 3)) for end in (0.975, 0.025))

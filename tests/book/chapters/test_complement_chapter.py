@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import long_rows
 import numpy as np
 import pandas as pd
 import pytest
+from long_rows import t_text
+from sample_records import record_of
 from scipy import stats
 
 from imbal_book.chapters import complement_cross_entropy as tables
@@ -13,8 +16,6 @@ from imbal_book.evidence.papers import load_paper
 from imbal_book.evidence.papers.reference import published_values, reference_numbers
 from imbal_book.evidence.rules import load_rules
 from imbal_book.evidence.verbs import minus, summarise
-from imbal_book.run.long_frames import IDENTITY
-from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
 from imbal_book.studies import complement_cross_entropy as study
@@ -33,13 +34,9 @@ def paper():
 
 
 def rows(values, place=TAIL, metric="accuracy", profile="laptop"):
-    """Return rows in long form; ``values`` maps a readout to one value per seed."""
-    found = [
-        (f"{readout} {seed}", profile, place[0], "net", *place[1:], seed, seed, readout, metric, value)
-        for readout, series in values.items()
-        for seed, value in enumerate(series)
-    ]
-    return pd.DataFrame(found, columns=[*IDENTITY, "readout", "metric", "value"])
+    form, dataset, imbalance = place
+    place = {"form": form, "dataset": dataset, "imbalance": imbalance}
+    return long_rows.rows(values, metric, profile=profile, **place)
 
 
 ACCURACY = {
@@ -51,15 +48,6 @@ ACCURACY = {
 }
 RECALL = {"CE": [0.40, 0.44, 0.39, 0.45], "CCE (paper)": [0.42, 0.43, 0.44, 0.46]}
 FRAME = tables.in_order(pd.concat([rows(ACCURACY), rows(RECALL, metric="recall_few")]))
-
-
-def t_text(a, b=None, scale=100, digits=1):
-    """Return the mean of a, or of a - b, with its interval, by SciPy."""
-    values = np.asarray(a) if b is None else np.asarray(a) - np.asarray(b)
-    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-    sign = "" if b is None else "+"
-    mean = f"{scale * values.mean():{sign}.{digits}f}"
-    return f"{mean} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
 
 # Tables
@@ -126,7 +114,7 @@ def test_gains_hold_every_arm_and_readout_that_was_run_but_cross_entropy():
 def test_the_table_of_arms_says_what_was_not_attempted_and_what_can_never_be():
     found = tables.arm_table(FRAME).set_index("arm")
     assert list(found.index) == [*grids.ARMS, *study.POST_HOC]
-    assert found.loc["CCE (paper)", "accuracy (%)"] == t_text(ACCURACY["CCE (paper)"])
+    assert found.loc["CCE (paper)", "accuracy (%)"] == t_text(ACCURACY["CCE (paper)"], sign="")
     assert found.loc["CCE (paper)", "minority recall minus CE"] == t_text(RECALL["CCE (paper)"], RECALL["CE"])
     assert found.loc["COT", "accuracy (%)"] == found.loc["COT", "accuracy minus CE"] == "not attempted"
     assert found.loc["CE", "accuracy minus CE"] == "" and found.loc["CE", "n"] == 4
@@ -179,7 +167,7 @@ def test_what_stands_beside_the_claims_is_paired_and_says_what_was_not_run():
 # Records
 
 
-def record_of(config, seconds):
+def made_record(config, seconds):
     name = grids.arm(config)
     scores = {"accuracy": 0.5, "recall": [0.6] * 5 + [0.4] * 5, "precision": [0.5] * 10}
     measured = {
@@ -189,9 +177,7 @@ def record_of(config, seconds):
         "p_true": [0.5] * 10,
         "wrong_class_entropy": [1.0] * 10,
     }
-    origin = {"device": "cpu", "threads": 1, "git_commit": "a" * 40, "date": "2026-01-02T03:04:05+00:00"}
-    data = {"train": "aa" * 32, "test": "bb" * 32}
-    return Record.of_run(config, data, "cc" * 32, measured, origin | {"seconds": seconds})
+    return record_of(config, measured, seconds=seconds)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +188,7 @@ def opened(tmp_path_factory):
         name = grids.arm(config)
         if config.imbalance == "step-10" and config.train_seed < 2 and name in ("CE", "CCE (paper)", "COT"):
             pace = {"COT": 2.0 + 0.2 * config.train_seed}.get(name, 1.0)
-            store.write(record_of(config, 100 * (1 + config.train_seed) * pace))
+            store.write(made_record(config, 100 * (1 + config.train_seed) * pace))
     return open_chapter(STUDY, store=store)
 
 
@@ -350,7 +336,7 @@ def test_where_cross_entropy_stands_and_whether_the_gate_is_open_follow_the_reco
     found = tables.baseline(frame)
     (gate,) = (gate for gate in load_rules().gates if gate.study == STUDY)
     assert found["published"] == f"{100 * gate.low:.1f} to {100 * gate.high:.1f} %" == "70.4 to 73.2 %"
-    assert found["here"] == f"{t_text(plain + 0.001 * np.array([-1, 0, 1]))} %, n = 3"
+    assert found["here"] == f"{t_text(plain + 0.001 * np.array([-1, 0, 1]), sign='')} %, n = 3"
     assert found["lies"] == f"{lies} the published span"
     assert ("are judged" in found["gate"]) is judged
     verdict = next(v for v in readings.judge_forms(paper.claims["B-1"], frame, ["ResNet-32"]))

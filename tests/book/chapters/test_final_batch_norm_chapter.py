@@ -5,9 +5,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from leaf_frames import EVERY, FAULT, LITE, OWN, PLANTS, SEEDS, rows, t_text, values
+from leaf_frames import EVERY, FAULT, LITE, OWN, PLANTS, SEEDS, rows, values
+from long_rows import t_interval, t_text
 from notebook_cells import outputs_of
-from scipy import stats
 
 import imbal_book.chapters
 from imbal_book.build.book import find_notebook
@@ -109,7 +109,7 @@ def test_the_page_says_of_every_kind_of_run_how_many_are_recorded(names, tmp_pat
 def test_a_level_is_the_mean_with_its_interval_inside_0_to_1():
     (cell,) = tables.levels(rows({"final BN": [0.9, 0.99, 1.0]}), ["plain", "final BN"]).to_dict("records")
     fractions = np.array([0.9, 0.99, 1.0])
-    low, high = stats.t.interval(0.95, 2, fractions.mean(), stats.sem(fractions))
+    low, high = t_interval(fractions)
     assert high > 1 and (cell["mean"], cell["low"], cell["high"]) == pytest.approx(
         (fractions.mean(), low, 1.0)
     )

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from leaf_frames import LITE, OWN, PLANTS, rows, t_text, values
+from leaf_frames import LITE, OWN, PLANTS, rows, values
+from long_rows import t_text
 
 from imbal_book.chapters import final_batch_norm as tables
 from imbal_book.chapters import final_batch_norm_mechanism as mechanism
@@ -29,7 +30,8 @@ def test_more_than_a_shift_needs_both_measures_that_no_shift_can_change(ranking,
     noise = 0.001 * np.array([-1, 1, 0])
     gains = {"auroc": ranking, "f1_best": at_best, "f1_minority": 0.3}
     frame = pd.concat(
-        rows({"plain": [0.5] * 3, "final BN": 0.5 + gain + noise}, metric) for metric, gain in gains.items()
+        rows({"plain": [0.5] * 3, "final BN": 0.5 + gain + noise}, metric=metric)
+        for metric, gain in gains.items()
     )
     (row,) = mechanism.shift_table(frame).to_dict("records")
     assert row["more than a shift?"] == answer and row["shifted by the class counts"] == "not attempted"
@@ -45,7 +47,7 @@ def test_a_plain_network_that_is_only_shifted_shows_no_sign_of_more():
         for arm, shift in (("plain", 0.0), ("final BN", 2.8)):
             scores = leaf_runs.readout_scores(labels, np.stack([0 * margin, margin + shift], axis=1))
             for metric, value in study.long_scores(scores).items():
-                made.append(rows({arm: [value]}, metric).assign(split_seed=seed, train_seed=seed))
+                made.append(rows({arm: [value]}, metric=metric).assign(split_seed=seed, train_seed=seed))
     found = pd.concat(made)
     (gain,) = tables.gains(found, ("final BN", "plain", "f1_minority")).itertuples()
     assert gain.low > 0.3, "F1 gains all the same"

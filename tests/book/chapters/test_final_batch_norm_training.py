@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from leaf_frames import LITE, PLANTS, t_text, values
+from leaf_frames import LITE, PLANTS, values
+from long_rows import t_text
 from scipy import stats
 
 from imbal_book.chapters import final_batch_norm as tables

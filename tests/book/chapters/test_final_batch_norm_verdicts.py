@@ -18,7 +18,7 @@ def gains(values, metric="f1_minority", a="final BN", b="plain", datasets=PLANTS
     """Return rows in which a is above b by these gains, one for each plant, with a spread of 0.1 points."""
     noise = 0.001 * np.array([-1, 1, 0, 1, -1])
     return pd.concat(
-        rows({b: [0.3] * 5, a: 0.3 + gain + noise}, metric, dataset=dataset, **options)
+        rows({b: [0.3] * 5, a: 0.3 + gain + noise}, metric=metric, dataset=dataset, **options)
         for gain, dataset in zip(values, datasets, strict=True)
     )
 

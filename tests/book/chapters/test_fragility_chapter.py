@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fragility_records import LATENTS, records
+from latent_sides import readings_of
 from scipy.stats import spearmanr
 
 from imbal_book.chapters import cnn_fragility as chapter
@@ -18,7 +19,7 @@ from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies import cnn_fragility as study
 from imbal_book.studies.grids import cnn_fragility as grids
-from imbal_book.studies.latent_readings import class_overlaps, class_readings, share_curve
+from imbal_book.studies.latent_readings import class_overlaps, share_curve
 
 PLACE = Place("ResNet-20", "cifar10", "exponential 100")
 STEP = Place("ResNet-20", "cifar10", "step 10")
@@ -55,19 +56,6 @@ def test_classes_have_the_names_of_their_data_set_where_they_are_as_many():
     assert chapter.class_names(PLACE, 4) == ("0", "1", "2", "3")
 
 
-def readings(seed):
-    readout = {"recall": [0.0] * 4}
-    return pd.DataFrame(
-        class_readings(
-            {
-                "latent": LATENTS[seed],
-                "train_counts": [1] * 4,
-                "readouts": dict.fromkeys(("softmax", "train"), readout),
-            }
-        )
-    )
-
-
 def test_shares_are_means_over_seeds(runs):
     points = chapter.share_points(runs, PLACE)
     assert list(dict.fromkeys(points["panel"])) == list("0123")
@@ -83,7 +71,7 @@ def test_gaps_stand_at_the_size_of_the_class(labels):
     points = chapter.gap_points(labels, [PLACE])
     missed = points[points["method"] == "false negatives"].set_index("train_count")
     assert sorted(missed.index) == [6, 12, 30, 60]
-    gaps = [readings(seed)["magnitude_gap_fn"][3] for seed in range(3)]
+    gaps = [readings_of(LATENTS[seed])["magnitude_gap_fn"][3] for seed in range(3)]
     assert missed.loc[6, "mean"] == pytest.approx(np.mean(gaps))
     features = chapter.gap_points(labels, [PLACE], suffix="_fe")
     assert features["mean"].tolist() != points["mean"].tolist()
@@ -105,7 +93,7 @@ def test_diversity_is_drawn_for_every_class_and_arm(labels):
     one = points[points["panel"].str.endswith("CE imbalanced")]
     assert one["rare"].tolist() == [False, False, True, True]
     assert one["recall"].tolist() == pytest.approx([0.8, 0.9, 0.4, 0.2])
-    ranks = [readings(seed)["effective_rank_train"][1] for seed in range(3)]
+    ranks = [readings_of(LATENTS[seed])["effective_rank_train"][1] for seed in range(3)]
     assert one["diversity"].iloc[1] == pytest.approx(np.mean(ranks))
 
 
@@ -133,7 +121,7 @@ def test_tables_name_what_was_not_attempted(frame):
     assert table.index.tolist() == list(grids.ARMS)
     assert table.loc["ASL", "accuracy (%)"] == "not attempted" and table.loc["ASL", "n"] == 0
     assert table.loc["Focal", "minority recall (%)"].startswith("30.0 (") and table.loc["Focal", "n"] == 3
-    ranks = [readings(seed)["effective_rank"][2:].mean() for seed in range(3)]
+    ranks = [readings_of(LATENTS[seed])["effective_rank"][2:].mean() for seed in range(3)]
     assert table.loc["Focal", "effective rank, minority"].startswith(f"{np.mean(ranks):.1f} (")
 
 
@@ -186,7 +174,7 @@ def test_quantities_stand_beside_each_other_by_place_with_the_sign_of_a_change(f
     table = chapter.beside_table(changed, [PLACE, STEP], quantities).set_index("")
     assert table.columns.tolist() == [PLACE.title(), STEP.title()]
     share, change, gain = table[PLACE.title()]
-    mean = np.mean([readings(seed)["top_k_share"].mean() for seed in range(3)])
+    mean = np.mean([readings_of(LATENTS[seed])["top_k_share"].mean() for seed in range(3)])
     assert share.startswith(f"{100 * mean:.1f} (")
     missed = frame[(frame["readout"] == "false negatives") & (frame["metric"] == "magnitude_gap")]
     missed = missed[missed["dataset"] == "cifar10"]["value"].mean()
@@ -225,7 +213,7 @@ def test_the_first_sentences_hold_the_numbers_of_the_records(made, frame, labels
     assert words["place"] == PLACE.title() and words["experiment"] == STEP.title()
     assert words["paper_images"] == "5,000 to 50"
     assert "CIFAR-10, step 10: 5 % of the full counts, 250 to 25 of a class" in words["scale"].split("; ")
-    share = np.mean([readings(seed)["top_k_share"].mean() for seed in range(3)])
+    share = np.mean([readings_of(LATENTS[seed])["top_k_share"].mean() for seed in range(3)])
     assert words["share"].startswith(f"{100 * share:.1f} (")
 
 

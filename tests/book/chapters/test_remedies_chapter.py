@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from long_rows import rows
 from scipy import stats
 
 from imbal_book.chapters import remedies as chapter
@@ -196,13 +197,13 @@ def test_the_pages_protocol_speaks_of_what_the_code_does(frame, records):
 
 def both_sides(gains_here, gains_there, noise=0.001):
     rng = np.random.default_rng(0)
-    rows = [
+    made = [
         {"method": f"m{i}", "side": side, "split_seed": draw, "value": gain + noise * rng.normal()}
         for side, gains in (("x", gains_here), ("y", gains_there))
         for i, gain in enumerate(gains)
         for draw in range(5)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(made)
 
 
 def test_the_rank_correlation_is_spearmans_and_its_interval_holds_it():
@@ -216,13 +217,13 @@ def test_the_rank_correlation_is_spearmans_and_its_interval_holds_it():
 
 
 def test_networks_with_few_remedies_are_left_out_and_the_others_are_paired_by_name(frame):
-    rows = [
-        {"key": "k", "profile": "laptop", "form": "small network", "model": "small_cnn", "dataset": "scenes6",
-         "imbalance": "exponential 20", "split_seed": seed, "train_seed": seed, "readout": name,
-         "metric": "accuracy", "value": 0.5 + 0.01 * i + 0.001 * seed}
-        for i, name in enumerate(["CE", *whole.TRAINED]) for seed in range(3)
-    ]  # fmt: skip
-    trained = pd.DataFrame(rows)
+    levels = {name: 0.5 + 0.01 * i for i, name in enumerate(["CE", *whole.TRAINED])}
+    trained = rows(
+        {name: [level + 0.001 * seed for seed in range(3)] for name, level in levels.items()},
+        form="small network",
+        dataset="scenes6",
+        imbalance="exponential 20",
+    )
     assert whole.foretold(frame, trained) == {}, "four of the made-up remedies are shared"
     assert "not attempted" in whole.in_words({})
     more = pd.concat(
@@ -242,7 +243,7 @@ def test_networks_with_few_remedies_are_left_out_and_the_others_are_paired_by_na
 
 def test_whole_networks_are_compared_with_the_one_trained_as_usual(overlap):
     base = build_grid("remedies", "paper")
-    rows = []
+    made = []
     for config in base[:10]:
         arm = grids.arm(config)
         hits = {"cross entropy": 30, "balanced softmax": 40}.get(arm)
@@ -251,8 +252,8 @@ def test_whole_networks_are_compared_with_the_one_trained_as_usual(overlap):
                 "network": pack_rows([[hits, hits + config.split_seed], [50, 50]])}}  # fmt: skip
             for draw in range(3):
                 one = dataclasses.replace(config, split_seed=draw, train_seed=draw)
-                rows.append(Record("0" * 16, one.to_dict(), {}, "0" * 64, measured, {}))
-    frame = chapter.in_words(remedies.frame(records_frame(rows)))
+                made.append(Record("0" * 16, one.to_dict(), {}, "0" * 64, measured, {}))
+    frame = chapter.in_words(remedies.frame(records_frame(made)))
     table = whole.fine_tuned_table(frame, {})
     assert table["trained with"].unique().tolist() == ["balanced softmax"]
     assert table["points"].str.startswith("+20.0").all()

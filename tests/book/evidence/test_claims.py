@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from long_rows import rows
 
 from imbal_book.evidence.claims import VERDICT_BADGES, Verdict, grade_of, judge, settle
 from imbal_book.evidence.papers import Cell, Claim, Form, list_papers, load_paper
@@ -44,15 +45,9 @@ def rules(*parts, gates=()):
     return dataclasses.replace(RULES, claims={"X-1": list(parts) or [LIFT]}, gates=list(gates))
 
 
-def frame(new=0.1, dataset="cifar10", profile="paper", model="resnet32", form="net"):
-    rows = []
-    for readout, values in (("new", 0.5 + new + NOISE), ("old", 0.5 + 0 * NOISE)):
-        rows += [
-            {"profile": profile, "form": form, "model": model, "dataset": dataset, "imbalance": "step 10",
-             "split_seed": seed, "train_seed": seed, "readout": readout, "metric": "accuracy", "value": value}
-            for seed, value in enumerate(values)
-        ]  # fmt: skip
-    return pd.DataFrame(rows)
+def frame(new=0.1, dataset="cifar10", **options):
+    values = {"new": 0.5 + new + NOISE, "old": 0.5 + 0 * NOISE}
+    return rows(values, dataset=dataset, **({"profile": "paper", "model": "resnet32"} | options))
 
 
 def both(first=0.1, second=0.1, **options):

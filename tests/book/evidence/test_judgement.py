@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from long_rows import rows
 from scipy import stats
 
 from imbal_book.evidence.judgement import (
@@ -21,19 +22,6 @@ from imbal_book.evidence.rules import Gate, Part, RulesError, load_rules, parse_
 RULES = load_rules()
 CELLS = [("cifar10", "step 10")]
 NOISE = np.array([-0.02, 0.01, 0.03, -0.01, 0.0])
-
-
-def frame(values, *, metric="accuracy", form="net", imbalance="step 10", dataset="cifar10", draws=None):
-    """Return a long frame from readout -> its values, one draw each unless draws says which."""
-    rows = [
-        {
-            "profile": "laptop", "form": form, "dataset": dataset, "imbalance": imbalance, "readout": readout,
-            "metric": metric, "split_seed": seed if draws is None else draws[seed], "train_seed": seed, "value": value,
-        }
-        for readout, column in values.items()
-        for seed, value in enumerate(column)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
 
 
 def part(side="above", margin=0.0, **changes):
@@ -61,7 +49,7 @@ def states(parts, data, cells=CELLS):
     ],
 )  # fmt: skip
 def test_a_part_is_decided_by_where_its_interval_lies(side, margin, mean, expected):
-    data = frame({"new": mean + NOISE - NOISE.mean(), "old": np.zeros(5)})
+    data = rows({"new": mean + NOISE - NOISE.mean(), "old": np.zeros(5)})
     found = judge_parts([part(side, margin)], CELLS, data, "net", RULES).iloc[0]
     half = stats.t.ppf(0.975, 4) * NOISE.std(ddof=1) / math.sqrt(5)
     assert (found["mean"], found["low"], found["high"]) == pytest.approx((mean, mean - half, mean + half))
@@ -69,7 +57,7 @@ def test_a_part_is_decided_by_where_its_interval_lies(side, margin, mean, expect
 
 
 def test_two_pairs_decide_nothing_and_none_is_not_run():
-    data = frame({"new": [1.0, 1.0], "old": [0.0, 0.0]})
+    data = rows({"new": [1.0, 1.0], "old": [0.0, 0.0]})
     found = judge_parts([part()], [*CELLS, ("cifar100", "step 10")], data, "net", RULES)
     assert found["state"].tolist() == ["open", "not run"] and found["pairs"].tolist() == [2, 0]
 
@@ -81,11 +69,11 @@ def test_holm_gives_the_surest_part_the_strictest_level_and_stops_at_the_first_t
         unit = (NOISE - NOISE.mean()) / NOISE.std(ddof=1)
         values[name] = unit + stats.t.ppf(1 - p / 2, 4) / math.sqrt(5)
     parts = [part(a=name) for name in ("three", "one", "two")]
-    found = judge_parts(parts, CELLS, frame(values), "net", RULES)
+    found = judge_parts(parts, CELLS, rows(values), "net", RULES)
     assert found["state"].tolist() == ["holds"] * 3
     assert found["confidence"].tolist() == pytest.approx([0.95, 1 - 0.05 / 3, 1 - 0.05 / 2])
     open_first = {**values, "one": values["one"] * 0 + unit}
-    found = judge_parts(parts, CELLS, frame(open_first), "net", RULES)
+    found = judge_parts(parts, CELLS, rows(open_first), "net", RULES)
     assert found["state"].tolist() == ["open", "open", "open"], (
         "p of .02 misses .05/3, and what comes after stays open"
     )
@@ -93,7 +81,7 @@ def test_holm_gives_the_surest_part_the_strictest_level_and_stops_at_the_first_t
 
 def test_pairs_of_one_draw_count_as_one_where_draws_differ_more_than_trainings():
     draws = [0, 0, 1, 1, 2, 2]
-    apart = frame({"new": [0.1, 0.11, 0.3, 0.31, 0.2, 0.21], "old": np.zeros(6)}, draws=draws)
+    apart = rows({"new": [0.1, 0.11, 0.3, 0.31, 0.2, 0.21], "old": np.zeros(6)}, draws=draws)
     series = apart[apart["readout"] == "new"].set_index(["split_seed", "train_seed"])["value"]
     low, high = interval_over_draws(series)(0.95)
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 2, 0.205, 0.1 / math.sqrt(3)))
@@ -124,9 +112,9 @@ def test_the_interval_over_draws_covers_as_often_as_it_says(share):
 def test_a_part_can_subtract_another_imbalance_or_another_form():
     data = pd.concat(
         [
-            frame({"new": 0.5 + NOISE, "old": 0.1 + 0 * NOISE}),
-            frame({"new": 0.3 + NOISE, "old": 0.2 + 0 * NOISE}, imbalance="step 100"),
-            frame({"new": 0.2 + NOISE, "old": 0.1 + 0 * NOISE}, form="net (timm's start)"),
+            rows({"new": 0.5 + NOISE, "old": 0.1 + 0 * NOISE}),
+            rows({"new": 0.3 + NOISE, "old": 0.2 + 0 * NOISE}, imbalance="step 100"),
+            rows({"new": 0.2 + NOISE, "old": 0.1 + 0 * NOISE}, form="net (timm's start)"),
         ]
     )
     found = judge_parts(
@@ -139,11 +127,11 @@ def test_a_part_can_subtract_another_imbalance_or_another_form():
 
 
 def test_signs_count_a_censored_run_as_no_better_than_any_other_that_never_arrived():
-    data = frame({"new": [2, 3, 2, 7, 3, 2, 2, 2], "old": [7, 7, 6, 7, 5, 7, 7, 7]}, metric="epochs")
+    data = rows({"new": [2, 3, 2, 7, 3, 2, 2, 2], "old": [7, 7, 6, 7, 5, 7, 7, 7]}, metric="epochs")
     found = judge_parts([part("below", metric="epochs", compare="sign")], CELLS, data, "net", RULES).iloc[0]
     low, high = stats.binomtest(0, 8).proportion_ci(0.95)
     assert found["mean"] == pytest.approx(-7 / 8) and found["state"] == "holds"
-    three = frame({"new": [2, 2, 2], "old": [7, 7, 7]}, metric="epochs")
+    three = rows({"new": [2, 2, 2], "old": [7, 7, 7]}, metric="epochs")
     found = judge_parts([part("below", metric="epochs", compare="sign")], CELLS, three, "net", RULES).iloc[0]
     low, high = stats.binomtest(0, 3).proportion_ci(0.95)
     assert (found["low"], found["high"]) == pytest.approx((2 * low - 1, 2 * high - 1))
@@ -152,19 +140,19 @@ def test_signs_count_a_censored_run_as_no_better_than_any_other_that_never_arriv
 
 def test_spread_compares_standard_deviations_over_draws():
     rng = np.random.default_rng(2)
-    data = frame({"new": rng.normal(0, 0.1, 40), "old": rng.normal(0, 1, 40)})
+    data = rows({"new": rng.normal(0, 0.1, 40), "old": rng.normal(0, 1, 40)})
     found = judge_parts([part("below", compare="spread")], CELLS, data, "net", RULES).iloc[0]
     assert found["state"] == "holds" and found["mean"] == pytest.approx(math.log(0.1), abs=0.4)
 
 
 def ranked(orders, size=(5, 4, 3, 2, 1)):
     """Return a frame in which, in each draw, recall has the first order and diversity the second."""
-    rows = [
-        frame({"diversity": [d], "size": [n], "recall": [r]}, metric=f"class {place}", draws=[draw])
+    parts = [
+        rows({"diversity": [d], "size": [n], "recall": [r]}, metric=f"class {place}", draws=[draw])
         for draw, (recall, diversity) in enumerate(orders)
         for place, (r, d, n) in enumerate(zip(recall, diversity, size, strict=True))
     ]
-    return pd.concat(rows).assign(train_seed=0)
+    return pd.concat(parts).assign(train_seed=0)
 
 
 RANKS = part(a="diversity", b="size", of="recall", metric="class", compare="rank")
@@ -182,7 +170,7 @@ def test_ranks_over_classes_are_compared_with_the_other_held_and_resampled_withi
     assert -2 <= found["low"] <= found["mean"] <= found["high"] <= 2
     same = judge_parts([RANKS], CELLS, data, "net", RULES).iloc[0]
     assert same["state"] == "not run" and same["pairs"] == 0, "recall is diversity: nothing is left of it"
-    assert states([RANKS], frame({"size": [1.0] * 3})) == ["not run"]
+    assert states([RANKS], rows({"size": [1.0] * 3})) == ["not run"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +195,7 @@ def judged(values, order=None):
         data[name] = mean + NOISE - NOISE.mean()
     parts = [part(a=name) for name in names]
     parts = parts if order is None else [parts[i] for i in order]
-    return label_of(states(parts, frame(data)))
+    return label_of(states(parts, rows(data)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -232,7 +220,7 @@ def test_an_irrelevant_part_never_turns_fails_into_holds(values, other):
 def test_noise_around_the_same_mean_never_turns_fails_into_holds(mean, factor):
     def label(scale):
         return label_of(
-            states([part()], frame({"new": mean + scale * (NOISE - NOISE.mean()), "old": np.zeros(5)}))
+            states([part()], rows({"new": mean + scale * (NOISE - NOISE.mean()), "old": np.zeros(5)}))
         )
 
     calm, noisy = label(1), label(factor)
@@ -244,13 +232,13 @@ def test_a_gate_names_the_level_that_the_plain_arm_misses():
     gate = Gate(
         "s", "net", "old", "accuracy", 0.7, 0.73, 0.01, "papers", dataset="cifar10", imbalance="step 10"
     )
-    assert gate_reason(gate, frame({"old": [0.71, 0.73]}), lambda *_: None) == ""
-    low = gate_reason(gate, frame({"old": [0.4, 0.38]}), lambda *_: None)
+    assert gate_reason(gate, rows({"old": [0.71, 0.73]}), lambda *_: None) == ""
+    low = gate_reason(gate, rows({"old": [0.4, 0.38]}), lambda *_: None)
     assert "at 0.390 on cifar10 step 10, outside of 0.690 to 0.740" in low
-    assert gate_reason(gate, frame({"old": [0.4]}, dataset="other"), lambda *_: None) == ""
+    assert gate_reason(gate, rows({"old": [0.4]}, dataset="other"), lambda *_: None) == ""
     printed = Gate("s", "net", "old", "accuracy", "printed", "printed", 0.05, "tables")
-    assert "outside of 0.750 to 0.850" in gate_reason(printed, frame({"old": [0.4]}), lambda *_: 0.8)
-    assert gate_reason(printed, frame({"old": [0.4]}), lambda *_: None) == ""
+    assert "outside of 0.750 to 0.850" in gate_reason(printed, rows({"old": [0.4]}), lambda *_: 0.8)
+    assert gate_reason(printed, rows({"old": [0.4]}), lambda *_: None) == ""
 
 
 @pytest.mark.parametrize("gate", RULES.gates, ids=lambda gate: f"{gate.study}, {gate.form}")
@@ -263,7 +251,7 @@ def test_every_declared_gate_is_open_within_its_distance_and_shut_beyond(gate):
         (low - gate.distance - 1e-3, False),
         (high + gate.distance + 1e-3, False),
     ):
-        data = frame({gate.readout: [level, level]}, metric=gate.metric, form=gate.form, **place)
+        data = rows({gate.readout: [level, level]}, metric=gate.metric, form=gate.form, **place)
         assert (gate_reason(gate, data, lambda *_: 0.8) == "") == is_open, level
 
 

@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 import torch
 from leaf_photos import write_leaves, write_plant
+from sample_records import record_of, run_config
 
 from imbal_book.grid import batch, planning
 from imbal_book.grid import probe as probing
 from imbal_book.grid.probe import probe
 from imbal_book.run import networks
 from imbal_book.run.config import RunConfig
-from imbal_book.run.record_format import Record, run_key
+from imbal_book.run.record_format import run_key
 from imbal_book.run.records import RecordStore, SkippedRecordWarning
 from imbal_book.run.trained import train_run
 from imbal_core.data.class_counts import zhang_counts
@@ -36,32 +37,11 @@ from imbal_core.training import fit as training
 from imbal_core.training.fit import FitResult
 
 CPU = torch.device("cpu")
-DATA = {"train": "aa" * 32, "test": "bb" * 32}
-SPLIT = "cc" * 32
-ORIGIN = {"device": "cpu", "threads": 1, "date": "2026-01-01", "git_commit": None}
-
-
-def plain_config(seed=0, **changes):
-    values = {
-        "study": "demo",
-        "profile": "smoke",
-        "dataset": "mnist5k",
-        "imbalance": "zhang-a",
-        "model": "small_cnn",
-        "epochs": 3,
-        "split_seed": seed,
-        "train_seed": seed,
-    }
-    return RunConfig(**(values | changes))
+plain_config = functools.partial(run_config, profile="smoke", dataset="mnist5k")
 
 
 def plain_record(config, seconds=1.0):
-    return Record.of_run(config, DATA, SPLIT, {"accuracy": 0.5}, {**ORIGIN, "seconds": seconds})
-
-
-@pytest.fixture
-def store(tmp_path):
-    return RecordStore(tmp_path / "results")
+    return record_of(config, {"accuracy": 0.5}, seconds=seconds)
 
 
 @pytest.fixture(scope="module")

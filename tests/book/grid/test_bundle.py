@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -15,11 +16,11 @@ import numpy as np
 import pytest
 from leaf_photos import write_leaves, write_plant
 from packaging.requirements import Requirement
+from sample_records import run_config
 
 from imbal_book.grid import bundle
 from imbal_book.grid.bundle import BundleError, identity_of, pack
 from imbal_book.grid.unpacking import open_bundle
-from imbal_book.run.config import RunConfig
 from imbal_book.run.prepared import prepare
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import build_grid
@@ -31,28 +32,20 @@ LENT_MACHINE = (
 )
 
 
-def tiny(**changes):
-    fields = {
-        "study": "category_centers",
-        "profile": "smoke",
-        "dataset": "mnist5k",
-        "imbalance": "zhang-a",
-        "imbalance_scale": 0.02,
-        "model": "small_cnn",
-        "epochs": 1,
-        "batch_size": 32,
-    }
-    return RunConfig(**(fields | changes))
+tiny = functools.partial(
+    run_config,
+    study="category_centers",
+    profile="smoke",
+    dataset="mnist5k",
+    imbalance_scale=0.02,
+    epochs=1,
+    batch_size=32,
+)
 
 
 @pytest.fixture(scope="module")
 def root(digits):
     return digits
-
-
-@pytest.fixture
-def store(tmp_path):
-    return RecordStore(tmp_path / "home")
 
 
 @pytest.fixture(scope="module")

@@ -7,26 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sample_records import record_of, run_config
 
 from imbal_book.grid import verify as verification
 from imbal_book.grid.agreement import alike, outcomes, same_outcomes, same_to_the_bit
 from imbal_book.grid.verify import verify
-from imbal_book.run.config import RunConfig
 from imbal_book.run.packed_numbers import pack_rows, unpack_rows
 from imbal_book.run.provenance import provenance
-from imbal_book.run.record_format import Record
 from imbal_book.run.records import RecordStore
 from imbal_book.studies import STUDIES
 
 RESULTS = Path(__file__).parents[3] / "results"
-CONFIG = RunConfig(
-    study="category_centers",
-    profile="laptop",
-    dataset="mnist5k",
-    imbalance="zhang-a",
-    model="small_cnn",
-    epochs=1,
-)
+CONFIG = run_config(study="category_centers", dataset="mnist5k", epochs=1)
 MEASUREMENTS = {
     "train_counts": [10, 100],
     "history": {"train_loss": [1.5, 0.25]},
@@ -36,13 +28,8 @@ MEASUREMENTS = {
 
 def a_record(seed=0, measurements=MEASUREMENTS, **origin):
     config = dataclasses.replace(CONFIG, train_seed=seed)
-    return Record.of_run(
-        config,
-        {"train": "a" * 64, "test": "b" * 64},
-        "c" * 64,
-        measurements,
-        provenance("cpu", 1.0, threads=torch.get_num_threads()) | origin,
-    )
+    own = provenance("cpu", 1.0, threads=torch.get_num_threads())
+    return record_of(config, measurements, **(own | origin))
 
 
 @pytest.fixture
@@ -179,8 +166,7 @@ def test_frozen_features_may_have_to_be_computed_again():
 
     def frozen(seed, seconds):
         config = dataclasses.replace(CONFIG, pretrained=True, frozen=True, train_seed=seed)
-        data = {"train": "a" * 64, "test": "b" * 64}
-        return Record.of_run(config, data, "c" * 64, MEASUREMENTS, provenance("cpu", seconds, threads=1))
+        return record_of(config, MEASUREMENTS, seconds=seconds)
 
     slow, quick, other = frozen(0, 660.0), frozen(1, 8.0), a_record()
     assert verification.expected_seconds([quick, other], [slow, quick, other]) == (9.0, 661.0)

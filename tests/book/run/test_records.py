@@ -7,12 +7,13 @@ import hashlib
 import json
 import multiprocessing
 import os
-import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_records import DATA, ORIGIN, SPLIT, record_of, run_config
 
 from imbal_book.grid import planning
 from imbal_book.run import record_archives, record_format, records
@@ -21,39 +22,10 @@ from imbal_book.run.long_frames import records_frame
 from imbal_book.run.record_format import Record, RecordError, parse_record, run_key
 from imbal_book.run.records import ContradictionError, RecordStore, RecordWriteError, SkippedRecordWarning
 
-DATA = {"train": "aa" * 32, "test": "bb" * 32}
-SPLIT = "cc" * 32
-PROVENANCE = {"device": "cpu", "threads": 1, "seconds": 2.5, "date": "2026-01-01", "git_commit": None}
 
-
-def make_config(seed=0, **changes):
-    values = {
-        "study": "demo",
-        "profile": "laptop",
-        "dataset": "cifar10",
-        "imbalance": "zhang-a",
-        "model": "small_cnn",
-        "epochs": 3,
-        "split_seed": seed,
-        "train_seed": seed,
-    }
-    return RunConfig(**(values | changes))
-
-
-def make_record(seed=0, accuracy=0.5, data=DATA, split=SPLIT, provenance=None, **changes):
+def make_record(seed=0, accuracy=0.5, data=DATA, provenance=None, **changes):
     measurements = {"accuracy": accuracy, "recall": [0.25, 0.75]}
-    return Record.of_run(
-        make_config(seed, **changes),
-        data,
-        split,
-        measurements,
-        PROVENANCE | (provenance or {}),
-    )
-
-
-@pytest.fixture
-def store(tmp_path):
-    return RecordStore(tmp_path / "results")
+    return record_of(run_config(seed, **changes), measurements, data=data, **(provenance or {}))
 
 
 def files_below(folder):
@@ -64,7 +36,7 @@ def files_below(folder):
 
 
 def test_key_is_the_hash_of_configuration_data_and_split():
-    config = make_config(1)
+    config = run_config(1)
     text = '["%s",{"test":"%s","train":"%s"},"%s"]' % (  # noqa: UP031
         config.canonical().replace('"', '\\"'),
         DATA["test"],
@@ -76,16 +48,16 @@ def test_key_is_the_hash_of_configuration_data_and_split():
 
 def test_key_changes_with_each_of_its_parts():
     keys = {
-        run_key(make_config(0), DATA, SPLIT),
-        run_key(make_config(1), DATA, SPLIT),
-        run_key(make_config(0), DATA | {"test": "dd" * 32}, SPLIT),
-        run_key(make_config(0), DATA, "ee" * 32),
+        run_key(run_config(0), DATA, SPLIT),
+        run_key(run_config(1), DATA, SPLIT),
+        run_key(run_config(0), DATA | {"test": "dd" * 32}, SPLIT),
+        run_key(run_config(0), DATA, "ee" * 32),
     }
     assert len(keys) == 4
 
 
 def test_key_of_a_known_run_never_changes():
-    assert run_key(make_config(3), DATA, SPLIT) == "4a9624bffee7acd3"
+    assert run_key(run_config(3), DATA, SPLIT) == "4a9624bffee7acd3"
 
 
 # One record
@@ -97,7 +69,7 @@ def test_a_record_survives_its_file(store):
     assert path == store.root / "demo" / "laptop" / f"{record.key}.json"
     assert store.read() == [record]
     assert store.read()[0].measurements["accuracy"] == 0.1 + 0.2
-    assert store.read()[0].run_config() == make_config()
+    assert store.read()[0].run_config() == run_config()
     assert store.skipped == []
 
 
@@ -107,13 +79,8 @@ def test_the_file_has_sorted_keys_and_ends_with_a_newline(store):
 
 
 def test_numpy_values_are_written_as_plain_numbers(store):
-    record = Record.of_run(
-        make_config(),
-        DATA,
-        SPLIT,
-        {"recall": np.array([0.5, 1.0]), "n": np.int64(3), "f": np.float32(0.5)},
-        PROVENANCE,
-    )
+    measured = {"recall": np.array([0.5, 1.0]), "n": np.int64(3), "f": np.float32(0.5)}
+    record = record_of(run_config(), measured)
     assert record.measurements == {"recall": [0.5, 1.0], "n": 3, "f": 0.5}
     store.write(record)
     assert store.read() == [record]
@@ -122,14 +89,14 @@ def test_numpy_values_are_written_as_plain_numbers(store):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan"), np.array([1.0, -np.inf])])
 def test_a_number_that_is_not_finite_is_refused_with_its_place(bad):
     with pytest.raises(RecordError, match=r"measurements\.loss\[1\].*finite"):
-        Record.of_run(make_config(), DATA, SPLIT, {"loss": [0.5, bad]}, {})
+        record_of(run_config(), {"loss": [0.5, bad]})
 
 
 def test_a_value_that_json_lacks_is_refused_with_its_place():
     with pytest.raises(RecordError, match=r"measurements\.when is of type set"):
-        Record.of_run(make_config(), DATA, SPLIT, {"when": {1}}, {})
+        record_of(run_config(), {"when": {1}})
     with pytest.raises(RecordError, match="names must be text"):
-        Record.of_run(make_config(), DATA, SPLIT, {"recall": {0: 0.5}}, {})
+        record_of(run_config(), {"recall": {0: 0.5}})
 
 
 def test_a_record_whose_key_is_not_its_own_is_not_written(store):
@@ -207,7 +174,7 @@ SPOILED = {
     "field absent": (edited(lambda v: v.pop("split")), "lacks 'split'"),
     "field unknown": (edited(lambda v: v.update(comment="hello")), "unknown field 'comment'"),
     "wrong type": (edited(lambda v: v.update(measurements=[1])), "expected an object"),
-    **{name: without_origin(name) for name in PROVENANCE},
+    **{name: without_origin(name) for name in ORIGIN},
     "seconds as text": (
         edited(lambda v: v["provenance"].update(seconds="2.5 s")),
         "provenance.seconds is '2.5 s', expected a finite number",
@@ -276,7 +243,7 @@ def test_a_record_that_arrived_meanwhile_is_not_set_aside(store):
 
 
 def test_missing_lists_what_has_no_record_in_the_grid_s_order(store):
-    grid = [make_config(seed) for seed in (4, 2, 0, 3, 1)] + [make_config(0, profile="paper")]
+    grid = [run_config(seed) for seed in (4, 2, 0, 3, 1)] + [run_config(0, profile="paper")]
     assert store.missing(grid) == grid
     store.write(make_record(0))
     store.write(make_record(3, data={"train": "11", "test": "22"}))
@@ -284,12 +251,12 @@ def test_missing_lists_what_has_no_record_in_the_grid_s_order(store):
 
 
 def test_find_returns_the_record_or_none_and_refuses_two(store):
-    assert store.find(make_config(0)) is None
+    assert store.find(run_config(0)) is None
     store.write(make_record(0))
-    assert store.find(make_config(0)) == make_record(0)
+    assert store.find(run_config(0)) == make_record(0)
     store.write(make_record(0, data={"train": "11", "test": "22"}))
     with pytest.raises(RecordError, match="same configuration with different data"):
-        store.find(make_config(0))
+        store.find(run_config(0))
 
 
 @pytest.fixture
@@ -307,32 +274,30 @@ def reads(monkeypatch):
 
 def test_asking_for_every_run_of_a_grid_reads_each_file_once(store, reads):
     files = [store.write(make_record(seed)).name for seed in range(6)]
-    assert store.missing([make_config(seed) for seed in range(3, 12)]) == [
-        make_config(s) for s in range(6, 12)
-    ]
-    assert [store.find(make_config(seed)) for seed in range(6, 12)] == [None] * 6
+    assert store.missing([run_config(seed) for seed in range(3, 12)]) == [run_config(s) for s in range(6, 12)]
+    assert [store.find(run_config(seed)) for seed in range(6, 12)] == [None] * 6
     assert sorted(reads) == sorted(files)
-    assert store.find(make_config(4)) == make_record(4), "the record itself is read when it is asked for"
+    assert store.find(run_config(4)) == make_record(4), "the record itself is read when it is asked for"
     assert len(reads) == 7
 
 
 def test_a_record_that_another_process_adds_is_noticed_and_read_alone(store, reads):
     store.write(make_record(0))
-    assert store.find(make_config(1)) is None
+    assert store.find(run_config(1)) is None
     other = RecordStore(store.root)
     del reads[:]
     path = other.write(make_record(1))
-    assert store.find(make_config(2)) is None and reads == [path.name]
-    assert store.find(make_config(1)) == make_record(1)
-    assert store.missing([make_config(0), make_config(1)]) == []
+    assert store.find(run_config(2)) is None and reads == [path.name]
+    assert store.find(run_config(1)) == make_record(1)
+    assert store.missing([run_config(0), run_config(1)]) == []
     path.unlink()
-    assert store.find(make_config(1)) is None
-    assert store.missing([make_config(0), make_config(1)]) == [make_config(1)]
+    assert store.find(run_config(1)) is None
+    assert store.missing([run_config(0), run_config(1)]) == [run_config(1)]
 
 
 def test_an_index_beside_the_store_spares_reading_and_may_vanish_or_break(store, reads, monkeypatch):
     monkeypatch.setattr(records, "WORTH_WRITING", 3)
-    grid = [make_config(seed) for seed in range(9)]
+    grid = [run_config(seed) for seed in range(9)]
     files = {seed: store.write(make_record(seed)) for seed in range(6)}
     index = store.scratch / "index.json"
     for content in (None, b"", b"[]", b'{"version": 0}', b'{"files": 1, "version": %a}' % [1]):
@@ -358,8 +323,8 @@ def test_an_index_beside_the_store_spares_reading_and_may_vanish_or_break(store,
 def test_a_study_and_a_profile_have_names_that_are_folders_on_every_system(name):
     for field in ("study", "profile"):
         with pytest.raises(ValueError, match=f"{field} names a folder"):
-            make_config(0, **{field: name})
-    assert make_config(0, profile="console.v2-b_").profile == "console.v2-b_"
+            run_config(0, **{field: name})
+    assert run_config(0, profile="console.v2-b_").profile == "console.v2-b_"
 
 
 def test_what_passed_every_check_is_not_checked_again_as_long_as_its_bytes_are_the_same(
@@ -403,7 +368,7 @@ def test_reading_leaves_the_collector_of_garbage_as_it_was_even_after_an_error(s
 def test_a_thousand_records_are_looked_for_without_reading_one(store, reads, monkeypatch):
     for seed in range(1000):
         store.write(make_record(seed))
-    grid = [make_config(seed) for seed in range(1010)]
+    grid = [run_config(seed) for seed in range(1010)]
     for read in (1000, 0, 0):
         del reads[:]
         told = planning.recorded_seconds(RecordStore(store.root))
@@ -415,28 +380,28 @@ def test_a_thousand_records_are_looked_for_without_reading_one(store, reads, mon
 def test_a_file_that_another_process_replaces_is_read_again(store):
     path = store.write(make_record(0))
     whole = path.read_bytes()
-    assert store.find(make_config(0)) == make_record(0)
+    assert store.find(run_config(0)) == make_record(0)
     for content in (b"torn", b" " * len(whole)):
         path.write_bytes(content)
         with pytest.warns(SkippedRecordWarning, match="skipped 1 of 1 files"):
-            assert store.find(make_config(0)) is None
+            assert store.find(run_config(0)) is None
         with pytest.warns(SkippedRecordWarning, match="torn"):
-            assert store.missing([make_config(0)]) == [make_config(0)]
+            assert store.missing([run_config(0)]) == [run_config(0)]
         assert [name for name, _ in store.skipped] == [f"demo/laptop/{path.name}"]
     path.unlink()
     path.write_bytes(whole)
-    assert store.find(make_config(0)) == make_record(0) and store.skipped == []
+    assert store.find(run_config(0)) == make_record(0) and store.skipped == []
 
 
 def test_a_record_that_changes_hands_is_not_changed_in_the_store(store):
     store.write(make_record(0))
-    store.find(make_config(0)).measurements["accuracy"] = 1.0
-    assert store.find(make_config(0)) == make_record(0)
+    store.find(run_config(0)).measurements["accuracy"] = 1.0
+    assert store.find(run_config(0)) == make_record(0)
 
 
 def test_a_record_that_vanishes_between_the_look_and_the_reading_is_not_found(store, monkeypatch):
     path = store.write(make_record(0))
-    assert store.missing([make_config(0)]) == []
+    assert store.missing([run_config(0)]) == []
     read_bytes = Path.read_bytes
 
     def vanish(path):
@@ -444,7 +409,7 @@ def test_a_record_that_vanishes_between_the_look_and_the_reading_is_not_found(st
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", vanish)
-    assert store.find(make_config(0)) is None
+    assert store.find(run_config(0)) is None
     assert not path.exists()
 
 
@@ -473,13 +438,13 @@ def test_default_root_is_the_checkout_s_results_else_the_working_folder_s(tmp_pa
 
 
 def test_a_failure_is_noted_replaced_and_cleared_by_success(store):
-    path = store.write_failure(make_config(0), "loss is NaN in epoch 2")
+    path = store.write_failure(run_config(0), "loss is NaN in epoch 2")
     assert path.is_relative_to(store.root.parent / "_build" / "failures" / "demo" / "laptop")
-    store.write_failure(make_config(0), "disk on fire")
-    other = store.write_failure(make_config(1), "other")
+    store.write_failure(run_config(0), "disk on fire")
+    other = store.write_failure(run_config(1), "other")
     for note, error, seed in ((path, "disk on fire", 0), (other, "other", 1)):
         told = json.loads(note.read_text())
-        assert (told["error"], told["config"]) == (error, make_config(seed).to_dict())
+        assert (told["error"], told["config"]) == (error, run_config(seed).to_dict())
     store.write(make_record(0))
     assert other.exists() and not path.exists()
     assert store.read() == [make_record(0)] and store.skipped == []
@@ -644,36 +609,27 @@ def test_a_file_where_the_folder_should_be_is_a_clear_error(store):
         store.write(make_record(0))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 64 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except OSError as error:
-        pytest.skip(f"cannot mount a small disk here: {error}")
-    if done.returncode:
-        pytest.skip(f"cannot mount a small disk here (needs root): {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a file system of Linux")
+def test_a_real_full_disk_keeps_whole_records_only(tmp_path):
+    from benchmarks.faults.stress import (
+        small_disk,  # here: the processes of the writers above load this file, too
+    )
 
-
-def test_a_real_full_disk_keeps_whole_records_only(small_disk):
-    store = RecordStore(small_disk / "results")
-    written = []
-    with pytest.raises(RecordWriteError, match="No space left") as caught:
-        for seed in range(1000):
-            store.write(make_record(seed))
-            written.append(make_record(seed).key)
-    assert 1 <= len(written) < 100
-    assert caught.value.filename == str(store.path(make_record(len(written))))
-    assert sorted(record.key for record in store.read()) == sorted(written)
-    assert store.skipped == []
-    assert len(files_below(small_disk)) == len(written)
-    store.path(make_record(0)).unlink()
-    store.write(make_record(len(written)))  # room again: the same run gets in
+    store, written = RecordStore(tmp_path / "disk" / "results"), []
+    with small_disk(tmp_path / "disk") as made:
+        if not made:
+            pytest.skip("cannot mount a small disk here: it needs root")
+        with pytest.raises(RecordWriteError, match="No space left") as caught:
+            for seed in range(1000):
+                store.write(make_record(seed))
+                written.append(make_record(seed).key)
+        assert 1 <= len(written) < 1000
+        assert caught.value.filename == str(store.path(make_record(len(written))))
+        assert sorted(record.key for record in store.read()) == sorted(written)
+        assert store.skipped == []
+        assert len(files_below(tmp_path / "disk")) == len(written)
+        store.path(make_record(0)).unlink()
+        store.write(make_record(len(written)))  # room again: the same run gets in
 
 
 # Adding records that come back

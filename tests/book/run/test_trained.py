@@ -4,23 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sample_records import run_config
 
-from imbal_book.run.config import RunConfig
 from imbal_book.run.prepared import prepare
 from imbal_book.run.trained import train_run
 from imbal_core.models.heads import NormedLinear
 from imbal_core.training.start import build_network, loss_of, seeded_init
 
-TINY = RunConfig(
-    study="category_centers",
-    profile="smoke",
-    dataset="mnist5k",
-    imbalance="step-10",
-    imbalance_scale=0.05,
-    model="small_cnn",
-    epochs=2,
-    batch_size=32,
-)
+TINY = run_config(dataset="mnist5k", imbalance="step-10", imbalance_scale=0.05, epochs=2, batch_size=32)
 CPU = torch.device("cpu")
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 from collections import Counter
 
+import measured_runs
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sample_records import run_config
 from sklearn.metrics import accuracy_score, precision_score, recall_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import Normalizer, normalize
@@ -14,7 +16,6 @@ from sklearn.preprocessing import Normalizer, normalize
 from imbal_book import studies
 from imbal_book.grid import batch
 from imbal_book.run import trained
-from imbal_book.run.config import RunConfig
 from imbal_book.studies import PROFILES, STUDIES, build_grid, get_study
 from imbal_book.studies import category_centers as study
 from imbal_book.studies.grids import category_centers as grids
@@ -136,27 +137,15 @@ def test_few_are_labels_0_to_4_of_types_a_and_c_and_0_to_5_of_type_b(num_classes
         assert study.few_labels(train_counts).tolist() == [True] * groups + [False] * (num_classes - groups)
 
 
-def measure_and_keep_network(prepared):
-    """Return the network that was trained, and its measurements."""
-    networks = []
-    real = trained.fit
-
-    def fit(network, *arguments, **options):
-        networks.append(network)
-        return real(network, *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trained, "fit", fit)
-        found = study.measure(prepared, device=CPU, progress=False)
-    (network,) = networks
-    return network, found
-
-
 @pytest.fixture(scope="module")
 def measured(tiny_config, tiny_data):
     """Return (prepared, trained network, measurements) of a plain and an over-sampled run."""
-    prepared = {s: batch.prepare(tiny_config(sampler=s), root=tiny_data[1]) for s in BOTH}
-    return {sampler: (run, *measure_and_keep_network(run)) for sampler, run in prepared.items()}
+    found = {}
+    for sampler in BOTH:
+        prepared = batch.prepare(tiny_config(sampler=sampler), root=tiny_data[1])
+        run, measurements = measured_runs.measured(study, prepared)
+        found[sampler] = (prepared, run.network, measurements)
+    return found
 
 
 def same_scores(scores, labels, predicted):
@@ -302,17 +291,7 @@ def test_the_axes_of_the_sketch_are_at_right_angles_and_the_second_shows_the_lar
 
 
 def row(kind, counts, readouts, **changes):
-    config = RunConfig(
-        study="category_centers",
-        profile="laptop",
-        dataset="cifar10",
-        imbalance=f"zhang-{kind}",
-        model="all_cnn",
-        epochs=1,
-        split_seed=4,
-        train_seed=4,
-        **changes,
-    )
+    config = run_config(4, study="category_centers", imbalance=f"zhang-{kind}", model="all_cnn", **changes)
     scores = {
         name: {"accuracy": 0.6, "recall": recall, "precision": [0.5, 0.7]}
         for name, recall in readouts.items()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import measured_runs
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +12,6 @@ from fragility_records import records
 from sklearn.metrics import recall_score
 
 from imbal_book.grid import batch
-from imbal_book.run import trained
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.packed_numbers import unpack_rows
 from imbal_book.studies import PROFILES, build_grid
@@ -172,18 +172,7 @@ def measured(tiny_config, tiny_data):
     found = {}
     for loss in ("cross-entropy", "ldam"):
         config = tiny_config(imbalance="exponential-4", imbalance_scale=0.5, loss=loss)
-        prepared = batch.prepare(config, root=tiny_data[1])
-        runs = []
-        real = trained.train_run
-
-        def keep(*arguments, real=real, runs=runs, **options):
-            runs.append(real(*arguments, **options))
-            return runs[0]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(study, "train_run", keep)
-            measurements = study.measure(prepared, device=CPU, progress=False)
-        found[loss] = (runs[0], measurements)
+        found[loss] = measured_runs.measured(study, batch.prepare(config, root=tiny_data[1]))
     return found
 
 

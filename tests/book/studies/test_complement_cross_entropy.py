@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import measured_runs
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +10,6 @@ import torch
 from sklearn.metrics import accuracy_score, recall_score
 
 from imbal_book.grid import batch
-from imbal_book.run import trained
 from imbal_book.run.long_frames import records_frame
 from imbal_book.studies import PROFILES, build_grid
 from imbal_book.studies import complement_cross_entropy as study
@@ -109,28 +109,17 @@ def test_a_loss_of_no_arm_is_named():
 
 @pytest.fixture(scope="module")
 def measured(tiny_config, tiny_data):
-    """Return, for two losses: the prepared run, the trained run, and the measurements."""
+    """Return, for two losses: the trained run, and the measurements."""
     found = {}
     for loss in ("cross-entropy", "cce"):
         config = tiny_config(imbalance="exponential-4", imbalance_scale=0.5, valid_share=0.25, loss=loss)
-        prepared = batch.prepare(config, root=tiny_data[1])
-        runs = []
-        real = trained.train_run
-
-        def keep(*arguments, real=real, runs=runs, **options):
-            runs.append(real(*arguments, **options))
-            return runs[0]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(study, "train_run", keep)
-            measurements = study.measure(prepared, device=CPU, progress=False)
-        found[loss] = (prepared, runs[0], measurements)
+        found[loss] = measured_runs.measured(study, batch.prepare(config, root=tiny_data[1]))
     return found
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "cce"])
 def test_the_softmax_is_measured_on_the_test_images(measured, loss):
-    _, run, found = measured[loss]
+    run, found = measured[loss]
     labels = run.sides["test"][1]
     logits = run.predict("test")["logits"].astype(np.float64)
     predicted = logits.argmax(1)
@@ -153,18 +142,18 @@ def test_the_softmax_is_measured_on_the_test_images(measured, loss):
 
 
 def test_only_the_network_of_cross_entropy_is_read_by_other_remedies(measured):
-    assert set(measured["cce"][2]["readouts"]) == {"softmax"}
-    assert set(measured["cross-entropy"][2]["readouts"]) == {"softmax", *study.POST_HOC}
+    assert set(measured["cce"][1]["readouts"]) == {"softmax"}
+    assert set(measured["cross-entropy"][1]["readouts"]) == {"softmax", *study.POST_HOC}
 
 
-def test_other_remedies_never_see_test_labels(measured, tiny_data):
+def test_other_remedies_never_see_test_labels(measured):
     """Each remedy's prediction, from its formula on the trained network's own features."""
-    prepared, run, found = measured["cross-entropy"]
+    run, found = measured["cross-entropy"]
     labels = run.sides["test"][1]
     tap = run.network.embedding_tap
     test, valid, train = (run.predict(side, (tap,)) for side in ("test", "valid", "train"))
     weight = run.network.classifier().weight.detach().numpy()
-    expected = {"CE, logit adjusted": (test["logits"] - np.log(prepared.train_counts)).argmax(1)}
+    expected = {"CE, logit adjusted": (test["logits"] - np.log(run.prepared.train_counts)).argmax(1)}
     lengths = np.linalg.norm(weight, axis=1)
     scores = {
         tau / 10: metrics.balanced_accuracy(

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from measured_runs import measured
 from PIL import Image
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from imbal_book.chapters import final_batch_norm_training as training
 from imbal_book.grid import batch
-from imbal_book.run import trained
 from imbal_book.run.config import RunConfig
 from imbal_book.run.long_frames import records_frame
 from imbal_book.run.records import RecordStore
@@ -24,7 +23,6 @@ from imbal_book.studies import final_batch_norm as study
 from imbal_book.studies.grids import final_batch_norm as grids
 from imbal_core.data.splits import Split
 
-CPU = torch.device("cpu")
 NAME = "final_batch_norm"
 BOTH = ("plain", "final BN")
 EVERY_ARM = grids.EVERY_ARM
@@ -54,19 +52,9 @@ def two_classes(tmp_path_factory):
     return lambda **changes: batch.prepare(RunConfig(**{**base, **changes}), root=root)
 
 
-def measured(prepared):
-    """Return the trained run and its measurements."""
-    runs = []
-    real = trained.train_run
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "train_run", lambda *a, **k: runs.append(real(*a, **k)) or runs[0])
-        found = study.measure(prepared, device=CPU, progress=False)
-    return runs[0], found
-
-
 @pytest.fixture(scope="module")
 def arms(two_classes):
-    return {name: measured(two_classes(**changes)) for name, changes in EVERY_ARM.items()}
+    return {name: measured(study, two_classes(**changes)) for name, changes in EVERY_ARM.items()}
 
 
 def check_readout(scores, labels, logits):
@@ -184,7 +172,7 @@ def test_every_score_can_be_had_again_from_the_margins(arms, arm):
 
 
 def test_without_validation_images_nothing_is_chosen(two_classes):
-    _, found = measured(two_classes(imbalance="rare-60-9", epochs=1))
+    _, found = measured(study, two_classes(imbalance="rare-60-9", epochs=1))
     assert set(found["readouts"]) == {"softmax", "logit adjusted"}
     assert set(found["margins"]["softmax"]) == {"test"}
     assert "thresholds" not in found and not any(name.startswith("valid") for name in found["history"])
@@ -204,7 +192,8 @@ def test_both_networks_rank_the_rare_class_and_shuffled_labels_end_that(two_clas
     for arm in BOTH:
         learnt = arms[arm][1]["readouts"]["softmax"]["auroc"]
         shuffled = [
-            measured(relabelled(two_classes(**grids.ARMS[arm], train_seed=seed), rng))[1] for seed in range(3)
+            measured(study, relabelled(two_classes(**grids.ARMS[arm], train_seed=seed), rng))[1]
+            for seed in range(3)
         ]
         chance = np.mean([found["readouts"]["softmax"]["auroc"] for found in shuffled])
         assert learnt > 0.95 and chance < 0.85, (arm, learnt, chance)
@@ -226,13 +215,15 @@ def test_the_leakage_is_counted_image_by_image():
 
 def test_a_data_set_that_knows_its_leaves_records_the_leakage(two_classes):
     prepared = two_classes(epochs=1)
-    assert "shared_groups" not in measured(prepared)[1]
+    assert "shared_groups" not in measured(study, prepared)[1]
     pool = prepared.train
     leaves = np.array([str(i // 4) for i in range(len(pool.labels))])
     drawn = np.concatenate([np.flatnonzero(pool.labels == k)[-5:] for k in range(2)])
     split = Split(prepared.split.train, prepared.split.valid, drawn)
     with_leaves = dataclasses.replace(pool, groups=leaves)
-    found = measured(dataclasses.replace(prepared, train=with_leaves, test=with_leaves, split=split))[1]
+    found = measured(study, dataclasses.replace(prepared, train=with_leaves, test=with_leaves, split=split))[
+        1
+    ]
     assert found["shared_groups"] == study.leaf_leakage(split, pool.labels, leaves)
     json.dumps(found, allow_nan=False)
 

@@ -1,31 +1,17 @@
 """What latent summaries say when they are read: of one network, and of two."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from latent_sides import CLASSES, UNITS, network, side, summaries
+from latent_sides import CLASSES, UNITS, network, readings_of, side, summaries
 
 from imbal_book.run.packed_numbers import unpack_rows
-from imbal_book.studies.latent_readings import changes, class_overlaps, class_readings, share_curve
+from imbal_book.studies.latent_readings import changes, class_overlaps, share_curve
 from imbal_book.studies.latent_summaries import SHARES_AT, Side, latent_summaries
 
 
 @pytest.fixture(scope="module")
 def latent():
     return summaries()
-
-
-def readings_of(latent):
-    readout = {"recall": [0.8, 0.9, 0.4, 0.2]}
-    return pd.DataFrame(
-        class_readings(
-            {
-                "latent": latent,
-                "train_counts": [60, 30, 12, 6],
-                "readouts": {"softmax": readout, "train": readout},
-            }
-        )
-    )
 
 
 def test_overlaps_are_those_of_the_sets_of_units(latent):

@@ -16,11 +16,6 @@ def random_images(num_images: int, side: int = 32, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture
 def digits(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data root in which 'digits10' is known, 40 training images of 10 classes, and lies prepared."""
     source = sources.Source(num_classes=10, sizes={"train": 40, "test": 20})

@@ -32,11 +32,6 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def test_a_folder_is_read_by_class_and_file_name(photos, root):
     data = load_dataset(f"folder:{photos}", "train", root=root, image_size=16)
     assert data.class_names == ("cat", "dog", "emu")

@@ -14,11 +14,6 @@ from imbal_core.data.prepared import DatasetError
 from imbal_core.data.root import data_root
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def paint(path: Path, shade: int, size: tuple[int, int] = (80, 70)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (shade, 255 - shade, 7)).save(path, quality=95)

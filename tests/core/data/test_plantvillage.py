@@ -24,11 +24,6 @@ from imbal_core.data.splits import draw_split, shared_groups, split_counts
 
 
 @pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
-
-
-@pytest.fixture
 def apples(root):
     """Six healthy apple leaves and three of each of three diseases, in the pool's order."""
     return write_plant(root / "plantvillage" / "color", "apple")

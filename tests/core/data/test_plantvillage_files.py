@@ -38,11 +38,6 @@ def copy(tmp_path):
     return repository
 
 
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
-
-
 def zipped(folder, **extra):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -24,11 +24,6 @@ def random_images(num_images: int, side: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (num_images, side, side, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def real_root(*files: str) -> Path:
     """The data root of the environment if it holds one of the files; else the test is skipped."""
     if not os.environ.get("IMBAL_DATA"):

@@ -6,17 +6,12 @@ import sys
 
 import pytest
 import torch
+from sample_networks import make
 
-from imbal_core.models.build import build_model, list_models
-from imbal_core.models.networks import Network
+from imbal_core.models.build import list_models
 
 LIGHT = ["resnet20", "resnet32", "small_cnn", "all_cnn"]
 TIMM_NAME = "test_efficientnet"
-
-
-def make(name: str, num_classes: int = 10, seed: int = 0, **options: object) -> Network:
-    torch.manual_seed(seed)
-    return build_model(name, num_classes, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from imbal_book.run.config import RunConfig
 from imbal_core.models.build import build_model, list_models
 from imbal_core.models.heads import (
     FinalBatchNorm,
@@ -22,6 +21,7 @@ from imbal_core.models.heads import (
 from imbal_core.models.networks import LOGITS_BEFORE_FINAL_BATCH_NORM, Network
 from imbal_core.training.fit import fit
 from imbal_core.training.prediction import predict
+from imbal_core.training.recipe import Recipe
 from imbal_core.training.start import seeded_init
 
 BEFORE = LOGITS_BEFORE_FINAL_BATCH_NORM
@@ -218,11 +218,8 @@ def test_training_and_prediction_take_a_network_with_the_layer() -> None:
     network = add_final_batch_norm(make("linear"), momentum=0.5)
     features = inputs_for(network, 12)
     labels = torch.arange(12) % NUM_CLASSES
-    config = RunConfig(
-        study="demo", profile="smoke", dataset="mnist5k", imbalance="step-10", model="small_cnn",
-        epochs=2, batch_size=6, learning_rate=0.1,
-    )  # fmt: skip
-    fit(network, features, labels, config, device="cpu", progress=False)
+    recipe = Recipe(epochs=2, batch_size=6, learning_rate=0.1)
+    fit(network, features, labels, recipe, device="cpu", progress=False)
     layer = network.final_batch_norm
     assert layer.num_batches_tracked == 4 and not torch.equal(layer.weight, torch.ones(NUM_CLASSES))
     out = predict(network, features, taps=[BEFORE], device="cpu")

@@ -164,13 +164,3 @@ def test_reliability_by_hand_with_an_empty_bin_of_zeros():
 def test_impossible_input_is_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_class_scores_agree_with_scikit_learn():
-    rng = np.random.default_rng(3)
-    labels, predicted = rng.integers(0, 4, 60), rng.integers(0, 3, 60)
-    found = metrics.class_scores(labels, predicted, 5)
-    options = {"labels": range(5), "average": None, "zero_division": 0}
-    assert found["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
-    np.testing.assert_allclose(found["recall"], recall_score(labels, predicted, **options))
-    np.testing.assert_allclose(found["precision"], precision_score(labels, predicted, **options))

@@ -14,7 +14,6 @@ from scipy import stats
 
 from imbal_book import chapters
 from imbal_book.chapters import Chapter, judged_on, number, open_chapter, table, verdict_table
-from imbal_book.chapters import category_centers as tables
 from imbal_book.chapters.readings import ambiguity_table, headline, power_table, prefer
 from imbal_book.evidence.claims import Verdict
 from imbal_book.evidence.judgement import COLUMNS
@@ -145,15 +144,6 @@ def test_the_frame_of_a_chapter_is_what_the_study_reads(store):
     expected = study.frame(records_frame(store.read(STUDY, "laptop")))
     assert len(found) == 9 * 4 and set(found["form"]) == {"frozen", "from scratch"}
     pd.testing.assert_frame_equal(found, expected)
-
-
-def test_the_tables_of_a_chapter_without_records_are_empty(paper):
-    records = Chapter(STUDY, ("laptop",), [], 147).frame()
-    long = study.frame(records)
-    assert prefer(long, ("paper", "laptop")).empty
-    for shown in (tables.available(long), tables.ablations(long), tables.best_remedy(long)):
-        assert shown.empty
-    assert tables.gains(long, paper).empty and not tables.comparison(long, paper)["n"].any()
 
 
 @pytest.mark.parametrize(

@@ -207,18 +207,13 @@ def test_recorded_times_are_ratios_of_runs_with_the_same_seeds(opened):
     assert found.loc["COT", "recorded run, × CCE (paper)"] == "2.10" and found.loc["COT", "pairs"] == 2
 
 
-def test_a_chapter_without_records_has_empty_tables_and_says_how_to_run_them(paper, tmp_path):
-    empty = open_chapter(STUDY, store=RecordStore(tmp_path))
-    frame = tables.in_order(study.frame(empty.frame()))
-    assert tables.with_pairs(frame).empty and tables.levels(frame).empty
-    assert tables.recorded_times(empty).empty and tables.selection_table(frame).empty
+def test_without_records_no_claim_is_judged_and_the_first_sentence_says_so(paper, store):
+    frame = tables.in_order(study.frame(open_chapter(STUDY, store=store).frame()))
     found = readings.verdicts(paper, frame)
     assert {verdict.label for verdict in found} == {"not attempted"}
     words = readings.opening(tables.gains(frame), readings.headline(found)["B-1"])
     assert (words["change"], words["cells"], words["pairs"]) == ("not run", "0", "0")
     assert words["label"] == "not attempted"
-    assert f"imbal run {STUDY} --profile laptop</code>" in empty.not_run()
-    assert "--profile paper</code>" in open_chapter(STUDY, "paper", store=RecordStore(tmp_path)).not_run()
 
 
 # Verdicts

@@ -95,11 +95,3 @@ def test_claims_without_a_comparison_are_not_attempted_whatever_was_run(paper, f
     found = verdicts(paper, frame)
     for claim in ("A2-iv", "A2-v", "A2-vi"):
         assert [verdict.label for verdict in found if verdict.claim == claim] == ["not attempted"] * 3
-
-
-def test_digits_enter_no_verdict_and_the_larger_profile_counts(paper):
-    smoke = gains((0.4, 0.5, 0.6), profile="smoke")
-    assert {verdict.label for verdict in verdicts(paper, smoke)} == {"not attempted"}
-    both = pd.concat([gains((0.4, 0.5, 0.6)), gains((-0.4, -0.5, -0.6), profile="paper")])
-    found = verdict_of(paper, "A-1", both)
-    assert (found.label, found.profile) == ("fails", "paper")

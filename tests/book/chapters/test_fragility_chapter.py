@@ -185,11 +185,6 @@ def test_quantities_stand_beside_each_other_by_place_with_the_sign_of_a_change(f
     assert set(table[STEP.title()]) == {"not attempted"}
 
 
-def test_frames_of_no_records_draw_nothing():
-    empty = records_frame([])
-    assert chapter.mean_overlaps(study.run_frame(empty), PLACE) == {}
-
-
 # The first sentences
 
 

@@ -258,15 +258,3 @@ def test_whole_networks_are_compared_with_the_one_trained_as_usual(overlap):
     assert table["trained with"].unique().tolist() == ["balanced softmax"]
     assert table["points"].str.startswith("+20.0").all()
     assert "3 draws of six scenes" in whole.fine_tuned_in_words(frame)
-
-
-def test_a_page_without_records_is_empty_and_says_so():
-    frame = chapter.in_words(remedies.frame(records_frame([])))
-    shown = chapter.heads(frame)
-    found = chapter.ranked(chapter.changes(shown, "balanced", {}))
-    assert found.empty and chapter.opening(found)["cells"] == "0"
-    assert chapter.trade_points(shown, {}).empty and chapter.priors_table(shown, {}).empty
-    assert protocol.cell_table(records_frame([])).empty
-    assert whole.fine_tuned_in_words(frame) == "not attempted yet"
-    assert whole.fine_tuned_table(frame, {}).empty
-    assert chapter.lengths(remedies.setting_frame(records_frame([])), []).empty

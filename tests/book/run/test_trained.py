@@ -40,11 +40,6 @@ def test_the_network_of_a_run_has_the_head_that_its_loss_needs_and_the_final_bat
     assert torch.equal(weights(normed), weights(plain))  # the rest starts from the same numbers
 
 
-def test_the_train_seed_decides_the_weights():
-    assert torch.equal(weights(build(TINY)), weights(build(TINY)))
-    assert not torch.equal(weights(build(TINY)), weights(build(dataclasses.replace(TINY, train_seed=1))))
-
-
 def test_given_features_are_read_by_a_linear_classifier():
     network = build(TINY, in_features=7)
     assert network(torch.zeros(2, 7)).shape == (2, 10)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -301,14 +300,6 @@ def test_epochs_are_counted_from_1():
     loss = long[long["metric"] == "valid_loss"]
     assert loss[["epoch", "value"]].values.tolist() == [[1, 0.9], [2, 0.5], [3, 0.2]]
     assert set(long["readout"]) == {"plain"}
-
-
-def test_frames_of_nothing_keep_their_columns():
-    empty = records_frame([])
-    for make in (study.frame, study.epoch_frame):
-        found = make(empty)
-        assert len(found) == 0 and {"readout", "dataset", "imbalance", "metric"} <= set(found.columns)
-    assert math.isnan(study.frame(empty)["value"].max())
 
 
 def test_no_plain_run_with_the_fair_start_begins_far_from_a_coin():

@@ -1,11 +1,9 @@
-import csv
-import io
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imbal_book.evidence.papers import load_paper
 from imbal_core.data.class_counts import (
     counts_from_name,
     exponential_counts,
@@ -13,53 +11,7 @@ from imbal_core.data.class_counts import (
     zhang_counts,
 )
 
-# Tables I and II of Zhang et al. 2018, as printed.
-ZHANG_TABLES = """\
-classes,type,label,train,valid
-10,A,0-4,400,100
-10,A,5-9,4000,1000
-10,B,0-2,200,50
-10,B,3-5,400,100
-10,B,6-8,2000,500
-10,B,9,4000,1000
-10,C,0,200,50
-10,C,1,600,150
-10,C,2,1000,250
-10,C,3,1400,350
-10,C,4,1800,450
-10,C,5,2200,550
-10,C,6,2600,650
-10,C,7,3000,750
-10,C,8,3500,870
-10,C,9,4000,1000
-100,A,0-49,40,10
-100,A,50-99,400,100
-100,B,0-29,20,5
-100,B,30-59,40,10
-100,B,60-89,200,50
-100,B,90-99,400,100
-100,C,0-9,20,5
-100,C,10-19,60,15
-100,C,20-29,100,25
-100,C,30-39,140,35
-100,C,40-49,180,45
-100,C,50-59,220,55
-100,C,60-69,260,65
-100,C,70-79,300,75
-100,C,80-89,350,87
-100,C,90-99,400,100
-"""
 ZHANG_TOTALS = {"A": (22_000, 5_500), "B": (11_800, 2_950), "C": (20_300, 5_070)}
-
-
-def printed_zhang_counts(classes: int, kind: str) -> tuple[list[int], list[int]]:
-    train, valid = [0] * classes, [0] * classes
-    for row in csv.DictReader(io.StringIO(ZHANG_TABLES)):
-        if row["classes"] == str(classes) and row["type"] == kind:
-            first, _, last = row["label"].partition("-")
-            for label in range(int(first), int(last or first) + 1):
-                train[label], valid[label] = int(row["train"]), int(row["valid"])
-    return train, valid
 
 
 @pytest.mark.parametrize(
@@ -94,8 +46,12 @@ def test_step_counts_have_two_levels():
 @pytest.mark.parametrize("kind", ["A", "B", "C"])
 @pytest.mark.parametrize("num_classes", [10, 100])
 def test_zhang_counts_are_those_of_the_paper(num_classes, kind):
+    """Tables I and II are those of the file of the paper, which its own test compares with what was typed twice."""
     train, valid = zhang_counts(num_classes, kind)
-    assert (train.tolist(), valid.tolist()) == printed_zhang_counts(num_classes, kind)
+    printed = load_paper("zhang_2018").tables["I" if num_classes == 10 else "II"].frame()
+    labels = printed["last_label"] - printed["first_label"] + 1
+    for side, counts in (("train", train), ("valid", valid)):
+        assert counts.tolist() == np.repeat(printed[f"{kind}_{side}"], labels).tolist()
     assert (train.sum(), valid.sum()) == ZHANG_TOTALS[kind]
 
 

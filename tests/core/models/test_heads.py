@@ -139,14 +139,6 @@ def test_adding_draws_no_random_numbers(network: Network) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_weights_of_the_rest_are_those_of_the_plain_network_of_the_same_seed() -> None:
-    plain, changed = (
-        make("small_cnn", 3).state_dict(),
-        add_final_batch_norm(make("small_cnn", 3)).state_dict(),
-    )
-    assert all(torch.equal(value, changed[key]) for key, value in plain.items())
-
-
 def test_options_of_the_layer_are_honoured() -> None:
     default = add_final_batch_norm(make("linear")).final_batch_norm
     assert (default.momentum, default.affine, default.num_features) == (0.01, True, NUM_CLASSES)

@@ -200,6 +200,11 @@ def recalls(labels: pd.DataFrame) -> pd.DataFrame:
     return found.assign(method=found["readout"], label=names, **found[["low", "high"]].clip(0, 1))
 
 
+def ends(values: pd.Series, form: str) -> str:
+    """Return the smallest and the largest value as text, once where they are printed alike."""
+    return " to ".join(dict.fromkeys(format(end, form) for end in (values.min(), values.max())))
+
+
 def opening(cells: pd.DataFrame, verdict: Verdict) -> dict[str, str]:
     """Return the words of a page's first sentence: those of :func:`span`, and label, grade and why of a verdict."""
     why = verdict.reason or "The comparisons alone decide it."
@@ -213,10 +218,6 @@ def span(cells: pd.DataFrame) -> dict[str, str]:
     cells; cells, how many; pairs, the fewest and the most of a cell; above and below, in how many cells the whole
     interval lies on that side of 0.
     """
-
-    def ends(values: pd.Series, form: str) -> str:
-        return " to ".join(dict.fromkeys(format(end, form) for end in (values.min(), values.max())))
-
     said = numbers(cells, sign=True) if len(cells) == 1 else [ends(100 * cells["mean"], "+.1f")]
     return {
         "change": said[0] if len(cells) else "not run",

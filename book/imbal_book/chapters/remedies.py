@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from imbal_book.chapters import number, readings
-from imbal_book.evidence.verbs import PAIR, minus
+from imbal_book.chapters.readings import ends
+from imbal_book.evidence.verbs import minus
 from imbal_book.heads.remedies import PLAIN
 from imbal_book.heads.scores import LEVEL, corrected_interval, holm
 from imbal_book.heads.words import listed
@@ -133,20 +134,13 @@ def ranked(found: pd.DataFrame) -> pd.DataFrame:
     place = found.groupby("panel", sort=False)["mean"].rank(ascending=False)
     rank = place.groupby(found["method"]).mean()
     ordered = found.assign(rank=found["method"].map(rank))
-    cells = {name: i for i, name in enumerate(dict.fromkeys(found["panel"]))}
-    return ordered.sort_values(["rank", "panel"], key=lambda c: c.map(cells) if c.name == "panel" else c)
+    return readings.in_order(ordered, rank=(), panel=found["panel"].unique())
 
 
 def _beyond(found: pd.DataFrame) -> pd.DataFrame:
     """Return, for each of the `changes`, whether it is beyond noise upwards and downwards; and 1, to be summed."""
     sure = found["p"] < LEVEL
     return pd.DataFrame({"up": sure & (found["mean"] > 0), "down": sure & (found["mean"] < 0), "cells": 1})
-
-
-def span(values: pd.Series, digits: int = 1) -> str:
-    """Return the smallest and the largest of fractions in points, with their signs, as text."""
-    low, high = (f"{100 * end:+.{digits}f}" for end in (values.min(), values.max()))
-    return low if low == high else f"{low} to {high}"
 
 
 def opening(found: pd.DataFrame) -> dict[str, str]:
@@ -162,7 +156,7 @@ def opening(found: pd.DataFrame) -> dict[str, str]:
     by_cell = found.loc[found.groupby("panel", sort=False)["mean"].idxmax()] if len(found) else found
     return {
         "best": listed(order[:1]),
-        "best_gain": span(best["mean"]) if order else "no",
+        "best_gain": ends(100 * best["mean"], "+.1f") if order else "no",
         "cells": str(found["panel"].nunique()),
         "remedies": str(len(order)),
         "leaders": listed(leaders),
@@ -201,7 +195,7 @@ def stacks(frame: pd.DataFrame, overlap: Mapping[tuple[str, str], float]) -> pd.
             up, down, count = _beyond(found).sum()
             said = "not attempted"
             if count:
-                said = f"{100 * found['mean'].mean():+.1f} ({span(found['mean'])}); "
+                said = f"{100 * found['mean'].mean():+.1f} ({ends(100 * found['mean'], '+.1f')}); "
                 said += f"above 0 in {up}, below in {down} of {count} cells"
             row["minus " + ("adjustment alone" if other == ADJUSTED else "the other alone")] = said
         rows.append(row)
@@ -231,8 +225,7 @@ def priors_table(frame: pd.DataFrame, overlap: Mapping[tuple[str, str], float]) 
             )
     columns = ["cell", "classes in use", "plain (%)", "largest change", "points"]
     table = pd.DataFrame(rows, columns=[*columns, "raise it beyond noise", "lower it beyond noise"])
-    cells = {name: i for i, name in enumerate(dict.fromkeys(table["cell"]))}
-    return table.sort_values("cell", key=lambda column: column.map(cells), kind="stable")
+    return readings.in_order(table, cell=table["cell"].unique())
 
 
 def lengths(settings: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
@@ -242,11 +235,8 @@ def lengths(settings: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     share of runs that chose each length.
     """
     named = settings.assign(readout=settings["readout"].map(lambda name: NAMES.get(name, name)))
-    keys = ["dataset", "imbalance", *PAIR, "steps"]
-    plain = named.loc[named["readout"] == "plain", [*keys, "value"]]
-    both = named.merge(plain, on=keys, suffixes=("", "_plain"))
-    both["gain"] = both["value"] - both["value_plain"]
-    cell = both.groupby(["readout", "steps", *_CELL])[["gain", "chosen"]].mean()
+    gains = minus(named, "plain", keep=["steps"]).rename(columns={"value": "gain"})
+    cell = gains.groupby(["readout", "steps", *_CELL])[["gain", "chosen"]].mean()
     mean = cell.groupby(["readout", "steps"]).mean().unstack()
     rows = [
         {
@@ -286,7 +276,7 @@ def guide(frame: pd.DataFrame, overlap: Mapping[tuple[str, str], float]) -> pd.D
         best = order[order["method"] == order["method"].iloc[0]]
         sure = _beyond(best)["up"].sum()
         name = str(best["method"].iloc[0])
-        said = f"{_METRICS[metric]} {span(best['mean'])}"
+        said = f"{_METRICS[metric]} {ends(100 * best['mean'], '+.1f')}"
         return {
             "situation": situation,
             "do": name if sure else "train as usual",

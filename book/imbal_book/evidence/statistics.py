@@ -70,14 +70,14 @@ def deviation_interval(sd: float, n: int, confidence: float = CONFIDENCE) -> tup
     return float(low), float(high)
 
 
-def _power(n: int, effect: float, confidence: float) -> float:
+def _power(n: int, effect: float) -> float:
     r"""Return the probability that the two-sided paired t test on n pairs rejects.
 
     With :math:`\delta` the effect in standard deviations, the statistic has a noncentral t distribution with n - 1
     degrees of freedom and noncentrality :math:`\sqrt n\, \delta`. Cohen (1988), "Statistical Power Analysis for the
     Behavioral Sciences", chapter 2.
     """
-    quantile, shift = stats.t.ppf((1 + confidence) / 2, n - 1), math.sqrt(n) * effect
+    quantile, shift = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1), math.sqrt(n) * effect
     if shift > 8 * quantile:  # certain, and beyond what the noncentral distribution is computed for
         return 1.0
     # far in the other tail scipy gives NaN for what is 0 in all digits that are added here
@@ -85,16 +85,13 @@ def _power(n: int, effect: float, confidence: float) -> float:
     return float(stats.nct.sf(quantile, n - 1, shift) + wrong_sign)
 
 
-def seeds_for_power(
-    std: float, difference: float, *, power: float = 0.8, confidence: float = CONFIDENCE
-) -> int:
+def seeds_for_power(std: float, difference: float, *, power: float = 0.8) -> int:
     """Return how many pairs it takes to see a mean difference: that its interval leaves out 0 with this probability.
 
     ``std`` is the standard deviation of the paired differences, at least 0, in the unit of ``difference``, which is
-    above 0. Power and confidence lie in (0, 1). A ValueError names what is out of its range.
+    above 0. The power lies in (0, 1). A ValueError names what is out of its range.
     """
     _check_share("power", power)
-    _check_share("confidence", confidence)
     if not 0 <= std < math.inf or not 0 < difference < math.inf:
         raise ValueError(
             f"std is {std} and difference is {difference}, expected finite numbers, the second above 0"
@@ -103,20 +100,18 @@ def seeds_for_power(
         return 2
     # one pair has no test, and so no power; more pairs have more
     numbers = range(2, 2**60)
-    enough = bisect.bisect_left(numbers, power, key=lambda n: _power(n, difference / std, confidence))
+    enough = bisect.bisect_left(numbers, power, key=lambda n: _power(n, difference / std))
     return numbers[enough]
 
 
-def detectable_difference(
-    sd: float, pairs: int, *, power: float = 0.8, confidence: float = CONFIDENCE
-) -> float:
+def detectable_difference(sd: float, pairs: int, *, power: float = 0.8) -> float:
     """Return the mean difference, in the unit of ``sd``, that so many pairs show: the inverse of `seeds_for_power`.
 
     A ValueError says that there are fewer than 2 pairs, or another argument is out of its range.
     """
     if not 0 < sd < math.inf or pairs < 2 or not 0 < power < 1:
         raise ValueError(f"sd {sd}, pairs {pairs}, power {power}: expected sd > 0, pairs >= 2, 0 < power < 1")
-    effect = optimize.brentq(lambda effect: _power(pairs, effect, confidence) - power, 1e-6, 1e3)
+    effect = optimize.brentq(lambda effect: _power(pairs, effect) - power, 1e-6, 1e3)
     return sd * float(effect)
 
 

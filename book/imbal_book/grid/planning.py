@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from imbal_book.run.config import RunConfig
 from imbal_book.run.records import RecordStore
@@ -36,12 +36,15 @@ class Plan:
 _Kind: TypeAlias = tuple[object, ...]
 
 
+def _kind(fields: Mapping[str, Any]) -> _Kind:
+    return fields["model"], fields["dataset"], fields["epochs"], fields.get("frozen", False)
+
+
 def recorded_seconds(store: RecordStore) -> dict[_Kind, list[float]]:
     """Return the seconds of all recorded runs by their kind: model, data set, epochs and whether it is frozen."""
     seconds: dict[_Kind, list[float]] = {}
     for _, told, taken in store.listing():
-        like = (told["model"], told["dataset"], told["epochs"], told.get("frozen", False))
-        seconds.setdefault(like, []).append(taken)
+        seconds.setdefault(_kind(told), []).append(taken)
     return seconds
 
 
@@ -57,17 +60,14 @@ def plan(
     none, `probe` is asked once for the kind, see `imbal_book.grid.probe`; without one such runs are left out of the
     sum, and the basis says so.
     """
-
-    def kind(config: RunConfig) -> _Kind:
-        return config.model, config.dataset, config.epochs, config.frozen
-
     seconds = dict(seconds)
     missing = store.missing(list(configs))
-    recorded = sum(kind(config) in seconds for config in missing)
-    for config in missing:
-        if probe is not None and kind(config) not in seconds:
-            seconds[kind(config)] = [probe(config)]
-    known = [statistics.median(seconds[kind(config)]) for config in missing if kind(config) in seconds]
+    kinds = [_kind(vars(config)) for config in missing]
+    recorded = sum(kind in seconds for kind in kinds)
+    for kind, config in zip(kinds, missing, strict=True):
+        if probe is not None and kind not in seconds:
+            seconds[kind] = [probe(config)]
+    known = [statistics.median(seconds[kind]) for kind in kinds if kind in seconds]
     if not missing:
         basis = "nothing is missing"
     elif not known:

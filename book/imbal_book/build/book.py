@@ -17,7 +17,7 @@ from imbal_book.build.deviations import register
 from imbal_book.build.ledger import chapter_card, claim_rows, ledger_table, score, seeds_table
 from imbal_book.build.parameters import read_notebook
 from imbal_book.build.reference import command_reference, library_reference
-from imbal_book.run.checkout import checkout_folder
+from imbal_book.run.provenance import checkout_folder
 from imbal_book.run.records import RecordStore
 from imbal_core._checks.names import unknown_name
 

@@ -10,7 +10,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from imbal_book.run.checkout import checkout_folder
+from imbal_book.run.provenance import checkout_folder
 
 __all__ = ["install_missing"]
 

@@ -12,7 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from imbal_book.run.checkout import checkout_folder
+
+def checkout_folder() -> Path:
+    """Return the folder two levels above ``book/imbal_book``'s rooms; of an installed wheel it holds no checkout."""
+    return Path(__file__).resolve().parents[3]
 
 
 @cache

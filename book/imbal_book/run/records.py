@@ -19,9 +19,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from imbal_book.run.checkout import checkout_folder
 from imbal_book.run.config import RunConfig
-from imbal_book.run.provenance import utc_now
+from imbal_book.run.provenance import checkout_folder, utc_now
 from imbal_book.run.record_archives import offered_files, read_regular
 from imbal_book.run.record_format import SCHEMA, Record, RecordError, parse_record, plain_values
 from imbal_core._checks.files import create_atomically, read_json, write_atomically

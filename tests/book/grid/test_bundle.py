@@ -16,6 +16,7 @@ import pytest
 from leaf_photos import write_leaves, write_plant
 from packaging.requirements import Requirement
 from sample_records import run_config
+from tinted_images import write_images
 
 from imbal_book.grid import bundle
 from imbal_book.grid.bundle import BundleError, identity_of, pack
@@ -329,15 +330,8 @@ def test_weights_that_are_not_here_are_named(root, store, tmp_path):
 
 
 def test_a_folder_of_images_travels_without_the_folder(store, tmp_path):
-    from PIL import Image
-
-    generator = np.random.default_rng(0)
     for split, number in (("train", 6), ("test", 2)):
-        for name in ("cat", "dog"):
-            (tmp_path / "mine" / split / name).mkdir(parents=True)
-            for n in range(number):
-                pixels = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "mine" / split / name / f"{n}.png")
+        write_images(tmp_path / "mine" / split, {"cat": number, "dog": number})
     config = tiny(
         dataset=f"folder:{tmp_path / 'mine'}", imbalance="step-2", imbalance_scale=1.0, image_size=16
     )

@@ -1,19 +1,9 @@
 """A run that is interrupted goes on to the same bits, and from no torn or foreign file."""
 
-import inspect
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from tiny_training import (
-    BASE,
-    TinyNetwork,
     config,
-    images_and_labels,
     interrupted_after,
     same_weights,
     tiny,
@@ -53,53 +43,6 @@ def test_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path, options):
     finished = tiny(seed=9, dropout=0.5)
     assert train(finished, run_config, checkpoint=tmp_path / "run.pt").history == expected.history
     assert same_weights(finished, whole)
-
-
-def killed_at_thirteenth_step():
-    steps = []
-
-    def hook(network, _):
-        steps.extend([1] * network.training)
-        if len(steps) == 13:  # the third step of the third epoch
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return hook
-
-
-def test_killed_process_is_resumed_bit_equal(tmp_path):
-    stand_ins = [TinyNetwork, config, tiny, images_and_labels, train]
-    script = [
-        "import os, signal, sys",
-        "from pathlib import Path",
-        "import numpy as np, torch",
-        "from torch import nn",
-        "from imbal_book.run.config import RunConfig",
-        "from imbal_core.training.fit import fit",
-        "from imbal_core.training.start import seeded_init",
-        "torch.set_num_threads(1)",
-        f"BASE, HARD = {BASE!r}, {HARD!r}",
-        *map(inspect.getsource, [*stand_ins, killed_at_thirteenth_step]),
-        "network = tiny(dropout=0.5)",
-        "network.register_forward_pre_hook(killed_at_thirteenth_step())",
-        "train(network, config(**HARD), checkpoint=Path(sys.argv[1]))",
-    ]
-    root = Path(__file__).resolve().parents[3]
-    checkpoint = tmp_path / "run.pt"
-    command = [sys.executable, "-c", "\n".join(script), str(checkpoint)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "book")])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        expected, resumed = tiny(dropout=0.5), tiny(dropout=0.5)
-        history = train(expected, config(**HARD)).history
-        steps = len(resumed.seen)
-        assert train(resumed, config(**HARD), checkpoint=checkpoint).history == history
-    finally:
-        torch.set_num_threads(threads)
-    assert same_weights(expected, resumed)
-    assert len(resumed.seen) - steps < len(expected.seen)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "foreign"])

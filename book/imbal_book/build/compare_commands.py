@@ -27,6 +27,17 @@ def compare(
         str, Option(help="balanced-accuracy, worst-class, harmonic-mean, macro-f1 or accuracy.")
     ] = "balanced-accuracy",
     focus: Annotated[str | None, Option(help="A class whose F1 is what counts.", metavar="CLASS")] = None,
+    prior: Annotated[
+        list[str] | None,
+        Option(
+            help="Share of a class where the model will be used, for accuracy and costs.",
+            metavar="CLASS=SHARE",
+        ),
+    ] = None,
+    costs: Annotated[
+        Path | None,
+        Option(help="CSV of costs, true classes down, predicted ones across: they count.", metavar="FILE"),
+    ] = None,
     backbone: Annotated[
         str | None, Option(help="The network that reads the images, such as resnet34 or timm:NAME.")
     ] = None,
@@ -63,6 +74,8 @@ def compare(
         backbone=backbone,
         repeats=repeats,
         seed=seed,
+        priors=dict(_share(item) for item in prior or []),
+        costs=costs,
         minutes=(30.0 if minutes is None else minutes) if fine_tune else None,
         cache=cache,
         overwrite=overwrite,
@@ -114,7 +127,15 @@ def export(
     _check_free(out, overwrite)
     pipeline = load_pipeline(model)
     largest, side = write_onnx(pipeline, out), pipeline.network.image_size
-    echo(f"{out}: uint8 images (N, {side}, {side}, 3) to probabilities, {largest:.0e} from PyTorch's at most")
+    echo(f"{out}: uint8 images (N, {side}, {side}, 3) to probabilities, {largest:.0e} from PyTorch at most")
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, share = text.rpartition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise ValueError(f"--prior {text!r}: expected CLASS=SHARE, such as sea=0.2") from None
 
 
 def _check_free(out: Path, overwrite: bool) -> None:

@@ -8,11 +8,13 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from imbal_book.compare.aim import Aim, aim_at
 from imbal_book.compare.curve import Curve, learning_curves
 from imbal_book.compare.decide import Decision, decide, with_more_images
 from imbal_book.compare.features import load_backbone, read_features
@@ -24,9 +26,7 @@ from imbal_book.compare.pipeline import REFERENCES, Pipeline
 from imbal_book.compare.report import write_report
 from imbal_book.heads.parts import FEWEST, Parts, draw_parts
 from imbal_book.heads.remedies import PLAIN
-from imbal_book.heads.scores import METRICS, Metric, metric_of
 from imbal_book.heads.side_by_side import project, unit_rows
-from imbal_core._checks.names import unknown_name
 from imbal_core.data.root import data_root
 from imbal_core.models.networks import Network
 from imbal_core.post_hoc import fit_temperature
@@ -48,6 +48,8 @@ def compare(
     repeats: int = REPEATS,
     seed: int = 0,
     minutes: float | None = None,
+    priors: Mapping[str, float] | None = None,
+    costs: Path | str | None = None,
     root: Path | None = None,
     cache: Path | None = None,
     overwrite: bool = False,
@@ -75,6 +77,11 @@ def compare(
     minutes : float, optional
         Time in which the two best remedies and plain training are measured with the whole network trained, too; without
         one, on fixed features alone. The saved model is one on fixed features either way.
+    priors : mapping of str to float, optional
+        Share of each class where the model will be used, for the metric "accuracy" or with `costs`.
+    costs : path, optional
+        CSV of what each mistake costs: a row for each true class, a column for each predicted one. It replaces the
+        metric: what counts is which part of the largest cost is avoided.
     root, cache : path, optional
         Data root, and the folder of cached features; default: ``features`` in the data root.
     overwrite : bool, default=False
@@ -91,9 +98,14 @@ def compare(
     start = time.perf_counter()
     source = Path(folder).expanduser()
     target = _free_target(source, out, overwrite)
-    settings = {"backbone": backbone, "metric": metric, "focus": focus, "repeats": repeats, "seed": seed}
+    if repeats < 3:
+        raise CompareError(f"repeats is {repeats}: an interval over splits needs at least 3")
+    settings: dict[str, Any] = {"backbone": backbone, "metric": metric, "focus": focus, "repeats": repeats}
+    settings |= {"seed": seed, "costs": costs and str(costs), "priors": priors, "minutes": minutes}
     listing = list_images(source)
-    _check_settings(metric, focus, repeats, listing.files["label"])
+    known = sorted(set(listing.files["label"]))
+    given = metric, focus, priors, None if costs is None else Path(costs)
+    aim_at(*given, classes=known, measured=np.ones(len(known), bool), known=known)  # before anything is read
     say(f"{len(listing.files)} files in {listing.files['label'].nunique()} classes")
     network = load_backbone(backbone, root=root)
     cache = data_root(root) / "features" if cache is None else cache
@@ -101,21 +113,18 @@ def compare(
     files, classes, features = _usable(listing.files, facts, features, listing.problems)
     labels = np.searchsorted(np.array(classes), files["label"].to_numpy(str))
     parts = _parts(files, classes, labels, repeats, seed, listing.problems)
-    chosen = None if focus is None else _index_of(focus, classes, parts.measured)
-    score = metric_of(metric, measured=parts.measured, focus=chosen)
-    called = METRICS[metric] if focus is None else f"F1 of {focus!r}"
-    measured = measure_remedies(features, labels, parts, score, seed=seed, step=lambda name: say(f"  {name}"))
+    aim = aim_at(*given, classes=classes, measured=parts.measured, known=known)
+    measured = measure_remedies(features, labels, parts, aim, seed=seed, step=lambda name: say(f"  {name}"))
     groups = files["group"].to_numpy()
-    decision, curves = _decide(measured, features, labels, groups, parts, classes, called, seed)
+    decision, curves = _decide(measured, features, labels, groups, parts, classes, aim, seed)
     files = files.assign(side="train")
     files.loc[parts.measure[-1], "side"] = "test"
     pipeline = _pipeline(network, measured, decision, features, labels, files, parts, classes)
     about = settings | {
-        "minutes": minutes,
         "folder": source.name,
-        "metric": called,
+        "metric": aim.called,
         "backbone": network.name,
-        "command": _command(source, target, settings | {"minutes": minutes}),
+        "command": _command(source, target, settings),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "seconds": round(time.perf_counter() - start, 1),
     }
@@ -124,7 +133,7 @@ def compare(
     )
     write_report(found, features, labels)
     if minutes is not None:
-        found = _fine_tuned(found, network, labels, score, minutes, seed, say)
+        found = _fine_tuned(found, network, labels, aim, minutes, seed, say)
         write_report(found, features, labels)
     say(decision.sentence)
     return found
@@ -138,16 +147,6 @@ def _free_target(source: Path, out: Path | str | None, overwrite: bool) -> Path:
             f"{target} holds a report already: add --overwrite, or write elsewhere with --out DIR"
         )
     return target
-
-
-def _check_settings(metric: str, focus: str | None, repeats: int, labels: pd.Series) -> None:
-    """Refuse before anything is read what would fail after all images are read."""
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
-    if focus is not None and focus not in set(labels):
-        raise unknown_name("class", focus, sorted(set(labels)))
-    if repeats < 3:
-        raise CompareError(f"repeats is {repeats}: an interval over splits needs at least 3")
 
 
 def _parts(
@@ -175,7 +174,7 @@ def _decide(
     groups: np.ndarray,
     parts: Parts,
     classes: Sequence[str],
-    metric: str,
+    aim: Aim,
     seed: int,
 ) -> tuple[Decision, list[Curve]]:
     """Return the recommendation, and how recall grows with the images of the weakest classes under it."""
@@ -189,7 +188,7 @@ def _decide(
         parts.measured,
         classes,
         measured.remedies,
-        metric=metric,
+        metric=aim.called,
         portable=list(measured.fitted),
     )
     name = decision.remedy if measured.remedies[decision.remedy].objective else PLAIN
@@ -201,6 +200,7 @@ def _decide(
         groups,
         parts,
         recalls[name],
+        shares=aim.shares,
         seed=seed,
     )
     return with_more_images(decision, curves, classes), curves
@@ -246,13 +246,6 @@ def _say_what_is_measured(
         )
 
 
-def _index_of(focus: str, classes: Sequence[str], measured: np.ndarray) -> int:
-    index = list(classes).index(focus) if focus in classes else None
-    if index is None or not measured[index]:
-        raise CompareError(f"--focus {focus!r}: the class has too few images to be measured")
-    return index
-
-
 def _pipeline(
     network: Network,
     measured: Measured,
@@ -271,9 +264,6 @@ def _pipeline(
     cosines = units @ units[kept].T
     groups = files["group"].to_numpy()[rows]
     cosines[groups[:, None] == groups[kept][None]] = -1.0
-    temperature = 1.0
-    if fitted.out_of_fit is not None:
-        temperature = fit_temperature(*fitted.out_of_fit)
     description = {
         "classes": list(classes),
         "remedy": measured.remedies[decision.remedy].name,
@@ -284,18 +274,25 @@ def _pipeline(
     return Pipeline(
         network,
         *head,
-        temperature,
+        _temperature(fitted.out_of_fit),
         units[kept].astype(np.float16),
         float(np.quantile(cosines.max(1), 0.01)),
         description,
     )
 
 
+def _temperature(out_of_fit: tuple[torch.Tensor, torch.Tensor] | None) -> float:
+    """Return the temperature that fits best; 1 where no image is mistaken, for which the smallest always fits best."""
+    if out_of_fit is None or bool((out_of_fit[0].argmax(1) == out_of_fit[1]).all()):
+        return 1.0
+    return fit_temperature(*out_of_fit)
+
+
 def _fine_tuned(
     found: Comparison,
     network: Network,
     labels: np.ndarray,
-    score: Metric,
+    aim: Aim,
     minutes: float,
     seed: int,
     say: Callable[[str], None],
@@ -307,7 +304,7 @@ def _fine_tuned(
         labels,
         found.parts,
         found.measured,
-        score,
+        aim,
         minutes=minutes,
         seed=seed,
         step=lambda text: say(f"  {text}"),
@@ -319,6 +316,8 @@ def _command(source: Path, target: Path, given: Mapping[str, object]) -> str:
     words = ["imbal", "compare", str(source), "--out", str(target)]
     defaults = {"metric": "balanced-accuracy", "repeats": REPEATS, "seed": 0}
     for name, value in given.items():
-        if value != defaults.get(name):
+        if isinstance(value, Mapping):
+            words += [word for key, share in value.items() for word in ("--prior", f"{key}={share}")]
+        elif value != defaults.get(name):
             words += ["--fine-tune"] * (name == "minutes") + [f"--{name}", str(value)]
     return shlex.join(words)

@@ -55,6 +55,7 @@ def learning_curves(
     parts: Parts,
     recalls: np.ndarray,
     *,
+    shares: np.ndarray,
     seed: int,
 ) -> list[Curve]:
     """Return the curves of the measured classes with the lowest recall, from the repeated splits.
@@ -71,10 +72,11 @@ def learning_curves(
     parts : Parts
     recalls : ndarray of shape (K,)
         With the remedy.
+    shares : ndarray of shape (K,)
+        Class shares that adjustments after training aim at.
     seed : int
     """
-    classes, rng = len(recalls), np.random.default_rng(seed)
-    repeats = len(parts.train) - 1
+    repeats, rng = len(parts.train) - 1, np.random.default_rng(seed)
     worst = [
         int(c) for c in np.argsort(np.where(parts.measured, recalls, 2.0))[:_CLASSES] if parts.measured[c]
     ]
@@ -89,7 +91,7 @@ def learning_curves(
                 cuts.append(np.concatenate([rows[labels[rows].numpy() != c], kept]))
                 numbers.setdefault((c, share), []).append(len(kept))
     chosen = list(settings[:repeats]) * (len(worst) * len(SHARES))
-    heads = _heads(remedy, chosen, features, labels, cuts, classes, seed)
+    heads = _heads(remedy, chosen, features, labels, cuts, shares, seed)
     got = np.empty((len(worst), len(SHARES), repeats))
     for i, (a, b, r) in enumerate(np.ndindex(got.shape)):
         rows = parts.measure[r][labels[parts.measure[r]].numpy() == worst[a]]
@@ -113,16 +115,16 @@ def _heads(
     features: Tensor,
     labels: Tensor,
     cuts: Sequence[np.ndarray],
-    classes: int,
+    shares: np.ndarray,
     seed: int,
 ) -> Heads:
     """Return a head for each set of training rows, with its learning rate and number of steps."""
     steps = sorted({length for _, length in chosen})
     rates = torch.tensor([[rate] for rate, _ in chosen])
-    objective = OBJECTIVES[remedy.objective]
+    objective, classes = OBJECTIVES[remedy.objective], len(shares)
     found = train_heads(
         objective, features, labels, Rows.of(cuts), rates, num_classes=classes, lengths=steps, seed=seed
     )
     heads = found.picked([steps.index(length) for _, length in chosen])
     counts = class_counts(labels, cuts, classes)
-    return after_training(remedy.after, heads, counts, np.full(classes, 1 / classes))
+    return after_training(remedy.after, heads, counts, shares)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from imbal_book.compare.aim import Aim
 from imbal_book.compare.measured import Measured
 from imbal_book.heads.parts import Parts
 from imbal_book.heads.remedies import PLAIN, Remedy
@@ -69,7 +70,7 @@ def fine_tune(
     labels: np.ndarray,
     parts: Parts,
     measured: Measured,
-    metric: Metric,
+    aim: Aim,
     *,
     minutes: float,
     seed: int,
@@ -91,8 +92,8 @@ def fine_tune(
         Its repeated splits are trained one after the other, as many as fit into the time.
     measured : Measured
         On fixed features; it says which remedies are best.
-    metric : callable
-        From a confusion matrix to a score.
+    aim : Aim
+        What counts.
     minutes : float
         Time, that of decoding the images included.
     seed : int
@@ -106,7 +107,7 @@ def fine_tune(
         return (perf_counter() - start) / 60
 
     side = min(network.image_size, int((_MOST_BYTES / (3 * len(files))) ** 0.5))
-    work = _Work(network, decode_all(files, side), labels, _chosen(measured, network))
+    work = _Work(network, decode_all(files, side), labels, _chosen(measured, network), aim.shares)
     begun = spent()
     work.confusions(parts, 0, epochs=1, seed=seed)
     epoch = spent() - begun
@@ -129,7 +130,7 @@ def fine_tune(
         f"{len(tables)} of {repeats} splits, {epochs} epochs of each training, {spent():.1f} of {minutes:g} minutes on "
         f"{where}, images of {side} pixels.{ended}"
     )
-    return FineTuned(_table(tables, measured, metric, parts.test_over_train), sentence)
+    return FineTuned(_table(tables, measured, aim.score, parts.test_over_train), sentence)
 
 
 def _chosen(measured: Measured, network: Network) -> dict[str, Remedy]:
@@ -162,6 +163,7 @@ class _Work:
     images: np.ndarray
     labels: np.ndarray
     remedies: Mapping[str, Remedy]
+    shares: np.ndarray
 
     def confusions(self, parts: Parts, split: int, *, epochs: int, seed: int) -> dict[str, np.ndarray]:
         """Return the confusion matrix (K, K) of each remedy on the images that measure a split."""
@@ -177,12 +179,11 @@ class _Work:
         return found
 
     def _trained(self, objective: str, train: np.ndarray, epochs: int, seed: int) -> Network:
-        number = int(self.labels.max()) + 1
         slow = {} if default_device().type == "cuda" else {"precision": "fp32", "float32_head": False}
         fields = TRAINED | slow | _FIELDS[objective] | {"epochs": epochs, "train_seed": seed}
         recipe = Recipe(model=self.network.name, image_size=self.network.image_size, **fields)
         with seeded_init(seed):
-            network = build_network(recipe, number)
+            network = build_network(recipe, len(self.shares))
         head = next(name for name, module in network.named_modules() if module is network.classifier())
         own = {
             key: value for key, value in self.network.state_dict().items() if not key.startswith(f"{head}.")
@@ -203,7 +204,7 @@ class _Work:
             return np.asarray(centers.predict(found[tap].numpy()))
         logits = found["logits"].numpy()
         if remedy.after == "adjust":
-            logits = adjust_logits(logits, np.bincount(self.labels[train]))
+            logits = adjust_logits(logits, np.bincount(self.labels[train])) + np.log(self.shares)
         if remedy.after == "normalise":
             weight = next(network.classifier().parameters()).detach().cpu()
             logits = tau_normalized_logits(found[tap].numpy(), weight, 1.0)

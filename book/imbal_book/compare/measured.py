@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from imbal_book.compare.aim import Aim
 from imbal_book.heads.baselines import BASELINES, UNWEIGHTED
 from imbal_book.heads.parts import Parts
 from imbal_book.heads.remedies import PLAIN, REMEDIES, Fitted, Remedy
-from imbal_book.heads.scores import Change, Metric, compare_with_plain, corrected_interval
+from imbal_book.heads.scores import Change, compare_with_plain, corrected_interval
 from imbal_book.heads.side_by_side import side_by_side
 from imbal_core.metrics import per_class_recall
 
@@ -52,7 +54,7 @@ def measure_remedies(
     features: np.ndarray,
     labels: np.ndarray,
     parts: Parts,
-    metric: Metric,
+    aim: Aim,
     *,
     seed: int,
     step: Callable[[str], None] = lambda name: None,
@@ -65,16 +67,17 @@ def measure_remedies(
         Of the frozen network; only their direction is used.
     labels : ndarray of shape (N,), int64
     parts : Parts
-    metric : callable
-        From a confusion matrix to a score.
+    aim : Aim
+        What counts.
     seed : int
         Of the first weights.
     step : callable
         Told the name of each remedy when it is done.
     """
     baselines = BASELINES | UNWEIGHTED
-    found = side_by_side(features, labels, parts, metric, REMEDIES, baselines, seed=seed, step=step)
-    scores = {name: np.array([metric(t) for t in tables[:-1]]) for name, tables in found.tables.items()}
+    options: dict[str, Any] = {"shares": aim.shares, "seed": seed, "step": step}
+    found = side_by_side(features, labels, parts, aim.score, REMEDIES, baselines, **options)
+    scores = {name: np.array([aim.score(t) for t in tables[:-1]]) for name, tables in found.tables.items()}
     table = compare_with_plain(scores, PLAIN, parts.test_over_train)
     chosen = _chosen_by_validation(scores, found.fitted)
     gate = corrected_interval(chosen - scores[PLAIN], parts.test_over_train)

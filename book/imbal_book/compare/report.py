@@ -91,6 +91,7 @@ def report_context(comparison: Comparison, features: np.ndarray, labels: np.ndar
         "counts": counts.tolist(),
         "test_counts": tested.tolist(),
         "few": FEW,
+        "looks": _looks(comparison.files, comparison.pipeline.network.image_size),
         "rare": rare.tolist(),
         "rows": _rows(measured.table, comparison),
         "axis": _axis(comparison),
@@ -114,6 +115,18 @@ def report_context(comparison: Comparison, features: np.ndarray, labels: np.ndar
         "rates": RATES,
         "lengths": LENGTHS,
     }
+
+
+def _looks(files: pd.DataFrame, side: int) -> str:
+    """Return sizes, modes and frames of the images in a sentence."""
+    shorter = files[["width", "height"]].min(axis=1)
+    modes = ", ".join(f"{mode} {number}" for mode, number in files["mode"].value_counts().items())
+    moving = int((files["frames"] > 1).sum())
+    return (
+        f"Shorter sides of {shorter.min()} to {shorter.max()} pixels (median {shorter.median():.0f}), of which the "
+        f"network sees {side}; {modes}"
+        + (f"; {moving} with several frames, of which it sees the first." if moving else ".")
+    )
 
 
 def _rows(table: pd.DataFrame, comparison: Comparison) -> list[dict[str, Any]]:

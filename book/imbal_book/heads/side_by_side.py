@@ -92,6 +92,7 @@ def side_by_side(
     remedies: Mapping[str, Remedy],
     baselines: Mapping[str, Remedy] = BASELINES,
     *,
+    shares: np.ndarray | None = None,
     seed: int,
     step: Callable[[str], None] = lambda name: None,
 ) -> SideBySide:
@@ -107,6 +108,8 @@ def side_by_side(
         From a confusion matrix to the score that settings are chosen by.
     remedies, baselines : mapping of str to Remedy
         Baselines as of `imbal_book.heads.baselines`.
+    shares : ndarray of shape (K,), optional
+        Class shares that adjustments after training aim at, by default equal ones.
     seed : int
         Of the first weights.
     step : callable
@@ -115,7 +118,7 @@ def side_by_side(
     units, targets = torch.from_numpy(unit_rows(features)), torch.from_numpy(labels)
     projection, projected = project(features, parts)
     classes = len(parts.measured)
-    shares = np.full(classes, 1 / classes)
+    shares = np.full(classes, 1 / classes) if shares is None else shares
     trained: dict[str, Heads] = {}
     fitted, tables, known = {}, {}, dict(remedies)
     for name, remedy in remedies.items():

@@ -6,17 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_browser
+import torch
 from PIL import Image
 from tinted_images import SIZES, untrained_network, write_images
 
 from imbal_book.compare import compare, comparison, load_pipeline
+from imbal_book.compare.aim import aim_at
 from imbal_book.compare.decide import decide
 from imbal_book.compare.look import CompareError
 from imbal_book.compare.measured import measure_remedies
 from imbal_book.compare.pipeline import PipelineError, predict_folder
 from imbal_book.heads.parts import draw_parts
 from imbal_book.heads.remedies import PLAIN
-from imbal_book.heads.scores import metric_of
 
 
 def test_the_report_asks_for_nothing_else_and_says_what_the_decision_says(compared):
@@ -29,6 +30,7 @@ def test_the_report_asks_for_nothing_else_and_says_what_the_decision_says(compar
     assert list(table.index) == list(found.measured.table.index)
     for remedy in found.measured.remedies.values():
         assert remedy.name in page
+    assert "Shorter sides of 20 to 20 pixels (median 20), of which the network sees 16; RGB 102." in page
 
 
 def test_predict_repeats_the_test_predictions_of_the_report_exactly(compared):
@@ -56,6 +58,14 @@ def test_a_loaded_pipeline_predicts_files_and_arrays(compared):
     from imbal_core.data.image_folders import decode_all
 
     np.testing.assert_allclose(pipeline.predict_proba(decode_all(files, 16)), chance, atol=1e-3)
+
+
+def test_validation_images_without_a_mistake_leave_the_logits_as_they_are():
+    """As on few photographs: the temperature went to its lower end, and every probability was 0 or 1."""
+    labels = torch.tensor([0, 1, 1])
+    logits = 5 * torch.nn.functional.one_hot(labels, 2).float()
+    assert comparison._temperature((logits, labels)) == 1.0 == comparison._temperature(None)
+    assert comparison._temperature((logits, torch.tensor([0, 1, 0]))) > 1
 
 
 def test_an_image_of_another_kind_is_flagged(compared):
@@ -151,8 +161,9 @@ class Elements(HTMLParser):
 def decision_on(labels, features, seed):
     parts = draw_parts(labels, np.arange(len(labels)), None, repeats=10, validations=2, seed=seed)
     classes = int(labels.max()) + 1
-    score = metric_of("balanced-accuracy", measured=parts.measured)
-    measured = measure_remedies(features, labels, parts, score, seed=seed)
+    names = list("abcd")[:classes]
+    aim = aim_at("balanced-accuracy", None, None, None, classes=names, measured=parts.measured, known=names)
+    measured = measure_remedies(features, labels, parts, aim, seed=seed)
     recalls = {name: measured.recalls(name) for name in measured.tables}
     return decide(
         measured.table,
@@ -160,7 +171,7 @@ def decision_on(labels, features, seed):
         recalls,
         np.bincount(labels),
         parts.measured,
-        list("abcd")[:classes],
+        names,
         measured.remedies,
         metric="balanced accuracy",
         portable=list(measured.fitted),

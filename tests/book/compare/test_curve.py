@@ -18,14 +18,14 @@ def test_the_recall_of_a_class_of_many_kinds_grows_with_its_images():
     parts = draw_parts(labels, np.arange(len(labels)), None, repeats=6, validations=1, seed=0)
     recalls, rows = np.array([1.0, 1.0, 0.5]), np.arange(len(labels))
     given = REMEDIES[PLAIN], [(6.0, 20)] * 7, features, torch.from_numpy(labels)
-    curves = learning_curves(*given, rows, parts, recalls, seed=0)
+    curves = learning_curves(*given, rows, parts, recalls, shares=np.full(3, 1 / 3), seed=0)
     assert (curves[0].label, curves[0].remedy) == (2, REMEDIES[PLAIN].name)
     train = np.bincount(labels[parts.train[0]])[2]
     assert curves[0].images == [round(train / 4), round(train / 2), train]
     assert curves[0].doubling.mean == pytest.approx(curves[0].recall[2] - curves[0].recall[1])
     assert [curve.recall[2] for curve in curves[1:]] == pytest.approx([1.0, 1.0], abs=0.05)
     # where images of one kind are one group, a quarter of the images has a quarter of the kinds
-    grouped = learning_curves(*given, kinds, parts, recalls, seed=0)[0]
+    grouped = learning_curves(*given, kinds, parts, recalls, shares=np.full(3, 1 / 3), seed=0)[0]
     assert grouped.recall[0] < curves[0].recall[0] - 0.2
     assert grouped.recall[0] < grouped.recall[1] - 0.05 < grouped.recall[2]
 

@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from imbal_book.build.cli import app
 from imbal_book.compare import comparison, fine_tune
+from imbal_book.compare.aim import Aim
 from imbal_book.compare.features import read_features
 from imbal_book.compare.report import write_report
 from imbal_book.heads.remedies import PLAIN, REMEDIES
 from imbal_book.heads.scores import metric_of
 
+SHARES = np.full(3, 1 / 3)
 SCORE = metric_of("balanced-accuracy", measured=np.ones(3, bool))
 ABLE = [name for name, remedy in REMEDIES.items() if remedy.objective != "cosine"]
 
@@ -43,7 +45,7 @@ def run(compared, order, minutes):
     options = {"minutes": minutes, "seed": 0, "step": lambda text: None}
     files = list(found.files["path"])
     return fine_tune.fine_tune(
-        untrained_network(), files, labels, found.parts, measured, SCORE, **options
+        untrained_network(), files, labels, found.parts, measured, Aim(SCORE, "recall", SHARES), **options
     ), labels
 
 
@@ -75,7 +77,7 @@ def test_every_remedy_that_is_a_loss_a_layer_or_an_adjustment_can_be_trained(com
     parts, labels = compared[0].parts, np.searchsorted(compared[0].classes, compared[0].files["label"])
     images = np.random.default_rng(0).integers(0, 255, (len(labels), 16, 16, 3), np.uint8)
     remedies = {name: REMEDIES[name] for name in ABLE}
-    work = fine_tune._Work(untrained_network(), images, labels, remedies)
+    work = fine_tune._Work(untrained_network(), images, labels, remedies, SHARES)
     tables = work.confusions(parts, 0, epochs=1, seed=0)
     assert list(tables) == ABLE
     assert {table.sum() for table in tables.values()} == {len(parts.measure[0])}
@@ -85,7 +87,7 @@ def test_a_training_starts_from_the_network_with_a_new_classifier(monkeypatch):
     monkeypatch.setattr(fine_tune, "fit", lambda *_, **__: None)
     given = untrained_network()
     images, labels = np.zeros((4, 16, 16, 3), np.uint8), np.array([0, 0, 1, 1])
-    started = fine_tune._Work(given, images, labels, {})._trained("final bn", np.arange(4), 3, seed=1)
+    started = fine_tune._Work(given, images, labels, {}, SHARES)._trained("final bn", np.arange(4), 3, seed=1)
     for name, value in given.state_dict().items():
         assert torch.equal(started.state_dict()[name], value) != name.startswith("head.")
 
@@ -93,5 +95,7 @@ def test_a_training_starts_from_the_network_with_a_new_classifier(monkeypatch):
 def test_a_time_without_fine_tuning_is_refused_and_the_command_repeats_it(tmp_path):
     result = CliRunner().invoke(app, ["compare", str(tmp_path), "--minutes", "5"])
     assert result.exit_code == 2 and "add --fine-tune" in result.output
-    command = comparison._command(tmp_path / "a", tmp_path / "b", {"seed": 0, "minutes": 5.0})
-    assert command.endswith("--fine-tune --minutes 5.0")
+    command = comparison._command(
+        tmp_path / "a", tmp_path / "b", {"seed": 0, "minutes": 5.0, "priors": {"a b": 0.2}}
+    )
+    assert command.endswith("--fine-tune --minutes 5.0 --prior 'a b=0.2'")

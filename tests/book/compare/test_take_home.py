@@ -75,7 +75,7 @@ def test_the_onnx_file_gives_the_probabilities_of_any_number_of_images(saved, tm
     expected = load_pipeline(saved).predict_proba(files)
     assert expected.std(0).max() > 0.01
     for part in (files[:1], files):
-        (found,) = session.run(None, {"images": decode_all(part, 64)})
+        (found,) = session.run(["probabilities"], {"images": decode_all(part, 64)})
         np.testing.assert_allclose(found, expected[: len(part)], atol=5e-3)
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == load_pipeline(saved).classes
     again = CliRunner().invoke(app, command)

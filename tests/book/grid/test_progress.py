@@ -8,7 +8,7 @@ from sample_records import run_config
 from imbal_book.grid import progress as module
 from imbal_book.grid.progress import Board, run_line
 
-RUN = run_config(epochs=9)
+RUN = run_config(imbalance="step-10", epochs=9)
 AFTER = {"epoch": 1, "loss": 0.5, "images_per_second": 99.6, "seconds_left": 7300.0, "seconds_of_epoch": 2.0}
 
 

@@ -161,9 +161,7 @@ def _binned(
     if p.ndim != 2 or 0 in p.shape:
         raise ValueError(f"probabilities must have shape (N, K), neither of them 0, got {p.shape}.")
     if not ((p >= 0).all() and (np.abs(p.sum(axis=1) - 1) <= 1e-3).all()):
-        raise ValueError(
-            "each row of probabilities must be non-negative and sum to 1: apply softmax to logits first."
-        )
+        raise ValueError("probabilities must be non-negative rows that sum to 1: apply softmax first.")
     true = checked_classes("labels", labels, p.shape[1], rows=(len(p), "probabilities"))
     whole_number("bins", bins, 1)
     confidence = p.max(axis=1)

@@ -28,9 +28,7 @@ def checked_classes(
     """
     indices = on_host(values)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name} must be integers of shape (N,), got {indices.dtype} of shape {indices.shape}."
-        )
+        raise ValueError(f"{name} must be integers of shape (N,), got {indices.dtype} {indices.shape}.")
     if len(indices) == 0:
         raise ValueError(f"{name} is empty: nothing to measure.")
     if indices.min() < 0 or indices.max() >= num_classes:

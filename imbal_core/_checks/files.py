@@ -1,17 +1,20 @@
 """Files that are written whole or not at all, whoever else reads or writes them meanwhile.
 
 The content goes to a hidden file beside its place, ``.NAME.PID-TOKEN.tmp``, which git ignores; it is flushed to
-the disk and then given its name. A writer that is killed leaves at most that hidden file.
+the disk and then given its name. A writer that is killed leaves at most that hidden file, which later ones remove.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import secrets
+import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -58,6 +61,7 @@ def write_atomically(path: Path, content: _Content) -> None:
     Its folder is made where it is missing. Content is bytes, or a callable that writes into the open file. OSError, as
     on a full disk, and what the callable raises: no part of the file stays behind, and an older one keeps its content.
     """
+    sweep(path.parent, f".{glob.escape(path.name)}.*.tmp")
     with _written_aside(path, content) as temporary:
         patiently(lambda: os.replace(temporary, path), path)
 
@@ -94,6 +98,21 @@ def _written_aside(path: Path, content: _Content) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove files and folders of a pattern, as killed writers leave them, in which ten minutes changed nothing."""
+    for left in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            if time.time() - max(place.stat().st_mtime for place in (left, *left.rglob("*"))) > 600:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def ignores_case(folder: Path) -> bool:
+    """Return whether names that differ in case alone are one file in a folder, or where it will be made."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    with tempfile.NamedTemporaryFile(prefix="Case", dir=there) as file:
+        return Path(file.name).with_name(Path(file.name).name.swapcase()).exists()
 
 
 def patiently(move: Callable[[], object], path: Path) -> object:

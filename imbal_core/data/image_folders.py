@@ -30,9 +30,7 @@ _JUNK = frozenset("thumbs.db ehthumbs.db desktop.ini @eadir __macosx lost+found 
 #: The usual names of a side, in lower case.
 SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SIDES |= dict.fromkeys(("val", "valid", "validation"), "validation")
-_IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jfif .jp2 .png .bmp .gif .webp .avif .heic .tif .tiff .ppm .pgm".split()
-)
+_SUFFIXES = frozenset(".jpg .jpeg .jfif .jp2 .png .bmp .gif .webp .avif .heic .tif .tiff .ppm .pgm".split())
 #: A part of the cache's name for its content, so that what an older decoder made of the same files is not taken.
 _DECODER = "transparent parts on white"
 
@@ -81,9 +79,7 @@ def folder_sides(name: str) -> dict[str, Path]:
     others = ", ".join(shown(entry.name) for entry in folders if entry not in kept.values())
     if "train" not in kept:
         has = " and ".join(f"{entry.name}/" for entry in sides.values())
-        raise DatasetError(
-            f"{shown(folder)}: has {has} but no train/; add the training images as train/CLASS/"
-        )
+        raise DatasetError(f"{shown(folder)}: has {has} but no train/; add training images as train/CLASS/")
     if others:
         beside = " and ".join(f"{kept[side].name}/" for side in ("train", "test") if side in kept)
         raise DatasetError(
@@ -112,7 +108,7 @@ def list_folder(name: str, split: str) -> Listing:
     ignored: Counter[str] = Counter()
     for place in dict.fromkeys((folder_path(name), sides[split])):
         classes, loose = scan(place, ignored)
-        stray = [file for file in loose if file.suffix.lower() in _IMAGE_SUFFIXES]
+        stray = [file for file in loose if file.suffix.lower() in _SUFFIXES]
         if stray:
             raise DatasetError(
                 f"{shown(stray[0])}: lies outside the class folders; move it into the folder of its class"
@@ -122,15 +118,17 @@ def list_folder(name: str, split: str) -> Listing:
             f"{shown(sides[split])}: found {len(classes)} class folder(s), need at least 2; put the images of each "
             "class into a folder named after it"
         )
-    return Listing({entry.name: _of_class(entry, ignored) for entry in classes}, ignored)
+    # no folder is of two classes or of both sides, by whatever links
+    listed = {
+        e.resolve() for side, place in sides.items() if side != split for e in scan(place, Counter())[0]
+    }
+    return Listing({entry.name: _of_class(entry, ignored, listed) for entry in classes}, ignored)
 
 
-def _of_class(folder: Path, ignored: Counter[str]) -> list[Path]:
+def _of_class(folder: Path, ignored: Counter[str], listed: set[Path]) -> list[Path]:
     if shown(folder.name) != folder.name or min(folder.name) < " ":
-        raise DatasetError(
-            f"{shown(folder)!r}: a class cannot have this name (UTF-8 without line breaks); rename it"
-        )
-    files = visible_files(folder, ignored)
+        raise DatasetError(f"{shown(folder)!r}: a class cannot have this name (UTF-8, one line); rename it")
+    files = visible_files(folder, ignored, listed)
     if not files:
         raise DatasetError(f"{folder}: the class folder is empty; add images or remove it")
     if all(file.parent != folder for file in files):
@@ -142,21 +140,21 @@ def _of_class(folder: Path, ignored: Counter[str]) -> list[Path]:
     return files
 
 
-def visible_files(folder: Path, ignored: Counter[str] | None = None) -> list[Path]:
+def visible_files(
+    folder: Path, ignored: Counter[str] | None = None, listed: set[Path] | None = None
+) -> list[Path]:
     """Return all files in and below a folder by name, without hidden ones and what a desktop leaves there.
 
-    Links are followed. `ignored` counts what is left out by name. DatasetError if something cannot be read, is neither
-    a file nor a folder, or a link leads to a folder that is listed already.
+    Links are followed. `ignored` counts what is left out by name, and `listed` holds the folders that were listed.
+    DatasetError if something cannot be read, is neither a file nor a folder, or a link leads to a folder of `listed`.
     """
-    ignored = Counter() if ignored is None else ignored
-    found, waiting, listed = [], [folder], set()
+    ignored, listed = Counter() if ignored is None else ignored, set() if listed is None else listed
+    found, waiting = [], [folder]
     while waiting:
         place = waiting.pop()
         real = place.resolve()
         if real in listed:
-            raise DatasetError(
-                f"{shown(place)}: leads to {shown(real)}, whose images are listed already; remove the link"
-            )
+            raise DatasetError(f"{shown(place)}: a link lists images in {shown(real)} twice; remove the link")
         listed.add(real)
         folders, files = scan(place, ignored)
         waiting += folders
@@ -198,9 +196,7 @@ _DECODING = threading.local()
 def decoded(files: Mapping[str, Sequence[Path]], size: int) -> Arrays:
     """Return the images of each class, the classes in their order, as `decode_all`."""
     labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(found) for found in files.values()])
-    return Arrays(
-        decode_all([file for found in files.values() for file in found], size), labels, tuple(files)
-    )
+    return Arrays(decode_all([file for part in files.values() for file in part], size), labels, tuple(files))
 
 
 def decode_all(files: Sequence[Path], size: int) -> np.ndarray:

@@ -74,9 +74,7 @@ PLANTVILLAGE_NAMES = tuple(f"plantvillage-{plant}" for plant in PLANT_FOLDERS)
 
 _UNKNOWN = "unknown:"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_NUMBERED_LEAF = re.compile(
-    r"(GH_HL|GHLB\w*) Leaf (\d{1,3})(?:\.\d+)?(?:JPG)?(?: Day [\d.]+)?", re.IGNORECASE
-)
+_NUMBERED_LEAF = re.compile(r"(GH_HL|GHLB\w*) Leaf (\d{1,3})(?:\.\d+)?(?:JPG)?(?: Day [\d.]+)?", re.I)
 _CAMERA_NUMBER = re.compile(r"RS_HL (\d+)")
 # First and last camera number of each run in which four photographs in a row show one healthy tomato leaf.
 _FOURS = ((3, 642), (9622, 9997))

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from imbal_core._checks.files import read_json, sha256_of_file, write_atomically
+from imbal_core._checks.files import read_json, sha256_of_file, sweep, write_atomically
 from imbal_core._checks.forms import check_form
 from imbal_core.data.archives import safe_extract
 from imbal_core.data.downloads import fetch
@@ -74,9 +74,8 @@ def install_plantvillage(
         if source.is_dir():
             raise DatasetError(f"--sha256: {source} is a folder, and only an archive has a hash")
         if (found := sha256_of_file(source)) != sha256.lower():
-            raise DatasetError(
-                f"{source}: expected the SHA-256 {sha256}, found {found}; it is damaged or another"
-            )
+            raise DatasetError(f"{source}: expected the SHA-256 {sha256}, found {found}; damaged or another")
+    sweep(folder, ".install-*")
     with tempfile.TemporaryDirectory(prefix=".install-", dir=folder) as temporary:
         place = source
         if not source.is_dir():

@@ -63,9 +63,7 @@ def prepared_once(
     try:
         write_atomically(path, lambda file: np.savez(file, **kept, **listing))  # type: ignore[arg-type]
     except OSError as error:
-        warnings.warn(
-            f"{path}: could not be written ({error}), so {name} is prepared anew each time", stacklevel=3
-        )
+        warnings.warn(f"{path}: could not be written ({error}); {name} is made anew each time", stacklevel=3)
     return made
 
 

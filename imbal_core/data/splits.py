@@ -219,9 +219,7 @@ def _checked_groups(groups: Sequence[Any] | np.ndarray | None, size: int) -> lis
         raise ValueError(f"groups must name one group per image: expected {size}, got {len(values)}")
     for i, value in enumerate(values):
         if value is None or value == "" or value != value:
-            raise ValueError(
-                f"groups[{i}] is missing; give an image that belongs to no group a name of its own"
-            )
+            raise ValueError(f"groups[{i}] is missing; give an image of no group a name of its own")
     return [str(value) for value in values]
 
 

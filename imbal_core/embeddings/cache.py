@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from imbal_core._checks.files import write_atomically
+from imbal_core._checks.npz import read_arrays
 from imbal_core.data.datasets import ImageDataset
 from imbal_core.models.networks import Network
 from imbal_core.training.prediction import iter_predict
@@ -41,13 +42,13 @@ def cached_embeddings(
     They come in the order of ``dataset.images``; half precision keeps about three decimal digits and halves the file.
     The network, frozen and pretrained as a rule, is not changed. The forward pass has the precision "fp32" or "bf16".
     The folder `cache` can be deleted at any time: a file's name is a hash of everything that its content depends on, so
-    a stale file is never read. A cache that cannot be written, as on a full disk, is a RuntimeWarning.
+    a stale file is never read. A cache that cannot be written, or is damaged by a single bit, is a RuntimeWarning.
     """
     content = f"{network_digest(network)}:{dataset.fingerprint}:{tap}:{precision}:float16"
-    path = cache / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
+    path = cache / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npz"
     if path.is_file():
-        try:  # as a map of the file, of which a header cannot claim more than there is
-            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+        try:
+            return read_arrays(path)["features"]
         except Exception as error:  # damage can fail in any layer of the reader
             warnings.warn(f"{path} is damaged ({error}) and made again", RuntimeWarning, stacklevel=2)
     batches = []
@@ -59,11 +60,8 @@ def cached_embeddings(
             bar.update(len(batches[-1]))
     features = np.concatenate(batches)
     try:
-        write_atomically(path, lambda file: np.save(file, features, allow_pickle=False))
+        write_atomically(path, lambda file: np.savez(file, features=features))
     except OSError as error:
-        warnings.warn(
-            f"features of {dataset.name} are not cached ({error}); the next run computes them again",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        message = f"features of {dataset.name} are not cached ({error}); the next run computes them again"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
     return features

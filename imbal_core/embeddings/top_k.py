@@ -117,12 +117,10 @@ def class_top_k(
         means[label] = keys.mean(axis=0, dtype=np.float64)
         whole[label] = sizes.sum(dtype=np.float64) / len(rows)
         frequencies[label] = _in_top(keys, k).sum(axis=0)
-    return _ranked(means, whole, frequencies, np.bincount(codes, minlength=num_classes), k)
+    return _rank(means, whole, frequencies, np.bincount(codes, minlength=num_classes), k)
 
 
-def _ranked(
-    means: np.ndarray, whole: np.ndarray, frequencies: np.ndarray, counts: np.ndarray, k: int
-) -> TopK:
+def _rank(means: np.ndarray, whole: np.ndarray, frequencies: np.ndarray, counts: np.ndarray, k: int) -> TopK:
     """Return the top K by the means; ``whole`` (C, 1) is the size of what they sum, of which rounding is a part."""
     order = np.argsort(-means, axis=1, kind="stable")
     ordered = np.take_along_axis(means, order, axis=1)

@@ -52,6 +52,4 @@ def _check_same_function(before: Network, after: Network) -> None:
     noise = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     first, second = (copy.deepcopy(network).double().eval()(noise) for network in (before, after))
     if not bool((first - second).abs().max() <= _TOLERANCE * first.abs().max()):
-        raise ValueError(
-            f"{after.name}: a batch norm does not directly follow a convolution, it cannot be folded"
-        )
+        raise ValueError(f"batch norm {after.name} does not directly follow a convolution: it cannot fold")

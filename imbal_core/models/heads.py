@@ -134,9 +134,7 @@ def add_final_batch_norm(network: Module, *, momentum: float = 0.01, affine: boo
     place: Any = network if own else last_linear(network)
     name = network.name if isinstance(network, Network) else type(network).__name__
     if not own and type(place) not in (nn.Linear, LinearWithFinalBatchNorm):
-        raise ValueError(
-            f"the last linear layer of {name} is of type {type(place).__name__}: take a torch.nn.Linear"
-        )
+        raise ValueError(f"the last linear layer of {name} is a {type(place).__name__}: take an nn.Linear")
     if getattr(place, "final_batch_norm", None) is not None:
         raise ValueError(f"{name} has a final batch norm already: add it once")
     checked_number("momentum", momentum, "(0, 1]")

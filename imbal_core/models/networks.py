@@ -117,9 +117,7 @@ class Network(nn.Module):
         A ValueError if pretrained weights fix them, a shape is wrong, or a deviation is not positive.
         """
         if self.fixed_normalisation:
-            raise ValueError(
-                f"{self.name} is pretrained: its weights fix mean and std, leave them as they are"
-            )
+            raise ValueError(f"{self.name} is pretrained: its weights fix mean and std, leave them")
         new_mean, new_std = (torch.as_tensor(value, dtype=torch.float32) for value in (mean, std))
         if new_mean.shape != self.mean.shape or new_std.shape != self.std.shape:
             raise ValueError(
@@ -127,9 +125,7 @@ class Network(nn.Module):
                 f"got {tuple(new_mean.shape)} and {tuple(new_std.shape)}"
             )
         if not (bool(torch.isfinite(new_mean).all()) and bool(((new_std > 0) & new_std.isfinite()).all())):
-            raise ValueError(
-                f"mean must be finite and std positive, got {new_mean.tolist()}, {new_std.tolist()}"
-            )
+            raise ValueError(f"need finite mean, positive std, got {new_mean.tolist()}, {new_std.tolist()}")
         self.mean.copy_(new_mean)
         self.std.copy_(new_std)
 

@@ -58,9 +58,7 @@ def import_timm(name: str) -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise ImportError(
-            f"{name!r} needs timm, which is an extra: pip install 'imbal-core[timm]'"
-        ) from error
+        raise ImportError(f"{name!r} needs timm, an extra: pip install 'imbal-core[timm]'") from error
     return timm
 
 

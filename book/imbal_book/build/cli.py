@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -54,6 +55,9 @@ class _PlainErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with warnings.catch_warnings(), _stoppable():
+            for stream in (sys.stdout, sys.stderr):  # a console may lack what the name of a file holds
+                with contextlib.suppress(AttributeError):
+                    stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
             warnings.showwarning = lambda message, *_, **__: echo(f"imbal: note: {message}", err=True)
             try:
                 return super().invoke(ctx)

@@ -19,7 +19,7 @@ import numpy as np
 from imbal_book.grid.bundle import FORMAT, MANIFEST, SCHEMA, BundleError, as_json, identity_of, sha256_of
 from imbal_book.grid.mosaics import WEBP_SIDE, decode_mosaic
 from imbal_book.run.config import NO_DEVICE, RunConfig
-from imbal_core._checks.files import inside
+from imbal_core._checks.files import inside, sweep
 from imbal_core._checks.forms import check_form
 from imbal_core._checks.npz import MOST_BYTES, read_arrays
 
@@ -101,6 +101,7 @@ def open_bundle(paths: Iterable[Path | str], destination: Path | str) -> BundleC
         if root.exists():
             raise BundleError(f"{root} is in the way: it is no unpacked bundle. Remove it.")
         Path(destination).mkdir(parents=True, exist_ok=True)
+        sweep(Path(destination), ".unpack-*")
         temporary = Path(tempfile.mkdtemp(prefix=".unpack-", dir=destination))
         try:
             _unpack(manifest, {name: path for path, part in parts for name in part["members"]}, temporary)

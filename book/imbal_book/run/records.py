@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import secrets
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -23,10 +22,9 @@ from imbal_book.run.config import RunConfig
 from imbal_book.run.provenance import checkout_folder, utc_now
 from imbal_book.run.record_archives import offered_files, read_regular
 from imbal_book.run.record_format import SCHEMA, Record, RecordError, parse_record, plain_values
-from imbal_core._checks.files import create_atomically, read_json, write_atomically
+from imbal_core._checks.files import create_atomically, read_json, sweep, write_atomically
 
 _T = TypeVar("_T")
-_SWEPT_AFTER = 600.0  # seconds
 #: So many files read anew make the index worth writing.
 WORTH_WRITING = 200
 #: What the summaries in an index depend on beside the files; another version begins anew.
@@ -318,11 +316,8 @@ class RecordStore:
 
     def sweep(self) -> None:
         """Remove temporary files of killed writers, here and beside it; those of the last ten minutes stay."""
-        folders = [self.root, *(self.scratch / name for name in ("checkpoints", "claims", "failures"))]
-        for path in (path for folder in folders for path in folder.rglob(".*.tmp")):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _SWEPT_AFTER:
-                    path.unlink()
+        for folder in (self.root, *(self.scratch / name for name in ("checkpoints", "claims", "failures"))):
+            sweep(folder, "**/.*.tmp")
 
     def _failure_path(self, config: RunConfig) -> Path:
         return self.scratch / "failures" / config.study / config.profile / f"{config.digest()}.json"

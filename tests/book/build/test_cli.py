@@ -409,6 +409,26 @@ def test_data_shows_the_classes_of_a_folder_and_what_it_left_out(tmp_path, monke
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize(
+    ("charset", "folder", "label", "shown"),
+    [
+        ("utf-8", b"caf\xe9", "cat", [r"caf\udce9 train: 2 images", "cat 1, dog 1"]),
+        ("cp1252", b"pets", "猫", ["pets train: 2 images", r"dog 1, \u732b 1"]),
+    ],
+)
+def test_a_name_that_the_console_cannot_show_is_shown_by_its_codes(
+    tmp_path, monkeypatch, charset, folder, label, shown
+):
+    monkeypatch.setenv("IMBAL_DATA", str(tmp_path / "data"))
+    pets = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + folder))
+    for name in (label, "dog"):
+        (pets / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(pets / name / "0.png")
+    result = CliRunner(charset=charset).invoke(cli.app, ["data", f"folder:{pets}"])
+    assert result.exit_code == 0, result.output
+    assert all(text in result.output for text in shown), result.output
+
+
 @pytest.mark.parametrize("command", ["records list", "data"])
 def test_a_reader_that_stops_reading_gets_no_message(command, results):
     """As `imbal records list | head -1` does, which closes the pipe after a line."""

@@ -4,11 +4,18 @@ import errno
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from imbal_core._checks import files
-from imbal_core._checks.files import create_atomically, patiently, write_atomically
+from imbal_core._checks.files import (
+    create_atomically,
+    ignores_case,
+    patiently,
+    sweep,
+    write_atomically,
+)
 
 BOTH = pytest.mark.parametrize("function", [write_atomically, create_atomically])
 
@@ -118,6 +125,47 @@ def test_a_killed_writer_leaves_no_file_of_that_name(tmp_path, function):
     assert left.startswith(".file.") and left.endswith(".tmp")
     assert function(path, b"whole") is not False
     assert path.read_bytes() == b"whole"
+
+
+def aged(path, seconds):
+    """Give everything in a folder, or a file, an age."""
+    then = time.time() - seconds
+    for place in (path, *path.rglob("*")):
+        os.utime(place, (then, then))
+    return path
+
+
+@pytest.mark.parametrize("name", ["file", "run[1]*.pt"])
+def test_what_a_killed_writer_left_of_a_file_goes_when_the_file_is_written_again(tmp_path, name):
+    left = {owner: tmp_path / f".{owner}.7-ab.tmp" for owner in (name, "other", "run1.pt")}
+    for path in left.values():
+        path.write_bytes(b"half")
+        aged(path, 700)
+    under_way = tmp_path / f".{name}.8-cd.tmp"
+    under_way.write_bytes(b"half, of a writer that lives")
+    write_atomically(tmp_path / name, b"content")
+    kept = {".other.7-ab.tmp", ".run1.pt.7-ab.tmp", under_way.name, name}
+    assert set(names(tmp_path)) == kept
+
+
+def test_a_folder_of_a_killed_unpacking_goes_unless_something_in_it_is_new(tmp_path):
+    for name in (".unpack-old", ".unpack-new"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        (tmp_path / name / "train" / "1.png").write_bytes(b"1")
+        aged(tmp_path / name, 700)
+    (tmp_path / "unpack-mine").mkdir()
+    aged(tmp_path / "unpack-mine", 700)
+    aged(tmp_path / ".unpack-new" / "train" / "1.png", 5)
+    sweep(tmp_path, ".unpack-*")
+    sweep(tmp_path / "nowhere", "*")
+    assert names(tmp_path) == [".unpack-new", "unpack-mine"]
+
+
+def test_whether_a_folder_ignores_case_is_found_out_there_or_above(tmp_path):
+    (tmp_path / "probe").touch()
+    expected = (tmp_path / "PROBE").exists()
+    assert ignores_case(tmp_path) == ignores_case(tmp_path / "not" / "yet") == expected
+    assert names(tmp_path) == ["probe"]
 
 
 WRITERS = """

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from imbal_core._checks.files import ignores_case
+from imbal_core.data import archives
 from imbal_core.data.archives import safe_extract
 from imbal_core.data.prepared import DatasetError
 
@@ -83,6 +85,45 @@ def test_an_archive_cannot_use_a_link_that_is_there_already(tmp_path, write):
     with pytest.raises(DatasetError, match="leads out of the folder"):
         safe_extract(tmp_path / "a", tmp_path / "out")
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def write_twice(path: Path, kind: str, names: list[str]) -> None:
+    """Write a member of each name, as an archive to which files were appended has them."""
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            for number, name in enumerate(names):
+                zipped.writestr(name, b"" if name.endswith("/") else str(number))
+        return
+    with tarfile.open(path, "w:gz") as tarred:
+        for number, name in enumerate(names):
+            entry = tarfile.TarInfo(name.rstrip("/"))
+            entry.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            entry.size = int(entry.isreg())
+            tarred.addfile(entry, io.BytesIO(str(number).encode()))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("again", ["cat/1.png", "./cat/1.png", "cat//1.png"])
+def test_a_member_that_would_replace_another_is_refused_by_name(tmp_path, kind, again):
+    write_twice(tmp_path / "a", kind, ["cat/", "cat/", "cat/1.png", "cat/2.png", again])
+    with pytest.raises(DatasetError, match=rf"a: refused, its member '{again}' would replace 'cat/1\.png'"):
+        safe_extract(tmp_path / "a", tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "nothing is written before every member is checked"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("names", [["cat/1.PNG", "cat/1.png"], ["Straße", "STRASSE"], ["Cat/1", "cat/1"]])
+def test_names_that_differ_in_case_alone_are_two_files_or_refused(tmp_path, monkeypatch, kind, names):
+    write_twice(tmp_path / "a", kind, names)
+    monkeypatch.setattr(archives, "ignores_case", lambda folder: True)
+    with pytest.raises(DatasetError, match=f"its member '{names[1]}' would replace '{names[0]}'"):
+        safe_extract(tmp_path / "a", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    if not ignores_case(tmp_path):
+        safe_extract(tmp_path / "a", tmp_path / "out")
+        assert [(tmp_path / "out" / name).read_bytes() for name in names] == [b"0", b"1"]
 
 
 @pytest.mark.parametrize("write", [write_tar, write_zip])

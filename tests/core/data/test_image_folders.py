@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -287,7 +288,28 @@ def test_a_link_that_would_list_images_twice_is_named(photos, root, target):
     write_images(photos / "cat" / "deep", 1)
     (photos / "cat" / "again").symlink_to(target)
     message = folder_error(photos, root)
-    assert str(photos / "cat" / "again") in message and "listed already; remove the link" in message
+    assert str(photos / "cat" / "again") in message and "twice; remove the link" in message
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "seen_from"),
+    [
+        ("train/c", "a", ["train"]),
+        ("train/a/more", "../b", ["train"]),
+        ("test", "train", ["train", "test"]),
+        ("test/a", "../train/a", ["train", "test"]),
+        ("test/b", "../train/b/deep", ["train"]),
+    ],
+)
+def test_no_folder_is_of_two_classes_or_of_both_sides(tmp_path, root, link, target, seen_from):
+    folder = sides(tmp_path / "p", "train/a", "train/b", "train/b/deep", "test/a", "test/b")
+    if (folder / link).exists():
+        shutil.rmtree(folder / link)
+    (folder / link).symlink_to(target)
+    if link == "train/c":
+        write_images(folder / "test" / "c", 1)
+    for side in seen_from:
+        assert "twice; remove the link" in folder_error(folder, root, side)
 
 
 @pytest.mark.parametrize("place", ["cat/gone.png", "gone"])

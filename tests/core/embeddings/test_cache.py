@@ -100,7 +100,7 @@ def test_another_input_misses_the_cache(tmp_path, forwards, change):
     network, dataset, options = change(make_network(), make_dataset())
     embed(network, dataset, tmp_path, **options)
     assert len(forwards) == 2
-    assert len(list(tmp_path.glob("*.npy"))) == 2
+    assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
 def test_another_tap_misses_the_cache(tmp_path, forwards):
@@ -119,12 +119,12 @@ def test_the_digest_sees_names_shapes_and_values():
 
 
 def test_a_write_that_breaks_off_leaves_nothing_to_be_read(tmp_path, forwards, monkeypatch):
-    def full_disk(file, array, **options):
+    def full_disk(file, **arrays):
         file.write(b"\x93NUMPY half")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(embeddings.np, "save", full_disk)
+        patch.setattr(embeddings.np, "savez", full_disk)
         with pytest.warns(RuntimeWarning, match="No space left"):
             first = embed(make_network(), make_dataset(), tmp_path)
     assert list(tmp_path.iterdir()) == [], "neither half a file nor a temporary one stays behind"
@@ -136,7 +136,24 @@ def test_a_write_that_breaks_off_leaves_nothing_to_be_read(tmp_path, forwards, m
 def test_temporary_files_of_another_writer_are_not_read(tmp_path, forwards):
     (tmp_path / "abandoned.tmp").write_bytes(b"half a file")
     embed(make_network(), make_dataset(), tmp_path)
-    (path,) = tmp_path.glob("*.npy")
-    path.rename(path.with_suffix(".npy.tmp"))
+    (path,) = tmp_path.glob("*.npz")
+    path.rename(path.with_suffix(".npz.tmp"))
     embed(make_network(), make_dataset(), tmp_path)
+    assert len(forwards) == 2
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "torn", "of another form"])
+def test_a_damaged_file_is_warned_of_and_made_again(tmp_path, forwards, damage):
+    first = embed(make_network(), make_dataset(), tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    content = bytearray(path.read_bytes())
+    content[content.index(first.tobytes()[-64:])] ^= 1  # a feature, which only a checksum can tell
+    if damage == "of another form":
+        np.savez(path, others=first)
+    else:
+        path.write_bytes(content if damage == "a flipped bit" else content[:-100])
+    with pytest.warns(RuntimeWarning, match=rf"{path.name} is damaged .* and made again"):
+        again = embed(make_network(), make_dataset(), tmp_path)
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(embed(make_network(), make_dataset(), tmp_path), first)
     assert len(forwards) == 2

@@ -17,6 +17,7 @@ from imbal_book.build.deviations import register
 from imbal_book.build.ledger import chapter_card, claim_rows, ledger_table, score, seeds_table
 from imbal_book.build.parameters import read_notebook
 from imbal_book.build.reference import command_reference, library_reference
+from imbal_book.build.speed import speed_table
 from imbal_book.run.provenance import checkout_folder
 from imbal_book.run.records import RecordStore
 from imbal_core._checks.names import unknown_name
@@ -69,6 +70,7 @@ def stage_book(repo: Path, copies: Mapping[str, Path]) -> Path:
     rows = claim_rows(copies, records)
     texts = {
         "status": status_table(copies),
+        "speed": speed_table(repo / "benchmarks" / "speed.json"),
         "score": score(rows),
         "ledger": ledger_table(rows),
         "seeds": seeds_table(rows),

@@ -22,7 +22,7 @@ HOSTILE = [
     "'><b>",
 ]
 #: What a page may be made of.
-OURS = set("figure figcaption img details summary table thead tbody tr th td div".split())
+OURS = set("figure figcaption picture source img details summary table thead tbody tr th td div".split())
 
 
 class Tags(HTMLParser):
@@ -36,7 +36,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.events |= {name for name, _ in attrs if name.startswith("on")}
-        self.sources += [value for name, value in attrs if name == "src"]
+        self.sources += [value for name, value in attrs if name in ("src", "srcset")]
 
     def handle_data(self, data):
         self.text += data

@@ -15,13 +15,13 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from imbal_book.pictures.arms import METHODS, OTHER, legend_name
+from imbal_book.pictures.narrow import legend_below, narrowed
 
 _THEME: Any = {
     "axes.grid": True,
@@ -48,9 +48,10 @@ _CELL = ("panel", "row", "method", "mean", "low", "high", "n")
 class Drawing:
     """A figure with the words and the numbers that say the same.
 
-    Shown by a notebook as the picture, its ``caption``, which says what it shows and where its records come from, and
-    the ``table`` of the numbers that are drawn folded below it. ``alt`` is what a reader who does not see the picture
-    needs, made from the data, what matters first; a page shows its first 60 words, for the table has the rest.
+    Shown by a notebook as the picture (on a narrow screen its panels stand below one another), its ``caption``, which
+    says what it shows and where its records come from, and the ``table`` of the numbers that are drawn folded below it.
+    ``alt`` is what a reader who does not see the picture needs, made from the data, what matters first; a page shows
+    its first 60 words, for the table has the rest.
     """
 
     figure: Figure
@@ -60,14 +61,7 @@ class Drawing:
 
     def svg(self) -> bytes:
         """Return the picture as SVG, the same bytes for the same data."""
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(_THEME):
-            # a second layout would move what the first one settled
-            if self.figure.get_layout_engine() is not None:
-                self.figure.draw_without_rendering()
-                self.figure.set_layout_engine("none")
-            self.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-        return buffer.getvalue()
+        return _svg(self.figure)
 
     def smallest_text(self) -> float:
         """Return the size of the smallest writing in the picture, in points."""
@@ -75,19 +69,41 @@ class Drawing:
         return min((float(text.get_fontsize()) for text in texts), default=SMALL)
 
     def _repr_html_(self) -> str:
-        svg = self.svg()
-        source, size = base64.b64encode(svg).decode(), re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
+        source, width = _embedded(self.figure)
+        look, small = f"--drawn: {width:.0f}px", ""
+        if (narrow := narrowed(self.figure)) is not None:
+            stacked, width = _embedded(narrow)
+            look += f"; --narrow: {width:.0f}px"
+            small = f'<source media="(max-width: 48rem)" srcset="{stacked}">'
         # an interval of one run has no bounds, a method without a printed number no paper's
         finite = self.table.replace([math.inf, -math.inf], math.nan)
         table = finite.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.3f}")
-        width = float(size[1]) * 96 / 72 if size else 0  # a picture ends where what is drawn ends
-        look = f'style="--drawn: {width:.0f}px" data-text="{self.smallest_text():g}pt"'
         return (
-            f'<figure class="drawing" tabindex="0" {look}>'
-            f'<img alt="{html.escape(_shortened(self.alt))}" src="data:image/svg+xml;base64,{source}">'
+            f'<figure class="drawing" tabindex="0" style="{look}" data-text="{self.smallest_text():g}pt">'
+            f'<picture>{small}<img alt="{html.escape(_shortened(self.alt))}" src="{source}"></picture>'
             f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
             f'<details class="drawing-data"><summary>Data of this figure</summary>{table}</details>'
         )
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_THEME):
+        # a second layout would move what the first one settled
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _embedded(figure: Figure) -> tuple[str, float]:
+    """Return a figure as an address that holds it, and its width in pixels: it ends where what is drawn ends."""
+    svg = _svg(figure)
+    size = re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}", float(
+        size[1]
+    ) * 96 / 72 if size else 0
 
 
 def _shortened(alt: str, most: int = 60) -> str:
@@ -156,15 +172,9 @@ def told(sentence: str, rows: pd.DataFrame) -> str:
 
 def finish(figure: Figure, title: str, columns: int) -> None:
     """Write the title above all panels and one legend below them, each entry once."""
-    handles: dict[str, Artist] = {}
-    for ax in figure.axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
     if title:
         figure.suptitle(title)
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False
-    )
+    legend_below(figure, columns)
 
 
 def intervals(

@@ -81,7 +81,7 @@ def _rows(z: Tensor, chosen: Tensor, slope: Tensor, factor: float, a: float, b: 
     wrong -= top
     share, log_total = softmax_from_0(wrong)
     wrong *= share
-    top, own = F.threshold_(top, _LOWEST, -torch.inf), z.gather(1, chosen)
+    top, own = F.threshold(top, _LOWEST, -torch.inf), z.gather(1, chosen)
     # NaN where logits are no distribution (+inf, NaN, -inf alone), as cross entropy is there.
     mean = wrong.sum(1, keepdim=True).add_(torch.maximum(own, top), alpha=0)
     odds = top.add_(log_total).sub_(own)

@@ -1,5 +1,8 @@
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import joblib
@@ -195,3 +198,26 @@ def test_no_notebooks_are_no_error_and_no_jobs_are_refused(tmp_path):
     run_notebooks({}, {}, 2)
     with pytest.raises(ValueError, match="jobs must be a positive number, got 0"):
         run_notebooks({}, {}, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux which processes live")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_kernel_outlives_the_command_that_started_it(tmp_path, number):
+    source = write(
+        tmp_path / "sleeping.ipynb",
+        "import os, pathlib, time\npathlib.Path('number').write_text(str(os.getpid()))\ntime.sleep(600)",
+    )
+    call = f"notebooks.run_notebook(pathlib.Path({str(source)!r}), pathlib.Path({str(tmp_path / 'copy.ipynb')!r}))"
+    code = f"import pathlib\nfrom imbal_book.build import cli, notebooks\nwith cli._stoppable():\n    {call}"
+    command = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    said, deadline = tmp_path / "number", time.monotonic() + 300
+    while not (said.exists() and said.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kernel = Path(f"/proc/{said.read_text()}")
+    assert kernel.exists()
+    command.send_signal(number)
+    command.wait(timeout=120)
+    deadline = time.monotonic() + 30
+    while kernel.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not kernel.exists()

@@ -203,19 +203,27 @@ def logit_adjustment(
 
 
 def adjust_logits(logits: ArrayLike | Tensor, class_counts: Counts, *, tau: float = 1.0) -> Any:
-    """Return z_c - tau log pi_c, the post-hoc adjustment of a network that was trained with CE, of shape (N, K).
+    """Return z_c - tau log pi_c, the post-hoc adjustment of a network that was trained with CE.
 
-    `logits` are an array-like or a Tensor of shape (N, K), floating; n are the images of each class in training, each
-    at least 1, as `imbal_core.losses.class_weights.checked_counts` takes them, and pi = n / sum(n). tau 0 changes
-    nothing. A tensor, on its device, for a tensor; float32, or float64 for float64 logits. The prediction is its
-    argmax. Menon, A. K. et al. (2021), "Long-tail learning via logit adjustment".
+    Menon, A. K. et al. (2021), "Long-tail learning via logit adjustment".
+
+    Parameters
+    ----------
+    logits : array-like or Tensor of shape (N, K), floating
+    class_counts : list, array or Tensor of shape (K,), integer, or mapping of class to int
+        n, each at least 1, see `imbal_core.losses.class_weights.checked_counts`; pi = n / sum(n).
+    tau : float, default=1.0
+        0 changes nothing.
+
+    Returns
+    -------
+    ndarray or Tensor of shape (N, K)
+        A tensor, on its device, for a tensor. float32, or float64 for float64 logits. The prediction is its argmax.
 
     Examples
     --------
-    >>> adjust_logits(torch.tensor([[1.0, 0.0]]), [99, 1]).argmax(1)
+    >>> adjust_logits(torch.tensor([[1.0, 0.0]]), {"common": 99, "rare": 1}).argmax(1)
     tensor([1])
-    >>> adjust_logits(np.array([[1.0, 0.0]]), {"common": 99, "rare": 1}).argmax(1)
-    array([1])
     """
     z = logits if isinstance(logits, Tensor) else torch.from_numpy(np.array(logits))
     counts = checked_counts(class_counts).to(z.device)

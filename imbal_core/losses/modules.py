@@ -102,8 +102,7 @@ class Loss(nn.Module):
 
 def _no_sum(*_: Any, **__: Any) -> NoReturn:
     raise RuntimeError(
-        "complement objective training has two objectives and no sum of them: take one optimizer step "
-        "for each loss in .updates, with a forward pass before each."
+        "cot has two objectives: take an optimizer step for each of .updates, each after a forward pass."
     )
 
 

@@ -240,7 +240,7 @@ def frozen(tiny_config, tiny_data):
 
 
 def test_frozen_features_are_computed_once_for_all_runs(frozen, tiny_data):
-    assert len(list((tiny_data[1] / "features").glob("*.npy"))) == 2, (
+    assert len(list((tiny_data[1] / "features").glob("*.npz"))) == 2, (
         "one array for the pool, one for the test images"
     )
 
